@@ -1,0 +1,347 @@
+"""The first tables. The SQL stands here as it was released: a later change of `tables` is a later migration."""
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+POSTGRESQL = (
+    """
+    CREATE TABLE mailfleet.attachment (
+        app TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        chunk INTEGER NOT NULL,
+        content BYTEA NOT NULL,
+        created_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        PRIMARY KEY (app, sha256, chunk)
+    )
+    """,
+    """
+    CREATE TABLE mailfleet.gate (
+        scope TEXT NOT NULL,
+        key TEXT NOT NULL,
+        until_at TIMESTAMP WITH TIME ZONE NOT NULL,
+        generation BIGINT DEFAULT '1' NOT NULL,
+        reason TEXT NOT NULL,
+        changed_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        PRIMARY KEY (scope, key),
+        CONSTRAINT gate_scope CHECK (scope IN ('account', 'host', 'recipient'))
+    )
+    """,
+    """
+    CREATE TABLE mailfleet.mail (
+        id BIGSERIAL NOT NULL,
+        app TEXT NOT NULL,
+        account TEXT DEFAULT 'default' NOT NULL,
+        priority TEXT DEFAULT 'normal' NOT NULL,
+        state TEXT DEFAULT 'queued' NOT NULL,
+        phase TEXT,
+        reason TEXT,
+        due_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        expires_at TIMESTAMP WITH TIME ZONE,
+        look_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        looks SMALLINT DEFAULT '0' NOT NULL,
+        fence BIGINT DEFAULT '0' NOT NULL,
+        worker_id BIGINT,
+        created_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        wanted_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        changed_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        sum_send INTEGER DEFAULT '0' NOT NULL,
+        sum_fail INTEGER DEFAULT '0' NOT NULL,
+        sum_done INTEGER DEFAULT '0' NOT NULL,
+        waits INTEGER DEFAULT '0' NOT NULL,
+        interruptions INTEGER DEFAULT '0' NOT NULL,
+        doubts INTEGER DEFAULT '0' NOT NULL,
+        max_fail INTEGER DEFAULT '3' NOT NULL,
+        max_done INTEGER DEFAULT '1' NOT NULL,
+        retry BOOLEAN DEFAULT true NOT NULL,
+        on_doubt TEXT DEFAULT 'resend_once' NOT NULL,
+        last_code SMALLINT,
+        last_enhanced TEXT,
+        last_text TEXT,
+        queue_id TEXT,
+        cost_ms INTEGER,
+        sent_at TIMESTAMP WITH TIME ZONE,
+        PRIMARY KEY (id),
+        CONSTRAINT mail_state CHECK (state IN ('draft', 'queued', 'sending', 'doubt', 'held', 'sent', 'failed', 'cancelled', 'expired')),
+        CONSTRAINT mail_phase CHECK ((state = 'sending' AND phase IN ('prepare', 'dot')) OR (state <> 'sending' AND phase IS NULL)),
+        CONSTRAINT mail_priority CHECK (priority IN ('high', 'normal', 'bulk')),
+        CONSTRAINT mail_on_doubt CHECK (on_doubt IN ('resend_once', 'resend', 'hold')),
+        CONSTRAINT mail_max CHECK (max_fail > 0 AND max_done > 0)
+    )
+     WITH (fillfactor = 70)
+    """,
+    """
+    CREATE INDEX mail_doubt ON mailfleet.mail (app, look_at) WHERE state = 'doubt'
+    """,
+    """
+    CREATE INDEX mail_held_by ON mailfleet.mail (worker_id) WHERE state = 'sending'
+    """,
+    """
+    CREATE INDEX mail_look ON mailfleet.mail (app, look_at) WHERE state = 'queued'
+    """,
+    """
+    CREATE TABLE mailfleet.mail_attempt (
+        id BIGSERIAL NOT NULL,
+        mail_id BIGINT NOT NULL,
+        fence BIGINT NOT NULL,
+        worker_id BIGINT,
+        account TEXT NOT NULL,
+        host TEXT,
+        phase TEXT,
+        verdict TEXT NOT NULL,
+        reason TEXT,
+        code SMALLINT,
+        text TEXT,
+        duration_ms INTEGER,
+        recipients SMALLINT DEFAULT '0' NOT NULL,
+        dry_run BOOLEAN DEFAULT false NOT NULL,
+        ended_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        PRIMARY KEY (id)
+    )
+    """,
+    """
+    CREATE INDEX mail_attempt_mail ON mailfleet.mail_attempt (mail_id)
+    """,
+    """
+    CREATE TABLE mailfleet.mail_key (
+        app TEXT NOT NULL,
+        key TEXT NOT NULL,
+        payload_hash TEXT NOT NULL,
+        mail_id BIGINT,
+        created_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        PRIMARY KEY (app, key)
+    )
+    """,
+    """
+    CREATE TABLE mailfleet.worker (
+        id BIGSERIAL NOT NULL,
+        app TEXT NOT NULL,
+        host TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        version TEXT NOT NULL,
+        started_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        heartbeat_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        PRIMARY KEY (id)
+    )
+    """,
+    """
+    CREATE TABLE mailfleet.mail_content (
+        mail_id BIGINT NOT NULL,
+        message_id TEXT NOT NULL,
+        sender JSONB,
+        reply_to JSONB,
+        "to" JSONB NOT NULL,
+        cc JSONB,
+        bcc JSONB,
+        subject TEXT DEFAULT '' NOT NULL,
+        text TEXT,
+        html TEXT,
+        headers JSONB,
+        attachments JSONB,
+        list_unsubscribe JSONB,
+        renderer TEXT,
+        parameter JSONB,
+        run_modes JSONB,
+        mark TEXT,
+        ref_type TEXT,
+        ref_key1 TEXT,
+        ref_key2 TEXT,
+        tags JSONB,
+        PRIMARY KEY (mail_id),
+        FOREIGN KEY(mail_id) REFERENCES mailfleet.mail (id) ON DELETE CASCADE
+    )
+    """,
+    """
+    CREATE INDEX mail_content_message_id ON mailfleet.mail_content (message_id)
+    """,
+    """
+    CREATE INDEX mail_content_ref ON mailfleet.mail_content (ref_type, ref_key1)
+    """,
+    """
+    CREATE TABLE mailfleet.mail_recipient (
+        mail_id BIGINT NOT NULL,
+        address TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        code SMALLINT,
+        text TEXT,
+        changed_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        PRIMARY KEY (mail_id, address),
+        CONSTRAINT mail_recipient_outcome CHECK (outcome IN ('accepted', 'refused', 'open')),
+        FOREIGN KEY(mail_id) REFERENCES mailfleet.mail (id) ON DELETE CASCADE
+    )
+    """,
+)
+
+SQLITE = (
+    """
+    CREATE TABLE mailfleet_attachment (
+        app TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        chunk INTEGER NOT NULL,
+        content BLOB NOT NULL,
+        created_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        PRIMARY KEY (app, sha256, chunk)
+    )
+    """,
+    """
+    CREATE TABLE mailfleet_gate (
+        scope TEXT NOT NULL,
+        "key" TEXT NOT NULL,
+        until_at INTEGER NOT NULL,
+        generation BIGINT DEFAULT '1' NOT NULL,
+        reason TEXT NOT NULL,
+        changed_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        PRIMARY KEY (scope, "key"),
+        CONSTRAINT gate_scope CHECK (scope IN ('account', 'host', 'recipient'))
+    )
+    """,
+    """
+    CREATE TABLE mailfleet_mail (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        app TEXT NOT NULL,
+        account TEXT DEFAULT 'default' NOT NULL,
+        priority TEXT DEFAULT 'normal' NOT NULL,
+        state TEXT DEFAULT 'queued' NOT NULL,
+        phase TEXT,
+        reason TEXT,
+        due_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        expires_at INTEGER,
+        look_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        looks SMALLINT DEFAULT '0' NOT NULL,
+        fence BIGINT DEFAULT '0' NOT NULL,
+        worker_id BIGINT,
+        created_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        wanted_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        changed_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        sum_send INTEGER DEFAULT '0' NOT NULL,
+        sum_fail INTEGER DEFAULT '0' NOT NULL,
+        sum_done INTEGER DEFAULT '0' NOT NULL,
+        waits INTEGER DEFAULT '0' NOT NULL,
+        interruptions INTEGER DEFAULT '0' NOT NULL,
+        doubts INTEGER DEFAULT '0' NOT NULL,
+        max_fail INTEGER DEFAULT '3' NOT NULL,
+        max_done INTEGER DEFAULT '1' NOT NULL,
+        retry BOOLEAN DEFAULT true NOT NULL,
+        on_doubt TEXT DEFAULT 'resend_once' NOT NULL,
+        last_code SMALLINT,
+        last_enhanced TEXT,
+        last_text TEXT,
+        queue_id TEXT,
+        cost_ms INTEGER,
+        sent_at INTEGER,
+        CONSTRAINT mail_state CHECK (state IN ('draft', 'queued', 'sending', 'doubt', 'held', 'sent', 'failed', 'cancelled', 'expired')),
+        CONSTRAINT mail_phase CHECK ((state = 'sending' AND phase IN ('prepare', 'dot')) OR (state <> 'sending' AND phase IS NULL)),
+        CONSTRAINT mail_priority CHECK (priority IN ('high', 'normal', 'bulk')),
+        CONSTRAINT mail_on_doubt CHECK (on_doubt IN ('resend_once', 'resend', 'hold')),
+        CONSTRAINT mail_max CHECK (max_fail > 0 AND max_done > 0)
+    )
+    """,
+    """
+    CREATE INDEX mail_doubt ON mailfleet_mail (app, look_at) WHERE state = 'doubt'
+    """,
+    """
+    CREATE INDEX mail_held_by ON mailfleet_mail (worker_id) WHERE state = 'sending'
+    """,
+    """
+    CREATE INDEX mail_look ON mailfleet_mail (app, look_at) WHERE state = 'queued'
+    """,
+    """
+    CREATE TABLE mailfleet_mail_attempt (
+        id INTEGER NOT NULL,
+        mail_id BIGINT NOT NULL,
+        fence BIGINT NOT NULL,
+        worker_id BIGINT,
+        account TEXT NOT NULL,
+        host TEXT,
+        phase TEXT,
+        verdict TEXT NOT NULL,
+        reason TEXT,
+        code SMALLINT,
+        text TEXT,
+        duration_ms INTEGER,
+        recipients SMALLINT DEFAULT '0' NOT NULL,
+        dry_run BOOLEAN DEFAULT false NOT NULL,
+        ended_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        PRIMARY KEY (id)
+    )
+    """,
+    """
+    CREATE INDEX mail_attempt_mail ON mailfleet_mail_attempt (mail_id)
+    """,
+    """
+    CREATE TABLE mailfleet_mail_key (
+        app TEXT NOT NULL,
+        "key" TEXT NOT NULL,
+        payload_hash TEXT NOT NULL,
+        mail_id BIGINT,
+        created_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        PRIMARY KEY (app, "key")
+    )
+    """,
+    """
+    CREATE TABLE mailfleet_worker (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        app TEXT NOT NULL,
+        host TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        version TEXT NOT NULL,
+        started_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        heartbeat_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE mailfleet_mail_content (
+        mail_id BIGINT NOT NULL,
+        message_id TEXT NOT NULL,
+        sender JSON,
+        reply_to JSON,
+        "to" JSON NOT NULL,
+        cc JSON,
+        bcc JSON,
+        subject TEXT DEFAULT '' NOT NULL,
+        text TEXT,
+        html TEXT,
+        headers JSON,
+        attachments JSON,
+        list_unsubscribe JSON,
+        renderer TEXT,
+        parameter JSON,
+        run_modes JSON,
+        mark TEXT,
+        ref_type TEXT,
+        ref_key1 TEXT,
+        ref_key2 TEXT,
+        tags JSON,
+        PRIMARY KEY (mail_id),
+        FOREIGN KEY(mail_id) REFERENCES mailfleet_mail (id) ON DELETE CASCADE
+    )
+    """,
+    """
+    CREATE INDEX mail_content_message_id ON mailfleet_mail_content (message_id)
+    """,
+    """
+    CREATE INDEX mail_content_ref ON mailfleet_mail_content (ref_type, ref_key1)
+    """,
+    """
+    CREATE TABLE mailfleet_mail_recipient (
+        mail_id BIGINT NOT NULL,
+        address TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        code SMALLINT,
+        text TEXT,
+        changed_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        PRIMARY KEY (mail_id, address),
+        CONSTRAINT mail_recipient_outcome CHECK (outcome IN ('accepted', 'refused', 'open')),
+        FOREIGN KEY(mail_id) REFERENCES mailfleet_mail (id) ON DELETE CASCADE
+    )
+    """,
+)
+
+
+def upgrade() -> None:
+    """Create every table and index, in the order of their references."""
+    for statement in POSTGRESQL if op.get_bind().dialect.name == "postgresql" else SQLITE:
+        op.execute(statement)

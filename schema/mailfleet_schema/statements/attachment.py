@@ -1,0 +1,61 @@
+"""Attachments: content by app and SHA-256, in chunks, stored once however many mails share it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mailfleet_schema.dialects import SQLITE, Dialect, Executor, dialect_of
+from mailfleet_schema.statements.template import template
+from mailfleet_schema.tables import tables_of
+
+#: Bytes in one chunk: a 25 MiB attachment is a hundred rows, and nothing needs it whole in memory.
+CHUNK_BYTES = 256 * 1024
+
+
+@template
+def _known(d: Dialect) -> str:
+    return d.format(
+        "SELECT DISTINCT sha256 FROM {attachment} WHERE app = :app AND sha256 {hashes} AND chunk = 0",
+        hashes=d.in_names("hashes"),
+    )
+
+
+def store_attachments(connection: Executor, app: str, blobs: Mapping[str, bytes]) -> None:
+    """Store *blobs* (SHA-256 in hex → content) of *app* that are not there yet.
+
+    In order of the hash: two transactions that store the same files must not wait for each other in a circle.
+    """
+    if not blobs:
+        return
+    d = dialect_of(connection)
+    hashes = sorted(blobs)
+    known = {
+        row.sha256 for row in connection.execute(_known(d), {"app": app, "hashes": d.bind_names(hashes)})
+    }
+    table = tables_of(d).attachment
+    statement = (sqlite.insert(table) if d is SQLITE else postgresql.insert(table)).on_conflict_do_nothing()
+    for sha256 in hashes:
+        if sha256 not in known:
+            for number, chunk in enumerate(_chunks(blobs[sha256])):
+                row = {"app": app, "sha256": sha256, "chunk": number, "content": chunk}
+                connection.execute(statement, row)
+
+
+def _chunks(content: bytes) -> Iterator[bytes]:
+    # An empty attachment is one empty chunk: it is there, unlike one that is missing.
+    for start in range(0, max(len(content), 1), CHUNK_BYTES):
+        yield content[start : start + CHUNK_BYTES]
+
+
+@template
+def _chunks_of(d: Dialect) -> str:
+    return d.format("SELECT content FROM {attachment} WHERE app = :app AND sha256 = :sha256 ORDER BY chunk")
+
+
+def read_attachment(connection: Executor, app: str, sha256: str) -> bytes | None:
+    """The content of *sha256* of *app*, None when it is not there."""
+    rows: Sequence[bytes] = [
+        row.content
+        for row in connection.execute(_chunks_of(dialect_of(connection)), {"app": app, "sha256": sha256})
+    ]
+    return b"".join(rows) if rows else None

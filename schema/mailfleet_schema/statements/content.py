@@ -1,0 +1,63 @@
+"""Reading a mail's content when it is about to be sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mailfleet_schema.content import Address, AttachmentRef, Content, addresses_from_json
+from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.statements.template import template
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """What a row says, and what only sending needs: the lazy renderer's name and parameter, run modes, mark."""
+
+    mail_id: int
+    content: Content
+    renderer: str | None
+    parameter: Any
+    run_modes: tuple[str, ...]
+    mark: str | None
+
+
+@template
+def _contents(d: Dialect) -> str:
+    return d.format(
+        """
+        SELECT mail_id, message_id, sender, reply_to, "to", cc, bcc, subject, text, html, headers, attachments,
+               list_unsubscribe, renderer, parameter, run_modes, mark
+        FROM {mail_content} WHERE mail_id {ids}
+        """,
+        ids=d.in_ids("ids"),
+    )
+
+
+def contents_of(connection: Executor, ids: Sequence[int]) -> dict[int, StoredContent]:
+    """The contents of the mails *ids*, by id; one that is missing has no content row."""
+    d = dialect_of(connection)
+    found = {}
+    for row in connection.execute(_contents(d), {"ids": d.bind_ids(ids)}):
+        sender = d.read_json(row.sender)
+        found[row.mail_id] = StoredContent(
+            mail_id=row.mail_id,
+            content=Content(
+                message_id=row.message_id,
+                from_=Address.from_json(sender) if sender else None,
+                to=addresses_from_json(d.read_json(row.to) or ()),
+                cc=addresses_from_json(d.read_json(row.cc) or ()),
+                bcc=addresses_from_json(d.read_json(row.bcc) or ()),
+                reply_to=addresses_from_json(d.read_json(row.reply_to) or ()),
+                subject=row.subject,
+                text=row.text,
+                html=row.html,
+                headers=tuple((name, value) for name, value in d.read_json(row.headers) or ()),
+                attachments=tuple(AttachmentRef.from_json(a) for a in d.read_json(row.attachments) or ()),
+                list_unsubscribe=tuple(d.read_json(row.list_unsubscribe) or ()),
+            ),
+            renderer=row.renderer,
+            parameter=d.read_json(row.parameter),
+            run_modes=tuple(d.read_json(row.run_modes) or ()),
+            mark=row.mark,
+        )
+    return found

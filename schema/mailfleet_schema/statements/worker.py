@@ -1,0 +1,116 @@
+"""The workers' own rows: one for every process start, renewed by its heartbeat. A claim is as good as its worker."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.statements.template import template
+
+
+@template
+def _register(d: Dialect) -> str:
+    return d.format(
+        """
+        INSERT INTO {worker} (app, host, pid, version, started_at, heartbeat_at)
+        VALUES (:app, :host, :pid, :version, {clock}, {clock}) RETURNING id
+        """
+    )
+
+
+def register(connection: Executor, *, app: str, host: str, pid: int, version: str) -> int:
+    """A new worker's id. Every process start gets one of its own, never used again."""
+    d = dialect_of(connection)
+    bound = {"app": app, "host": host, "pid": pid, "version": version}
+    return int(connection.execute(_register(d), bound).scalar_one())
+
+
+@template
+def _beat(d: Dialect) -> str:
+    return d.format("UPDATE {worker} SET heartbeat_at = {clock} WHERE id = :id")
+
+
+def beat(connection: Executor, worker_id: int) -> bool:
+    """Renew *worker_id*'s heartbeat; False when the row is gone: the worker must stop."""
+    d = dialect_of(connection)
+    return connection.execute(_beat(d), {"id": worker_id}).rowcount == 1
+
+
+@template
+def _retire(d: Dialect) -> str:
+    return d.format(
+        """
+        DELETE FROM {worker} WHERE id = :id
+          AND NOT EXISTS (SELECT 1 FROM {mail} WHERE worker_id = :id AND state = 'sending')
+        """
+    )
+
+
+def retire(connection: Executor, worker_id: int) -> bool:
+    """Remove *worker_id* at a clean end; False while it still holds rows: then it becomes quiet by itself."""
+    d = dialect_of(connection)
+    return connection.execute(_retire(d), {"id": worker_id}).rowcount == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker's row."""
+
+    id: int
+    app: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime | None
+    heartbeat_at: datetime | None
+    quiet_for_s: float
+
+
+def _workers_sql(d: Dialect, where: str) -> str:
+    return d.format(
+        """
+        SELECT id, app, host, pid, version, started_at, heartbeat_at, {left} AS left_s FROM {worker}
+        {where} ORDER BY id
+        """,
+        left=d.seconds_until("heartbeat_at"),
+        where=where,
+    )
+
+
+@template
+def _workers(d: Dialect) -> str:
+    return _workers_sql(d, f"WHERE app {d.in_names('apps')}")
+
+
+@template
+def _all_workers(d: Dialect) -> str:
+    return _workers_sql(d, "")
+
+
+def workers_of(connection: Executor, apps: Sequence[str]) -> list[Worker]:
+    """Every worker of *apps*, the quiet ones too."""
+    d = dialect_of(connection)
+    return _read(d, connection.execute(_workers(d), {"apps": d.bind_names(apps)}))
+
+
+def all_workers(connection: Executor) -> list[Worker]:
+    """Every worker of every app, the quiet ones too."""
+    d = dialect_of(connection)
+    return _read(d, connection.execute(_all_workers(d)))
+
+
+def _read(d: Dialect, rows: Iterable[Any]) -> list[Worker]:
+    return [
+        Worker(
+            id=row.id,
+            app=row.app,
+            host=row.host,
+            pid=row.pid,
+            version=row.version,
+            started_at=d.read_instant(row.started_at),
+            heartbeat_at=d.read_instant(row.heartbeat_at),
+            quiet_for_s=-float(row.left_s),
+        )
+        for row in rows
+    ]

@@ -1,13 +1,16 @@
 """Engines as mailfleet's own processes open them; an application brings its own."""
 
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 
-from mailfleet_schema.dialects import POSTGRESQL, SQLITE, dialect_named
+from mailfleet_schema.dialects import POSTGRESQL, SQLITE
 
+#: Execution option of a connection that only reads: on SQLite it does not wait for writers.
+READ_ONLY = "mailfleet_read_only"
 #: How long a writer waits for SQLite's one write lock, in seconds.
 SQLITE_BUSY_S = 10.0
 
@@ -19,10 +22,11 @@ def parse_url(key: str, value: str) -> URL:
     """
     try:
         url = make_url(value)
-    except Exception as error:  # SQLAlchemy's own error shows the whole URL, and so the password
-        raise ValueError(f"{key}: expected a database URL such as postgresql://user@host/name") from error
-    backend = url.get_backend_name()
-    dialect_named(backend)
+        backend = url.get_backend_name()
+    except Exception:  # noqa: BLE001 - whatever it is, it may show the whole URL, and so the password
+        raise ValueError(f"{key}: expected a database URL such as postgresql://user@host/name") from None
+    if backend not in {POSTGRESQL.name, SQLITE.name}:
+        raise ValueError(f"{key}: expected postgresql or sqlite, got {backend!r:.40}")
     if backend == POSTGRESQL.name:
         return url.set(drivername="postgresql+psycopg")
     return url.set(drivername="sqlite")
@@ -51,10 +55,21 @@ def open_engine(
     )
 
 
+def read_only(engine: Engine) -> Connection:
+    """A connection of *engine* that only reads, for a `with` block; on SQLite it does not wait for writers."""
+    return engine.connect().execution_options(**{READ_ONLY: True})
+
+
 def _open_sqlite(url: URL) -> Engine:
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_S, "check_same_thread": False})
+    engine = create_engine(
+        url,
+        # Writers take turns, so connections are cheap here; readers must never wait for one.
+        pool_size=8,
+        max_overflow=56,
+        connect_args={"timeout": SQLITE_BUSY_S, "check_same_thread": False},
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: Any) -> None:
@@ -65,11 +80,45 @@ def _open_sqlite(url: URL) -> Engine:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
 
+    turn = _Turn()
+
     @event.listens_for(engine, "begin")
-    def begin(connection: Any) -> None:
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get(READ_ONLY):
+            connection.exec_driver_sql("BEGIN")
+            return
+        turn.take(connection)
         # IMMEDIATE takes the write lock at once: a transaction that reads first and writes then could not wait.
-        connection.exec_driver_sql(
-            "BEGIN" if connection.get_execution_options().get("mailfleet_read_only") else "BEGIN IMMEDIATE"
-        )
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except BaseException:
+            turn.give(connection)  # there is no transaction whose end would
+            raise
+
+    @event.listens_for(engine, "commit")
+    @event.listens_for(engine, "rollback")
+    def end(connection: Connection) -> None:
+        turn.give(connection)
 
     return engine
+
+
+class _Turn:
+    """Whose turn it is to write among the threads of this process.
+
+    SQLite's own waiting is a sleep that grows to a tenth of a second; threads that wait for each other here go on at
+    once. It only orders: who has waited too long goes ahead and leaves the matter to SQLite's lock.
+    """
+
+    _HELD = "mailfleet_turn"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def take(self, connection: Connection) -> None:
+        connection.info[self._HELD] = self._lock.acquire(timeout=SQLITE_BUSY_S)
+
+    def give(self, connection: Connection) -> None:
+        # A moment before the commit itself: the next one waits for that in SQLite.
+        if connection.info.pop(self._HELD, False):
+            self._lock.release()

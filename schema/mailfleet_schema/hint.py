@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mailfleet_schema.names import InvalidName, check_name
+from mailfleet_schema.names import InvalidName, check_name, shown
 from mailfleet_schema.states import Priority
 
 VERSION = 1
@@ -19,6 +19,7 @@ MAX_IDS = 50
 MAX_BYTES = 1024
 #: Ids are positive PostgreSQL bigints.
 MAX_ID = 2**63 - 1
+_PRIORITIES = frozenset(priority.value for priority in Priority)
 
 
 class InvalidHint(ValueError):  # noqa: N818 - reads as the fact it states
@@ -42,19 +43,17 @@ class Hint:
         """The hint in *argument*; raises InvalidHint for anything that is none, however hostile."""
         if not isinstance(argument, Mapping):
             raise InvalidHint(f"expected an object, got {type(argument).__name__}")
-        if argument.get("v") != VERSION or isinstance(argument.get("v"), bool):
-            raise InvalidHint(f"v: expected {VERSION}, got {argument.get('v')!r:.40}")
+        version = argument.get("v")
+        if type(version) is not int or version != VERSION:
+            raise InvalidHint(f"v: expected {VERSION}, got {shown(version)}")
         try:
             app = check_name("app", argument.get("app"))
         except InvalidName as error:
             raise InvalidHint(str(error)) from error
-        try:
-            priority = Priority(str(argument.get("priority")))
-        except ValueError as error:
-            raise InvalidHint(
-                f"priority: expected high, normal or bulk, got {argument.get('priority')!r:.40}"
-            ) from error
-        return cls(app, priority, _ids(argument.get("ids")))
+        priority = argument.get("priority")
+        if not isinstance(priority, str) or priority not in _PRIORITIES:
+            raise InvalidHint(f"priority: expected high, normal or bulk, got {shown(priority)}")
+        return cls(app, Priority(priority), _ids(argument.get("ids")))
 
 
 def _ids(value: object) -> tuple[int, ...]:
@@ -62,7 +61,7 @@ def _ids(value: object) -> tuple[int, ...]:
         raise InvalidHint(f"ids: expected a list of 1 to {MAX_IDS} row ids")
     for one in value:
         if type(one) is not int or not 1 <= one <= MAX_ID:
-            raise InvalidHint(f"ids: expected row ids from 1 to {MAX_ID}, got {one!r:.40}")
+            raise InvalidHint(f"ids: expected row ids from 1 to {MAX_ID}, got {shown(one)}")
     return tuple(dict.fromkeys(value))
 
 
@@ -72,9 +71,10 @@ def group(rows: Sequence[tuple[str, Priority, int]]) -> list[Hint]:
     for app, priority, row_id in rows:
         by_key.setdefault((app, priority), []).append(row_id)
     return [
-        Hint(app, priority, tuple(ids[start : start + _per_hint(app, priority, ids)]))
+        Hint(app, priority, tuple(ids[start : start + size]))
         for (app, priority), ids in by_key.items()
-        for start in range(0, len(ids), _per_hint(app, priority, ids))
+        for size in (_per_hint(app, priority, ids),)
+        for start in range(0, len(ids), size)
     ]
 
 

@@ -31,9 +31,10 @@ def upgrade(engine: Engine) -> Revision:
     from alembic.config import Config
 
     with engine.begin() as connection:
-        before = revision(connection)
         if engine.dialect.name == POSTGRESQL.name:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        before = revision(connection)
+        if engine.dialect.name == POSTGRESQL.name:
             connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         config = Config()
         config.set_main_option("script_location", "mailfleet_schema:migrations")

@@ -61,6 +61,7 @@ def _claim(d: Dialect) -> str:
             SELECT id AS mail_id FROM {mail}
             WHERE id {ids} AND app = :app AND state || '' = 'queued' AND due_at <= {now}
               AND (expires_at IS NULL OR expires_at > {now})
+              AND EXISTS (SELECT 1 FROM {worker} WHERE {worker}.id = :worker_id)
             ORDER BY due_at, id LIMIT :room {skip_locked}
         )
         UPDATE {mail} AS m
@@ -77,7 +78,8 @@ def _claim(d: Dialect) -> str:
 def claim(connection: Executor, *, ids: Sequence[int], app: str, worker_id: int, room: int) -> list[Claimed]:
     """Claim at most *room* of the rows *ids* of *app* that are queued, due and not expired (fence + 1).
 
-    Rows that somebody else holds or changes at this moment are left out, not waited for.
+    Rows that somebody else holds or changes at this moment are left out, not waited for. A worker without a row of
+    its own claims nothing: nobody would notice when it falls quiet.
     """
     d = dialect_of(connection)
     rows = connection.execute(

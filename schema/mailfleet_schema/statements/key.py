@@ -31,12 +31,15 @@ _COLUMNS = {"app": "text", "key": "text", "payload_hash": "text"}
 
 @template
 def _insert(d: Dialect) -> str:
-    # In order of the key, so that two transactions with several keys cannot wait for each other.
+    # In order of the key, so that two transactions with several keys cannot wait for each other. A key without a mail
+    # was left behind by a transaction that failed after it and was committed all the same: it is nobody's.
     return d.format(
         """
-        INSERT INTO {mail_key} (app, key, payload_hash, created_at)
+        INSERT INTO {mail_key} AS k (app, key, payload_hash, created_at)
         SELECT v.app, v.key, v.payload_hash, {now} FROM {rows} WHERE true ORDER BY v.key
-        ON CONFLICT (app, key) DO NOTHING RETURNING key
+        ON CONFLICT (app, key) DO UPDATE SET payload_hash = excluded.payload_hash, created_at = excluded.created_at
+        WHERE k.mail_id IS NULL
+        RETURNING key
         """,
         rows=d.rows("rows", _COLUMNS, "v"),
     )
@@ -45,7 +48,7 @@ def _insert(d: Dialect) -> str:
 @template
 def _owners(d: Dialect) -> str:
     return d.format(
-        "SELECT key, mail_id, payload_hash FROM {mail_key} WHERE app = :app AND key {keys}",
+        "SELECT key, mail_id, payload_hash FROM {mail_key} WHERE app = :app AND key {keys} AND mail_id IS NOT NULL",
         keys=d.in_names("keys"),
     )
 

@@ -1,4 +1,4 @@
-"""What people do with rows: cancel, queue a draft, release, confirm, retry, force a copy."""
+"""What people do with rows: cancel, queue a draft, release, confirm, retry, force a copy, fail what can never be sent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,15 +24,17 @@ RELEASE = Operation("release", (State.HELD,), State.QUEUED)
 CONFIRM = Operation("confirm", (State.HELD,), State.SENT)
 RETRY = Operation("retry", (State.FAILED, State.EXPIRED, State.CANCELLED), State.QUEUED)
 FORCE = Operation("force", (State.SENT,), State.QUEUED)
-OPERATIONS = (CANCEL, QUEUE, RELEASE, CONFIRM, RETRY, FORCE)
+FAIL = Operation("fail", (State.QUEUED,), State.FAILED)
+OPERATIONS = (CANCEL, QUEUE, RELEASE, CONFIRM, RETRY, FORCE, FAIL)
 
 
 def _sql(operation: Operation, d: Dialect) -> str:
     sources = ", ".join(f"'{source.value}'" for source in operation.sources)
-    where = f"state IN ({sources})"
+    # An expression of the state: by id, never through the index over all queued rows (see `claim`).
+    where = f"state || '' IN ({sources})"
     if operation.from_prepare:
         # fence + 1 takes the row from the thread that prepares it: its record will find nothing.
-        where = f"({where} OR (state = 'sending' AND phase = 'prepare'))"
+        where = f"({where} OR phase = 'prepare')"
     queued = operation.target is State.QUEUED
     settings = [
         f"state = '{operation.target.value}'",
@@ -43,20 +45,26 @@ def _sql(operation: Operation, d: Dialect) -> str:
         f"changed_at = {d.clock}",
     ]
     if queued:
+        # A draft keeps the time it was given if that is still to come; everything else is wanted now, however old
+        # the row is: its age must not expire it before it is sent.
+        wanted = f"CASE WHEN due_at > {d.clock} THEN due_at ELSE {d.clock} END"
+        wanted = wanted if operation is QUEUE else d.clock
         settings += [
-            # A draft keeps the time it was given; what is sent again is due now.
-            "due_at = due_at" if operation is QUEUE else f"due_at = {d.clock}",
+            f"due_at = {wanted}",
+            f"wanted_at = {wanted}",
             f"look_at = {d.clock}",
             "looks = 0",
             "interruptions = 0",
         ]
     if operation is RETRY:
-        # All failures are allowed again, and what made it expire is lifted.
-        settings += ["sum_fail = 0", "expires_at = NULL", f"wanted_at = {d.clock}"]
+        settings.append("sum_fail = 0")  # all failures are allowed again
+    if operation in {RETRY, FORCE}:
+        settings.append("expires_at = NULL")  # what made it expire, or would at once, is lifted
     if operation is FORCE:
         settings.append("max_done = max_done + 1")
     if operation is CONFIRM:
-        settings.append(f"sent_at = {d.clock}")
+        # The copy is out: without counting it, a forced copy later would be sent twice.
+        settings += ["sum_done = sum_done + 1", f"sent_at = {d.clock}"]
     return d.format(
         "UPDATE {mail} SET {settings} WHERE id {ids} AND app {apps} AND {where} RETURNING id, app, priority",
         settings=", ".join(settings),

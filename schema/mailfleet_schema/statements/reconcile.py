@@ -74,8 +74,8 @@ def _expire(d: Dialect) -> str:
 def expire(connection: Executor, apps: Sequence[str], patience: Patience, *, most: int) -> set[int]:
     """Expire what went by its time: `expires_at`, `max_next` or `max_age` is the reason. Returns the ids.
 
-    It judges the page that `look` will take: of each app the *most* queued rows whose `look_at` has come first. So
-    run it before `look`, with the same *most*, and nothing is hinted that should expire.
+    It judges, of each app, the *most* queued rows whose `look_at` came first. What should expire further behind comes
+    to the front, because `look` moves all other rows back and leaves those alone.
     """
     d = dialect_of(connection)
     bound = {
@@ -96,6 +96,7 @@ def _look(d: Dialect) -> str:
         WITH page AS MATERIALIZED (
             SELECT id AS mail_id FROM {mail}
             WHERE app = :app AND state = 'queued' AND look_at <= {now}
+              AND (expires_at IS NULL OR expires_at > {now}) AND due_at >= {overdue} AND wanted_at > {aged}
             ORDER BY look_at LIMIT :most {skip_locked}
         )
         UPDATE {mail} AS m
@@ -103,6 +104,8 @@ def _look(d: Dialect) -> str:
         FROM page WHERE m.id = page.mail_id
         RETURNING id, app, priority, {due_in_s} AS due_in_s
         """,
+        overdue=d.plus(d.now, "-:max_next_s"),
+        aged=d.plus(d.now, "-:max_age_s"),
         most_looks=str(_MOST_LOOKS),
         look_at=d.earliest(d.plus(f"({from_due})", f"({step})"), "m.expires_at"),
         due_in_s=d.seconds_until("due_at"),
@@ -112,12 +115,15 @@ def _look(d: Dialect) -> str:
 def look(connection: Executor, apps: Sequence[str], patience: Patience, *, most: int) -> list[Looked]:
     """Of each app at most *most* queued rows whose `look_at` has come; their next look is pushed out and doubled.
 
+    Not those that should expire: they stay for `expire`.
     Commit, then publish: a crash between leaves a row that the next look finds.
     """
     d = dialect_of(connection)
     bound = {
         "step_s": patience.step_s,
         "most_step_s": patience.most_step_s,
+        "max_next_s": patience.max_next_s,
+        "max_age_s": patience.max_age_s,
         "most": most,
     }
     return [
@@ -207,6 +213,21 @@ def _take_back(d: Dialect) -> str:
         ids=d.in_ids("worker_ids"),
         look_doubt=look_doubt,
     )
+
+
+@template
+def _ownerless(d: Dialect) -> str:
+    return d.format(
+        """
+        SELECT DISTINCT worker_id FROM {mail} AS m
+        WHERE state = 'sending' AND NOT EXISTS (SELECT 1 FROM {worker} AS w WHERE w.id = m.worker_id)
+        """
+    )
+
+
+def ownerless(connection: Executor) -> list[int]:
+    """Workers that hold rows and have no row of their own: retired by others while they were paused."""
+    return [row.worker_id for row in connection.execute(_ownerless(dialect_of(connection)))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,57 @@
+# Every target works on a clean clone with nothing but a Python >= 3.11; PYTHON=... picks another interpreter.
+# ARGS=... goes to the command behind a target: make test ARGS="tests/unit -x", make demo ARGS="--seed 7 --keep".
+
+PYTHON ?= python3
+ARGS ?=
+export PYTHON
+
+RUN := .venv-run
+DEV := .venv
+# A requirement file or pyproject.toml that is newer than the stamp brings the environment up to date.
+STAMP := .installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test acceptance lint types lock clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: $(RUN)/$(STAMP) ## send mail of three small applications to a catching server, in this terminal
+	@$(RUN)/bin/mailfleet demo $(ARGS)
+
+test: $(DEV)/$(STAMP) ## find or install PostgreSQL and Postfix, then run every test that is not long
+	@$(DEV)/bin/python -m tests.services.install
+	@$(DEV)/bin/python -m pytest -m "not acceptance" $(ARGS)
+
+acceptance: $(DEV)/$(STAMP) ## run the long tests only
+	@$(DEV)/bin/python -m tests.services.install
+	@$(DEV)/bin/python -m pytest -m acceptance $(ARGS)
+
+lint: $(DEV)/$(STAMP) ## check style, formatting and the direction of imports
+	@$(DEV)/bin/ruff check
+	@$(DEV)/bin/ruff format --check
+	@$(DEV)/bin/lint-imports
+
+types: $(DEV)/$(STAMP) ## check types, strictly
+	@$(DEV)/bin/mypy
+
+# Both files are resolved together with what they pin already: without ARGS only what had to change changes.
+COMPILE = $(DEV)/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	--strip-extras --allow-unsafe --extra workers --extra async $(ARGS)
+lock: $(DEV)/$(STAMP) ## pin all dependencies anew (ARGS=--upgrade takes the newest)
+	@$(COMPILE) --output-file requirements/workers.txt pyproject.toml requirements/build.in
+	@$(COMPILE) --constraint requirements/workers.txt --output-file requirements/dev.txt \
+		pyproject.toml requirements/build.in requirements/dev.in
+
+clean: ## delete environments, caches and build results; mail kept by the demo stays
+	rm -rf $(RUN) $(DEV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN)/$(STAMP): requirements/workers.txt pyproject.toml deploy/bin/make-venv
+	@deploy/bin/make-venv $(RUN) requirements/workers.txt
+	@touch $@
+
+$(DEV)/$(STAMP): requirements/dev.txt pyproject.toml deploy/bin/make-venv
+	@deploy/bin/make-venv $(DEV) requirements/dev.txt
+	@touch $@

@@ -1,0 +1,5 @@
+"""The plug-point that carries hints: `base` says what is needed, `embedded` does it inside one process."""
+
+from mailfleet.broker.base import BrokerUnavailable, HintBroker
+
+__all__ = ["BrokerUnavailable", "HintBroker"]

@@ -1,0 +1,117 @@
+"""The door for applications: a mail into the application's own transaction, or sent at once with a verdict."""
+
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from mailfleet.mailer_base import DEADLINE_S, MailerBase
+from mailfleet.posting import Posting, start_posting, start_sending
+from mailfleet.preparing import MailLike
+from mailfleet.results import Pending, Result, Sent, raised
+from mailfleet.writer import SyncSession
+
+
+class Mailer(MailerBase):
+    """Mails of one *app*. Make one for each process and share it: it is safe to use from several threads, and over forks.
+
+    What it is made with stands in `mailfleet.mailer_base`.
+    """
+
+    # Into a transaction.
+
+    def emit(self, mail: MailLike, session: SyncSession | None = None) -> int:
+        """Store *mail* in *session*'s transaction; its id. It is sent once that is committed, and not otherwise.
+
+        *session* is a Session, a scoped_session or a Core Connection; without one the mail is committed here. After a
+        commit of a Core Connection call `publish`, or workers find the mail some seconds later.
+
+        A mail with an idempotency key that was used before with the same payload is not stored again: the answer is
+        the first one's id. Raises InvalidMail and IdempotencyConflict, with nothing written; SendRefused, on SQLite
+        and without a session, where this thread emitted in a transaction that is still open; and whatever the
+        database raises. Never waits for a broker.
+        """
+        return self._writer.write([self._preparation.one(mail)], session)[0]
+
+    def emit_many(self, mails: Iterable[MailLike], session: SyncSession | None = None) -> list[int]:
+        """Store *mails* in a few statements; their ids in order. As `emit`, and all of them or none.
+
+        InvalidMail names the mail too: `mails[3].to[0]`.
+        """
+        return self._writer.write(self._preparation.all(mails), session)
+
+    def publish(self) -> int:
+        """Hint the mails emitted on Core connections whose transactions are committed by now; how many that is.
+
+        Needed after a Core commit only, and after the commit of a connection that a Session had joined. Harmless
+        when repeated or forgotten: a mail without a hint is found some seconds later.
+        """
+        return self._writer.publish()
+
+    def cancel(self, mail_id: int, session: SyncSession | None = None) -> bool:
+        """Cancel the mail *mail_id* of this app; True if it will not be sent.
+
+        False if it is sent or ended already, is being given to a server at this moment, or is unknown. With
+        *session* it takes effect when that is committed.
+        """
+        return self._writer.cancel(mail_id, session)
+
+    # At once.
+
+    def send(self, mail: MailLike, deadline_s: float = DEADLINE_S) -> Sent | Pending:
+        """Store *mail*, have it sent before others, and wait for the verdict.
+
+        Pending comes at *deadline_s*, or at once if the mail has to wait longer; it will be sent. Raises SendFailed
+        when it never will, RetryScheduled when it was tried and will be again, and InvalidMail, IdempotencyConflict
+        or SendRefused with nothing written.
+
+        The mail has a transaction of its own. On SQLite `send` is refused inside an open write transaction, and in a
+        worker's thread always.
+        """
+        row = self._preparation.one(mail, urgent=True)
+        return raised(self._followed(start_sending(self._writer, [row], deadline_s))[0])
+
+    def send_many(self, mails: Iterable[MailLike], deadline_s: float = DEADLINE_S) -> list[Sent | Pending]:
+        """As `send` for all of *mails* together: stored all or none, then waited for until one deadline.
+
+        If some were not sent, raises the error of the first of them when all have an answer; `post_many` tells what
+        became of each.
+        """
+        rows = self._preparation.all(mails, urgent=True)
+        return [raised(one) for one in self._followed(start_sending(self._writer, rows, deadline_s))]
+
+    def post(self, mail: MailLike, deadline_s: float = DEADLINE_S) -> Result:
+        """As `send`, with every outcome as a value.
+
+        Nothing that concerns the mail is raised; what the database raises still is.
+        """
+        return self.post_many([mail], deadline_s)[0]
+
+    def post_many(self, mails: Iterable[MailLike], deadline_s: float = DEADLINE_S) -> list[Result]:
+        """As `post` for each of *mails*, in order. One that is refused does not hinder the others."""
+        return self._followed(start_posting(self._writer, self._preparation, mails, deadline_s))
+
+    # Itself.
+
+    def close(self, deadline_s: float = 2.0) -> bool:
+        """Publish what is committed, waiting at most *deadline_s*, and close what this mailer opened; True if all went.
+
+        Not needed at the end of a process, which does the same. The mailer may be used again.
+        """
+        return self._writer.close(deadline_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _followed(self, posting: Posting) -> list[Result]:
+        waiting = posting.waiting
+        while waiting.open:
+            waiting.take(self._writer.look(waiting.open))
+            if waiting.open:
+                time.sleep(waiting.step_s())
+        return posting.results()

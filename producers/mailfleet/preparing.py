@@ -1,0 +1,98 @@
+"""From what an application hands over to what is inserted: every mail checked before the first one is written."""
+
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.message import Message
+from typing import Any, TypeAlias
+
+from mailfleet.emailmessage import from_email_message
+from mailfleet.errors import InvalidMail
+from mailfleet.mail import Mail
+from mailfleet.validation import DEFAULT_LIMITS, Checked, Limits, validate
+from mailfleet_schema.statements.insert import NewMail
+from mailfleet_schema.states import OnDoubt, Priority
+
+#: What `emit` and the other verbs take.
+MailLike: TypeAlias = "Mail | Message[Any, Any]"
+
+#: The right side of a Message-ID when neither the mail nor the settings name a domain (RFC 2606 reserves it).
+NO_DOMAIN = "mailfleet.invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What all mails of one mailer have in common.
+
+    A Message-ID is *new_id*'s answer at the sender's own domain; *message_id_domain* serves mails without `from_`.
+    """
+
+    limits: Limits = DEFAULT_LIMITS
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex
+    message_id_domain: str | None = None
+    on_doubt: OnDoubt | None = None
+
+    def one(self, mail: MailLike, *, urgent: bool = False) -> NewMail:
+        """The row of *mail*; *urgent* ones are `high`, whatever they say. Raises InvalidMail."""
+        plain = from_email_message(mail) if isinstance(mail, Message) else mail
+        domain = self.message_id_domain or NO_DOMAIN
+        checked = validate(
+            plain,
+            limits=self.limits,
+            new_message_id=lambda: f"<{self.new_id()}@{domain}>",
+            now=self.clock(),
+        )
+        new = self._row(checked)
+        return replace(new, priority=Priority.HIGH) if urgent else new
+
+    def all(self, mails: Iterable[MailLike], *, urgent: bool = False) -> list[NewMail]:
+        """The rows of *mails*. Raises InvalidMail for the first one that is wrong, as `mails[3].to[0]`.
+
+        Two mails of one batch may share an idempotency key if they are the same mail.
+        """
+        if isinstance(mails, Mail | Message):
+            raise InvalidMail("mails", "expected a list of mails, got one")
+        rows: list[NewMail] = []
+        hashes: dict[str, str | None] = {}
+        for position, mail in enumerate(mails):
+            try:
+                row = self.one(mail, urgent=urgent)
+            except InvalidMail as error:
+                raise InvalidMail(f"mails[{position}].{error.field}", error.reason) from error
+            if row.key is not None and hashes.setdefault(row.key, row.payload_hash) != row.payload_hash:
+                raise InvalidMail(
+                    f"mails[{position}].idempotency_key", f"{row.key!r} is another mail's of this batch"
+                )
+            rows.append(row)
+        return rows
+
+    def _row(self, checked: Checked) -> NewMail:
+        content = checked.content
+        if content.from_ is not None:
+            # The domain in its stored, ASCII form.
+            left, _, _ = content.message_id.rpartition("@")
+            domain = content.from_.address.rpartition("@")[2]
+            content = replace(content, message_id=f"{left}@{domain}>")
+        lazy, ref = checked.lazy, checked.ref
+        return NewMail(
+            content=content,
+            account=checked.account,
+            priority=Priority(checked.priority),
+            due_at=checked.due_at,
+            expires_at=checked.expires_at,
+            max_fail=checked.max_fail,
+            max_done=checked.max_done,
+            retry=checked.retry,
+            on_doubt=self.on_doubt if checked.on_doubt is None else OnDoubt(checked.on_doubt),
+            renderer=None if lazy is None else lazy.renderer,
+            parameter=None if lazy is None else lazy.parameter,
+            run_modes=checked.run_modes,
+            mark=checked.mark,
+            ref=(None, None, None) if ref is None else (ref.type, ref.key1, ref.key2),
+            tags=checked.tags,
+            key=checked.idempotency_key,
+            payload_hash=checked.payload_hash,
+            blobs=dict(checked.blobs),
+        )

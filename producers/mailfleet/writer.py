@@ -1,0 +1,165 @@
+"""What a mailer does with the database: insert checked mails, in whose transaction, and read how far they are.
+
+Shared by `Mailer` and `AsyncMailer`; not an interface for applications. Everything here blocks for as long as the
+database does.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+from weakref import ref
+
+from sqlalchemy import Connection, RootTransaction
+from sqlalchemy.orm import Session, scoped_session
+
+from mailfleet.collected import Collected
+from mailfleet.connections import collect_on_connection
+from mailfleet.errors import IdempotencyConflict, SendRefused
+from mailfleet.open_writes import is_writing, note_write
+from mailfleet.outlet import Outlet, row_of
+from mailfleet.own_engine import OwnEngine
+from mailfleet.publisher import CAPACITY, Row
+from mailfleet.status import Status, statuses_of
+from mailfleet.transactions import collect_in_session
+from mailfleet_schema.statements.insert import Inserted, NewMail, insert_mails
+from mailfleet_schema.statements.key import KeyTaken
+from mailfleet_schema.statements.operate import CANCEL, operate
+
+#: How long `send` waits for SQLite's write lock before it is refused.
+SEND_PATIENCE_S = 1.0
+
+#: Where an application's own transaction is. `scoped_session` means the session of this thread or scope.
+SyncSession = Session | scoped_session[Any] | Connection
+
+
+class Writer:
+    """Writes the mails of *app* and hands what is committed to *outlet*."""
+
+    def __init__(self, app: str, own: OwnEngine, outlet: Outlet, *, grace_s: float) -> None:
+        self.app = app
+        self._own = own
+        self._outlet = outlet
+        self._grace_s = grace_s
+        # What was about to be committed on Core connections, until `publish`; the oldest is forgotten, and late.
+        self._committing: deque[tuple[ref[RootTransaction] | None, Sequence[Row]]] = deque(maxlen=CAPACITY)
+
+    # Verbs.
+
+    def write(self, mails: Sequence[NewMail], session: SyncSession | None) -> list[int]:
+        """Insert *mails* in *session*'s transaction, or in one of our own if it is None; their ids in order.
+
+        Raises IdempotencyConflict, with nothing written.
+        """
+        if not mails:
+            return []
+        if session is None:
+            return [one.mail_id for one in self.commit(mails)]
+        orm, connection = enlisted(session)
+        inserted = self._insert(connection, mails)
+        note_write(connection)
+        rows = self._rows(mails, inserted)
+        if orm is None:
+            collect_on_connection(connection, self, rows)
+        else:
+            collect_in_session(orm, [Collected(self, connection, row) for row in rows])
+        return [one.mail_id for one in inserted]
+
+    def commit(self, mails: Sequence[NewMail], *, patience_s: float | None = None) -> list[Inserted]:
+        """Insert *mails* in a transaction of our own, and commit.
+
+        Raises SendRefused where that would wait for a transaction of this thread, or for SQLite's lock longer than
+        *patience_s*; IdempotencyConflict, with nothing written.
+        """
+        self._refuse_if_writing()
+        with self._own.write(patience_s=patience_s) as connection:
+            inserted = self._insert(connection, mails)
+        self.committed(self._rows(mails, inserted))
+        return inserted
+
+    def cancel(self, mail_id: int, session: SyncSession | None) -> bool:
+        """Cancel *mail_id* if it is still to be had."""
+        if session is None:
+            self._refuse_if_writing()
+            with self._own.write() as connection:
+                return bool(operate(connection, CANCEL, [mail_id], apps=[self.app]))
+        _, connection = enlisted(session)
+        done = bool(operate(connection, CANCEL, [mail_id], apps=[self.app]))
+        note_write(connection)
+        return done
+
+    def look(self, ids: Sequence[int]) -> dict[int, Status]:
+        """How far *ids* are."""
+        with self._own.read() as connection:
+            return statuses_of(connection, ids)
+
+    def publish(self) -> int:
+        """Hint what was emitted on Core connections and is committed by now; how many mails that is."""
+        published = 0
+        for _ in range(len(self._committing)):
+            try:
+                transaction, rows = self._committing.popleft()
+            except IndexError:  # another thread publishes too
+                break
+            still = None if transaction is None else transaction()
+            if still is not None and still.is_active:
+                self._committing.append((transaction, rows))
+            else:
+                self._outlet.put(rows)
+                published += len(rows)
+        return published
+
+    def close(self, deadline_s: float) -> bool:
+        """Publish what is committed, wait for it at most *deadline_s*, and close our own connections."""
+        self.publish()
+        flushed = self._outlet.flush(deadline_s)
+        self._own.close()
+        return flushed
+
+    @property
+    def outlet(self) -> Outlet:
+        return self._outlet
+
+    # What transactions tell.
+
+    def committed(self, rows: Sequence[Row]) -> None:
+        self._outlet.put(rows)
+
+    def committing(self, connection: Connection, rows: Sequence[Row]) -> None:
+        transaction = connection.get_transaction()
+        # Weakly: an application that never publishes must not keep its connections from being collected.
+        self._committing.append((None if transaction is None else ref(transaction), rows))
+
+    # Below.
+
+    def _insert(self, connection: Connection, mails: Sequence[NewMail]) -> list[Inserted]:
+        try:
+            return insert_mails(connection, self.app, mails, grace_s=self._grace_s)
+        except KeyTaken as error:
+            raise IdempotencyConflict(error.app, error.key, error.mail_id or 0) from error
+
+    def _rows(self, mails: Sequence[NewMail], inserted: Sequence[Inserted]) -> list[Row]:
+        # A mail that is not new was hinted when it was.
+        return [
+            row_of(self.app, mail.priority, one) for mail, one in zip(mails, inserted, strict=True) if one.new
+        ]
+
+    def _refuse_if_writing(self) -> None:
+        if self._own.sqlite_key is not None and is_writing(self._own.sqlite_key):
+            raise SendRefused(
+                "this thread has emitted in a transaction that is still open, and SQLite has one write lock: commit"
+                " first, or give that session"
+            )
+
+
+def enlisted(session: SyncSession) -> tuple[Session | None, Connection]:
+    """The session, if it is one, and the connection to write on. Raises TypeError for anything else."""
+    if isinstance(session, scoped_session):
+        session = session()
+    if isinstance(session, Session):
+        return session, session.connection()
+    if isinstance(session, Connection):
+        return None, session
+    raise TypeError(
+        "session: expected a Session, a scoped_session or a Core Connection (AsyncMailer takes the async ones),"
+        f" got {type(session).__name__}"
+    )

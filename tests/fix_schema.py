@@ -1,0 +1,73 @@
+"""`sqlite_engine`, `postgres_engine`: a migrated database of its own per test; `engine`: the test runs with each of them.
+
+The migrations run once per session, into a template that every test gets a copy of.
+"""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+from sqlalchemy import Engine, make_url
+
+from mailfleet_schema.engine import open_engine
+from mailfleet_schema.migrations import upgrade
+from tests.fix_postgres import execute
+from tests.services.base import PostgresServer
+
+#: Connections of an engine beside the one that is always there: a test may use 20 threads.
+POOL_SIZE = 20
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file that nobody has open."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    engine = open_engine(make_url(f"sqlite:///{path}"))
+    upgrade(engine)
+    # The last connection that closes folds the write-ahead log into the file.
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of a migrated PostgreSQL database that nobody is connected to."""
+    name = f"template_{secrets.token_hex(8)}"
+    execute(postgres_server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    engine = open_engine(make_url(postgres_server.url(name)))
+    upgrade(engine)
+    engine.dispose()
+    yield name
+    execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def sqlite_engine(sqlite_template: Path, tmp_path: Path) -> Iterator[Engine]:
+    """An engine on a migrated, empty SQLite file."""
+    path = tmp_path / "mailfleet.db"
+    shutil.copyfile(sqlite_template, path)
+    engine = open_engine(make_url(f"sqlite:///{path}"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def postgres_engine(postgres_server: PostgresServer, postgres_template: str) -> Iterator[Engine]:
+    """An engine on a migrated, empty PostgreSQL database."""
+    name, template = sql.Identifier(f"test_{secrets.token_hex(8)}"), sql.Identifier(postgres_template)
+    execute(postgres_server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, template))
+    engine = open_engine(make_url(postgres_server.url(name.as_string().strip('"'))), pool_size=POOL_SIZE)
+    yield engine
+    engine.dispose()
+    execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """The same test once for each dialect."""
+    name = "sqlite_engine" if request.param == "sqlite" else "postgres_engine"
+    engine: Engine = request.getfixturevalue(name)
+    return engine

@@ -1,0 +1,1 @@
+"""Producers against real databases, processes and dramatiq."""

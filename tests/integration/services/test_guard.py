@@ -1,0 +1,62 @@
+"""No private server outlives the test run, and nothing else is ended with it."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.services.guard import GuardedDirectory
+from tests.services.processes import PREFIX, end_processes_in, processes_in
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(("service", "name"), [("postgres", "Postgres"), ("postfix", "Postfix")])
+def test_no_server_outlives_a_killed_test_run(service: str, name: str) -> None:
+    """The guard ends the server and deletes its directory when the process that started it gets SIGKILL."""
+    script = (
+        "import os, signal\n"
+        f"from tests.services.locate import find_{service}\n"
+        f"from tests.services.{service} import Private{name}\n"
+        f"print(Private{name}(find_{service}()).start().directory, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    directory = Path(killed.stdout.strip())
+    assert directory.name.startswith(PREFIX)
+    wait_until(lambda: not directory.exists(), 30, lambda: f"{directory}: {processes_in(directory)}")
+    assert processes_in(directory) == []
+
+
+def test_processes_are_ended_in_private_directories_only(tmp_path: Path) -> None:
+    """A directory that no private server made is refused, so that a mistake cannot end somebody's shell."""
+    with pytest.raises(ValueError, match="not a private server's directory"):
+        end_processes_in(tmp_path)
+
+
+def test_a_guarded_directory_ends_what_works_in_it() -> None:
+    """A process that ignores polite signals and left its session is found by its working directory and killed."""
+    home = GuardedDirectory("example")
+    stubborn = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); signal.pause()",
+        ],
+        cwd=home.path,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+    )
+    with stubborn:
+        assert stubborn.stdout is not None
+        assert stubborn.stdout.readline() == b"1\n"
+        assert processes_in(home.path) == [stubborn.pid]
+        home.remove()
+    assert stubborn.returncode < 0
+    assert not home.path.exists()

@@ -1,0 +1,85 @@
+"""Preparing services before the tests: what a wrong setting says, and how the machine's files come back."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.services.debian import replaced
+from tests.services.external import POSTFIX_MAILDIR, POSTFIX_URL, POSTGRES_URL
+from tests.services.ports import free_port
+
+ROOT = Path(__file__).parents[3]
+
+
+def prepare(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as `make test` does."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.services.install"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_what_is_on_the_machine_is_named_with_its_version() -> None:
+    """With every service here the command says where each is, and succeeds."""
+    done = prepare()
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["PostgreSQL", "Postfix"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({POSTGRES_URL: "nonsense"}, f"{POSTGRES_URL}: expected postgresql://host/database"),
+        ({POSTGRES_URL: "mysql://host/database"}, f"{POSTGRES_URL}: expected postgresql://host/database"),
+        ({POSTGRES_URL: "postgresql://127.0.0.1:{port}/test"}, f"{POSTGRES_URL}: no connection"),
+        ({POSTFIX_URL: "127.0.0.1:25"}, f"{POSTFIX_URL}: expected smtp://host:port"),
+        ({POSTFIX_URL: "smtp://127.0.0.1:25"}, f"{POSTFIX_MAILDIR}: expected the folder"),
+        (
+            {POSTFIX_URL: "smtp://127.0.0.1:{port}", POSTFIX_MAILDIR: "{tmp}"},
+            f"{POSTFIX_URL}: no SMTP server there",
+        ),
+    ],
+)
+def test_a_wrong_address_is_one_line_and_status_2(
+    environment: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    """The line names the variable and what was expected; there is no traceback."""
+    port = free_port()
+    done = prepare(**{name: value.format(port=port, tmp=tmp_path) for name, value in environment.items()})
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_replaced_file_comes_back_with_text_and_mode(tmp_path: Path) -> None:
+    """A file that was there is there again, even when the installation fails."""
+    policy = tmp_path / "policy"
+    policy.write_text("old")
+    policy.chmod(0o750)
+
+    def fail() -> None:
+        with replaced(policy, "new", mode=0o755):
+            assert policy.read_text() == "new"
+            raise RuntimeError("installation failed")
+
+    with pytest.raises(RuntimeError, match="installation failed"):
+        fail()
+    assert policy.read_text() == "old"
+    assert policy.stat().st_mode & 0o777 == 0o750
+    assert list(tmp_path.iterdir()) == [policy]
+
+
+def test_a_file_that_was_not_there_is_gone_again(tmp_path: Path) -> None:
+    """Folders may stay, the file does not."""
+    drop_in = tmp_path / "made" / "drop-in"
+    with replaced(drop_in, "new"):
+        assert drop_in.read_text() == "new"
+    assert not drop_in.exists()

@@ -1,0 +1,5 @@
+"""Real services for tests: found or installed, started privately, ended for certain.
+
+`install` is the command that `make test` runs first; `choose` decides where a service comes from; `postgres` and
+`postfix` start private servers; `guard` and `processes` see to it that none of them outlives the test run.
+"""

@@ -1,0 +1,185 @@
+"""Services in Docker containers, for machines that have neither the programs nor a root who could install them.
+
+PostgreSQL is its official image. Postfix has none: it is Debian's package in Debian's official image, with the same
+configuration as the private server. Containers publish their port on loopback only, on a port that Docker chooses.
+
+This is the last resort, and the project's own CI has no Docker engine: what is here is kept so small that reading it
+says whether it is right. Tests that kill a server need the programs on the machine.
+"""
+
+import functools
+import os
+import shutil
+import smtplib
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import psycopg
+
+from tests.services.base import PostgresAddress, StartError, StoredMail
+from tests.services.guard import GuardedDirectory
+from tests.services.maildir import Maildir
+from tests.services.postfix import HOST, MASTER_CF, main_cf
+from tests.waiting import wait_until
+
+POSTGRES_IMAGE = "postgres:17"
+POSTFIX_IMAGE = "mailfleet-test-postfix"
+DOCKERFILE = """\
+FROM debian:12-slim
+RUN apt-get update \\
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postfix \\
+ && rm -rf /var/lib/apt/lists/*
+"""
+DEADLINE_S = 60.0
+
+
+@functools.cache
+def engine_answers() -> bool:
+    """Whether a Docker engine runs that we may use."""
+    if not shutil.which("docker"):
+        return False
+    try:
+        done = subprocess.run(["docker", "version"], check=False, capture_output=True, timeout=10)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def fetch_postgres() -> None:
+    """Have the image here, so that no test waits for it."""
+    _docker("pull", "--quiet", POSTGRES_IMAGE)
+
+
+def fetch_postfix() -> None:
+    """Have the image here, so that no test waits for it."""
+    _docker("build", "--quiet", "--tag", POSTFIX_IMAGE, "-", text=DOCKERFILE)
+
+
+class _Container:
+    """One container, removed with its directory by `stop` or, if the test run disappears, by the guard."""
+
+    def __init__(self, service: str) -> None:
+        self.host = HOST
+        self.port = 0
+        self._home = GuardedDirectory(service, stop=lambda home: ["docker", "rm", "--force", home.name])
+        self._name = self._home.path.name
+
+    def stop(self) -> None:
+        """Remove the container and what it wrote."""
+        subprocess.run(["docker", "rm", "--force", self._name], check=False, capture_output=True)
+        self._home.remove()
+
+    def _run(self, inside_port: int, options: Sequence[str], image: str, *command: str) -> None:
+        publish = f"{HOST}::{inside_port}"
+        _docker("run", "--detach", "--name", self._name, "--publish", publish, *options, image, *command)
+        self.port = int(_docker("port", self._name, str(inside_port)).splitlines()[0].rpartition(":")[2])
+
+    def _wait_until(self, ready: Callable[[], bool]) -> None:
+        wait_until(
+            ready, DEADLINE_S, lambda: f"{self._name} is not ready:\n{_docker('logs', self._name)[-2000:]}"
+        )
+
+
+class ContainerPostgres(_Container):
+    """PostgreSQL in a container; its data go with it."""
+
+    def __init__(self) -> None:
+        super().__init__("postgres")
+        self.version = POSTGRES_IMAGE.partition(":")[2]
+
+    def start(self) -> Self:
+        """Return once it takes connections."""
+        options = ["--env", "POSTGRES_USER=mailfleet_test", "--env", "POSTGRES_HOST_AUTH_METHOD=trust"]
+        try:
+            self._run(5432, options, POSTGRES_IMAGE)
+            self._wait_until(self._takes_connections)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def url(self, database: str | None = None) -> str:
+        """SQLAlchemy's address of a database; None is one that always exists."""
+        return self._address().url(database)
+
+    def dsn(self, database: str | None = None) -> str:
+        """The same address for psycopg and PostgreSQL's own programs."""
+        return self._address().dsn(database)
+
+    def _address(self) -> PostgresAddress:
+        return PostgresAddress(f"postgresql://mailfleet_test@{self.host}:{self.port}/mailfleet_test")
+
+    def _takes_connections(self) -> bool:
+        try:
+            psycopg.connect(self.dsn(), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class ContainerPostfix(_Container):
+    """Postfix in a container; it delivers into a mounted folder."""
+
+    def __init__(self) -> None:
+        super().__init__("postfix")
+        self.version = "of Debian 12"
+        self._maildir = Maildir(self._home.path / "mail" / "inbox")
+
+    def start(self) -> Self:
+        """Return once it greets."""
+        home = self._home.path
+        # Delivered files belong to us, so that we can read and delete them. Postfix delivers nothing as root, and root
+        # can read them all the same.
+        uid, gid = (os.getuid(), os.getgid()) if os.getuid() else (65534, 65534)
+        options = {
+            "inet_interfaces": "all",
+            "maillog_file": "/dev/stdout",
+            "maillog_file_prefixes": "/dev/stdout",
+            # Connections come from the container network, which is published on loopback only.
+            "mynetworks": "0.0.0.0/0",
+            "smtpd_forbid_bare_newline": "reject",
+            "smtpd_forbid_bare_newline_exclusions": "",
+        }
+        for folder in ("conf", "mail"):
+            (home / folder).mkdir()
+        home.chmod(0o755)
+        os.chown(home / "mail", uid, gid)
+        (home / "conf" / "main.cf").write_text(main_cf(Path("/srv"), uid, gid, options))
+        (home / "conf" / "master.cf").write_text(MASTER_CF.format(listen="25"))
+        mounts = ["--volume", f"{home}/conf:/srv/conf:ro", "--volume", f"{home}/mail:/srv/mail"]
+        script = "mkdir /srv/queue /srv/data && chown postfix /srv/data && exec postfix -c /srv/conf start-fg"
+        try:
+            self._run(25, mounts, POSTFIX_IMAGE, "sh", "-c", script)
+            self._wait_until(self._greets)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def maildir_messages(self) -> Sequence[StoredMail]:
+        """What has arrived so far, oldest first."""
+        return self._maildir.messages()
+
+    def wait_for(self, count: int, deadline_s: float) -> Sequence[StoredMail]:
+        """The mails once there are at least `count`; TimeoutError when the deadline passes."""
+        return self._maildir.wait_for(count, deadline_s)
+
+    def clear(self) -> None:
+        """Delete what has arrived."""
+        self._maildir.clear()
+
+    def _greets(self) -> bool:
+        try:
+            with smtplib.SMTP(self.host, self.port, timeout=5) as client:
+                return client.noop()[0] == 250
+        except (OSError, smtplib.SMTPException):
+            return False
+
+
+def _docker(*arguments: str, text: str = "") -> str:
+    done = subprocess.run(["docker", *arguments], check=False, capture_output=True, input=text, text=True)
+    if done.returncode != 0:
+        raise StartError(f"docker {arguments[0]} failed:\n{done.stderr.strip()}")
+    return done.stdout + done.stderr

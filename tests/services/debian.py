@@ -1,0 +1,81 @@
+"""Installs Debian packages for tests without changing what the machine runs.
+
+The packages of PostgreSQL and Postfix want to be a service of the machine: they create a database cluster, start
+daemons and, for Postfix, take the place of another mail server. None of that is wanted here, so during the
+installation a `policy-rc.d` says no to every start, `create_main_cluster` is off, Postfix is left without a
+configuration, and an installation that would remove a package is refused. Afterwards both files are as they were.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/mailfleet-tests.conf")
+POLICY_TEXT = """#!/bin/sh
+# Written for the length of one package installation by mailfleet's tests; delete it if it is still here after that.
+exit 101
+"""
+
+
+class InstallError(Exception):
+    """apt-get did not install the packages; the message is its own reason, on one line."""
+
+
+def can_install() -> bool:
+    """Whether this is a Debian system and we are its root."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None and shutil.which("dpkg") is not None
+
+
+def install(packages: Sequence[str]) -> None:
+    """Install `packages` from the system's own package sources; no service is started or left running.
+
+    Raises:
+        InstallError: no network, no such package, or another package would have to go.
+    """
+    with replaced(POLICY, POLICY_TEXT, mode=0o755), replaced(NO_CLUSTER, "create_main_cluster = false\n"):
+        if "postfix" in packages and shutil.which("debconf-set-selections"):
+            _run(["debconf-set-selections"], "postfix postfix/main_mailer_type select No configuration\n")
+        _run(["apt-get", "-q", "update"])
+        # A nightly upgrade may hold the lock.
+        options = ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
+        _run(
+            ["apt-get", "-q", "-y", *options, "--no-install-recommends", "--no-remove", "install", *packages]
+        )
+
+
+@contextlib.contextmanager
+def replaced(path: Path, text: str, mode: int = 0o644) -> Iterator[None]:
+    """Have `text` in the file for the length of the block; afterwards the old file is back, or none if there was none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    backup = path.with_name(path.name + ".mailfleet-tests-backup")
+    if path.exists():
+        path.rename(backup)
+    try:
+        path.write_text(text)
+        path.chmod(mode)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        if backup.exists():
+            backup.rename(path)
+
+
+def _run(command: Sequence[str], text: str = "") -> None:
+    done = subprocess.run(
+        command,
+        check=False,
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
+    )
+    if done.returncode != 0:
+        lines = done.stdout.strip().splitlines() or [f"status {done.returncode}"]
+        reasons = [line for line in lines if line.startswith(("E:", "Err:"))] or lines[-1:]
+        raise InstallError(f"{command[0]} failed: {' '.join(reasons)}")

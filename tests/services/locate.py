@@ -1,0 +1,62 @@
+"""Where the server programs are on this machine, and their versions.
+
+Debian keeps PostgreSQL's server programs out of PATH, one folder per version, and Postfix in a folder that only root
+has in PATH; both are looked for there too. Nothing is installed or started here.
+"""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+OLDEST_POSTGRES = 15
+POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """Programs of one installed server.
+
+    Attributes:
+        directory: the folder they are in.
+        version: as the server says it, for instance `15.18` or `3.7.11`.
+        parts: the version's numbers, for comparisons.
+    """
+
+    directory: Path
+    version: str
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """`3.7.11` as (3, 7, 11); a beta or release candidate counts as its number."""
+        return tuple(int(number) for number in re.findall(r"\d+", self.version))
+
+
+def find_postgres() -> Binaries | None:
+    """The newest PostgreSQL server on this machine, which may be older than `OLDEST_POSTGRES`; None without any."""
+    folders = {match for pattern in POSTGRES_FOLDERS for match in Path("/").glob(pattern.removeprefix("/"))}
+    if in_path := shutil.which("initdb"):
+        folders.add(Path(in_path).resolve().parent)
+    found = []
+    for folder in folders:
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            said = _output(folder / "postgres", "--version")
+            if match := re.search(r"\(PostgreSQL\) (\S+)", said):
+                found.append(Binaries(folder, match[1]))
+    return max(found, key=lambda binaries: binaries.parts, default=None)
+
+
+def find_postfix() -> Binaries | None:
+    """The Postfix on this machine, None without one."""
+    for folder in ("/usr/sbin", "/usr/local/sbin"):
+        if (Path(folder) / "postfix").exists():
+            said = _output(Path(folder) / "postconf", "-dh", "mail_version")
+            if match := re.search(r"\d\S*", said):
+                return Binaries(Path(folder), match[0])
+    return None
+
+
+def _output(*command: str | Path) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return done.stdout if done.returncode == 0 else ""

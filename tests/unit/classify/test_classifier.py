@@ -1,0 +1,162 @@
+"""Judgements: phases, silences, several recipients, and what is no verdict at all."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pytest
+
+from mailfleet_workers.classify import Rules, classify
+from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
+from mailfleet_workers.verdict import (
+    Accepted,
+    Judgement,
+    RecipientVerdict,
+    Retry,
+    Scope,
+    Stop,
+    Uncertain,
+    Wait,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+A, B, C = "a@x.example", "b@x.example", "c@x.example"
+OK = Reply(250, "2.1.5 ok")
+UNKNOWN = Reply(550, "5.1.1 User unknown")
+GREY = Reply(450, "4.2.0 Greylisted")
+QUEUED = Reply(250, "2.0.0 Ok: queued as 4ABC")
+
+
+def _judge(answer: Answer, *recipients: str) -> Judgement:
+    envelope = Envelope("me@x.example", recipients or (A,), b"\r\n")
+    return classify(answer, envelope, host="mail.example.com", rules=Rules.builtin(), now=NOW)
+
+
+def _at(phase: Phase, reply: Reply | None, recipients: Mapping[str, Reply], **more: object) -> Answer:
+    return Answer(phase, reply, recipients=recipients, **more)  # type: ignore[arg-type] # fields of a test
+
+
+def test_an_accepted_mail_has_the_servers_queue_id() -> None:
+    """250 after the dot is Accepted for everybody, and names no recipient."""
+    judgement = _judge(_at(Phase.EOD, QUEUED, {A: OK}, dot_sent=True))
+    assert judgement == Judgement(Accepted(QUEUED, "4ABC"))
+
+
+def test_some_accepted_lists_every_recipient() -> None:
+    """With one recipient refused the mail is Accepted, and each recipient has its verdict in order."""
+    judgement = _judge(_at(Phase.EOD, QUEUED, {A: OK, B: UNKNOWN, C: GREY}, dot_sent=True), A, B, C)
+    assert isinstance(judgement.verdict, Accepted)
+    assert [(r.address, type(r.verdict)) for r in judgement.recipients] == [
+        (A, Accepted),
+        (B, Stop),
+        (C, Wait),
+    ]
+    assert judgement.recipients[2] == RecipientVerdict(C, Wait(Scope.RECIPIENT, 300, "greylisted", GREY))
+
+
+def test_all_refused_for_good_is_a_stop() -> None:
+    """When every recipient is refused alike the mail shares the verdict, and nobody is listed."""
+    judgement = _judge(_at(Phase.RCPT, UNKNOWN, {A: UNKNOWN, B: UNKNOWN}), A, B)
+    assert judgement == Judgement(Stop("recipient unknown", UNKNOWN))
+
+
+@pytest.mark.parametrize("order", [(UNKNOWN, GREY), (GREY, UNKNOWN)])
+def test_all_refused_keeps_the_mail_open_for_those_who_wait(order: tuple[Reply, Reply]) -> None:
+    """A Wait of one recipient is the mail's verdict, whichever reply came last; the other keeps its Stop."""
+    judgement = _judge(_at(Phase.RCPT, order[1], dict(zip((A, B), order, strict=True))), A, B)
+    assert judgement.verdict == Wait(Scope.RECIPIENT, 300, "greylisted", GREY)
+    assert {type(r.verdict) for r in judgement.recipients} == {Stop, Wait}
+
+
+def test_a_wait_of_the_account_goes_before_longer_ones_of_a_recipient() -> None:
+    """When all were refused, the wait that concerns more than one recipient is the mail's."""
+    full = Reply(452, "4.2.2 mailbox full")
+    limit = Reply(450, "4.7.1 hourly sending limit reached")
+    judgement = _judge(_at(Phase.RCPT, limit, {A: full, B: limit}), A, B)
+    assert isinstance(judgement.verdict, Wait)
+    assert judgement.verdict.scope is Scope.ACCOUNT
+
+
+def test_421_to_one_recipient_leaves_all_others_open() -> None:
+    """Recipients that were accepted before a 421, or never tried, share its wait; one refused before keeps its Stop."""
+    closing = Reply(421, "4.3.2 closing")
+    judgement = _judge(_at(Phase.RCPT, closing, {A: OK, B: UNKNOWN}), A, B, C)
+    wait = Wait(Scope.HOST, 60, "connection ended by the server", closing)
+    assert judgement.verdict == wait
+    assert [r.verdict for r in judgement.recipients] == [wait, Stop("recipient unknown", UNKNOWN), wait]
+
+
+def test_a_final_421_text_never_stops_untried_recipients() -> None:
+    """What ended the conversation at RCPT was not said of the recipients after it."""
+    closing = Reply(421, "suspicious due to the nature of the content bare lf")
+    assert not isinstance(_judge(_at(Phase.RCPT, closing, {A: OK}), A, B).verdict, Stop)
+
+
+def test_silence_at_rcpt_after_a_refusal_is_a_retry_of_the_others() -> None:
+    """One refused, then nothing: the refused one stops, the rest is tried again."""
+    answer = _at(Phase.RCPT, None, {A: UNKNOWN}, error="connection closed")
+    judgement = _judge(answer, A, B)
+    assert judgement.verdict == Retry("connection closed")
+    assert [type(r.verdict) for r in judgement.recipients] == [Stop, Retry]
+
+
+def test_a_refusal_after_the_dot_keeps_the_verdicts_of_rcpt() -> None:
+    """451 after the dot is a Retry of the accepted recipients only."""
+    later = Reply(451, "4.3.0 queue file write error")
+    judgement = _judge(_at(Phase.EOD, later, {A: OK, B: UNKNOWN}, dot_sent=True), A, B)
+    assert judgement.verdict == Retry("system trouble", later)
+    assert [type(r.verdict) for r in judgement.recipients] == [Retry, Stop]
+
+
+@pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.EHLO, Phase.AUTH])
+@pytest.mark.parametrize(
+    ("error", "scope", "seconds"),
+    [
+        ("timed out", Scope.HOST, 900),
+        ("connection refused", Scope.HOST, 120),
+        ("host name not found", Scope.HOST, 300),
+        ("TLS: certificate verify failed: certificate has expired", Scope.HOST, 3600),
+        ("setting accounts.x.password: expected", Scope.ACCOUNT, 3600),
+        ("the server offers no AUTH mechanism that we know", Scope.ACCOUNT, 3600),
+        ("never seen before", Scope.HOST, 120),
+    ],
+)
+def test_silence_before_mail_is_a_wait(phase: Phase, error: str, scope: Scope, seconds: float) -> None:
+    """No answer before MAIL parks the host, or the account where only that can be at fault; no envelope is needed."""
+    answer = Answer(phase, None, error)
+    verdict = classify(answer, None, host="mail.example.com", rules=Rules.builtin(), now=NOW).verdict
+    assert isinstance(verdict, Wait)
+    assert (verdict.scope, verdict.seconds) == (scope, seconds)
+    assert error in verdict.reason
+
+
+@pytest.mark.parametrize("phase", [Phase.MAIL, Phase.RCPT, Phase.DATA])
+def test_silence_from_mail_to_the_dot_is_a_retry(phase: Phase) -> None:
+    """The mail was begun and certainly not taken."""
+    assert _judge(_at(phase, None, {}, error="timed out")).verdict == Retry("timed out")
+
+
+def test_silence_after_the_dot_is_uncertain() -> None:
+    """Whoever was refused at RCPT stops all the same."""
+    judgement = _judge(_at(Phase.EOD, None, {A: OK, B: UNKNOWN}, error="timed out", dot_sent=True), A, B)
+    assert judgement.verdict == Uncertain("timed out")
+    assert [type(r.verdict) for r in judgement.recipients] == [Uncertain, Stop]
+
+
+def test_what_we_refused_ourselves_is_a_stop() -> None:
+    """A mail larger than the server's SIZE is never tried there again."""
+    error = "message of 9 bytes exceeds the server's SIZE limit 8"
+    assert _judge(_at(Phase.MAIL, None, {}, error=error, refused_locally=True)).verdict == Stop(error)
+
+
+def test_a_withheld_mail_has_no_verdict() -> None:
+    """The caller gave it up, so asking is a bug."""
+    with pytest.raises(ValueError, match="withheld"):
+        _judge(_at(Phase.DATA, None, {}, withheld=True))
+
+
+def test_a_time_stated_in_the_text_goes_before_the_table() -> None:
+    """Where a rule says stop or retry and the text names a time, the text is believed; the rule's scope stays."""
+    stated = Reply(554, "5.7.1 spam; blocked for 10 minutes")
+    assert _judge(_at(Phase.EOD, stated, {A: OK}, dot_sent=True)).verdict == Wait(
+        Scope.MAIL, 600, "spam or content refused", stated
+    )

@@ -1,0 +1,1 @@
+"""Decisions of the producers: no database, no network."""

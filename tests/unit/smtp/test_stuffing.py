@@ -1,0 +1,40 @@
+"""What goes over the wire between DATA and its end, for any message."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailfleet_workers.smtp.base import Envelope, Reply
+from mailfleet_workers.smtp.transaction import stuffed
+
+_CANONICAL = st.lists(st.binary(max_size=40).map(lambda b: re.sub(rb"[\r\n\0]", b".", b))).map(
+    lambda lines: b"".join(line + b"\r\n" for line in lines)
+)
+_DOTTY = st.lists(st.sampled_from([b".", b"..", b"", b"a", b".a", b"...x"])).map(
+    lambda lines: b"".join(line + b"\r\n" for line in lines)
+)
+
+
+@given(_CANONICAL | _DOTTY)
+def test_the_body_ends_once_and_comes_back(message: bytes) -> None:
+    """The wire holds one end-of-data only, at its end, and a server that undoes the stuffing has the message."""
+    wire = b"\r\n" + stuffed(message) + b".\r\n"
+    assert wire.find(b"\r\n.\r\n") == len(wire) - 5
+    received = wire[2:-3].split(b"\r\n")
+    assert b"\r\n".join(line.removeprefix(b".") for line in received) == message
+
+
+def test_an_enhanced_code_is_found_at_the_start_only() -> None:
+    """`Reply.enhanced` reads RFC 3463 codes and no version numbers."""
+    assert Reply(550, "5.1.1 unknown").enhanced == "5.1.1"
+    assert Reply(250, "2.0.0").enhanced == "2.0.0"
+    assert Reply(550, "see 5.1.1").enhanced is None
+    assert Reply(550, "5.1.1.2 odd").enhanced is None
+
+
+def test_smtputf8_is_needed_for_local_parts_only() -> None:
+    """Any address of the envelope that is not ASCII needs it, the sender's included."""
+    assert not Envelope("a@x.example", ("b@xn--bcher-kva.example",), b"\r\n").needs_smtputf8
+    assert Envelope("ä@x.example", ("b@x.example",), b"\r\n").needs_smtputf8
+    assert Envelope("a@x.example", ("b@x.example", "ü@x.example"), b"\r\n").needs_smtputf8

@@ -1,0 +1,17 @@
+"""Waiting in tests: for a condition, with a deadline, never for a time."""
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(condition: Callable[[], bool], deadline_s: float, what: Callable[[], str]) -> None:
+    """Ask `condition` every 20 ms until it holds.
+
+    Raises:
+        TimeoutError: it did not hold within `deadline_s` seconds; the message is what `what` says at that time.
+    """
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(what())
+        time.sleep(0.02)

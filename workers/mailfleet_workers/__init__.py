@@ -1,0 +1,1 @@
+"""What operators run: intake, delivery, SMTP, limits, reconciler, embedded mode, settings, views, command line."""

@@ -1,0 +1,137 @@
+"""The verdict on an Answer: who is at fault, and what becomes of the mail and of each recipient.
+
+The phase decides before the code does. Before MAIL no mail was judged, so nothing there is ever a Stop or a Retry: it is
+a Wait of the host or the account. Silence from MAIL to the dot is a Retry, silence after the dot is Uncertain. Where
+there is a reply, a time stated in it comes first, then the table of rules, whose last lines know codes only.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from mailfleet_workers.classify.rules import Rule, Rules
+from mailfleet_workers.classify.stated import queue_id, stated_wait
+from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
+from mailfleet_workers.verdict import (
+    Accepted,
+    Judgement,
+    RecipientVerdict,
+    Retry,
+    Scope,
+    Stop,
+    Uncertain,
+    Verdict,
+    Wait,
+)
+
+#: No mail has been named yet.
+_BEFORE_MAIL = frozenset({Phase.CONNECT, Phase.EHLO, Phase.AUTH})
+
+_SCOPES = {
+    Phase.CONNECT: Scope.HOST,
+    Phase.EHLO: Scope.HOST,
+    Phase.AUTH: Scope.ACCOUNT,
+    Phase.MAIL: Scope.ACCOUNT,
+    Phase.RCPT: Scope.RECIPIENT,
+    Phase.DATA: Scope.MAIL,
+    Phase.EOD: Scope.MAIL,
+}
+
+#: Seconds where the table says wait and names no time, by who waits.
+_WAITS = {Scope.MAIL: 600.0, Scope.RECIPIENT: 3600.0, Scope.ACCOUNT: 3600.0, Scope.HOST: 300.0}
+
+#: Seconds before MAIL, for what a rule calls final, passing, or does not know.
+_FINAL, _PASSING = 86400.0, 60.0
+
+
+def classify(
+    answer: Answer, envelope: Envelope | None, *, host: str, rules: Rules, now: datetime
+) -> Judgement:
+    """What *answer* means for the mail in *envelope*, sent to *host*; *now* is aware and read for stated moments.
+
+    *envelope* may be None for an Answer of connect, ehlo or auth. An Answer that is `withheld` has no verdict: the
+    mail is no longer the caller's to judge, and ValueError says so.
+
+    When the dot was accepted, `verdict` is Accepted and `recipients` is empty or holds everybody. Otherwise recipients
+    refused at RCPT keep their own verdicts, the others share `verdict`; when all were refused, `verdict` is the one
+    that keeps the mail open longest. A recipient's Wait may be of the account or host: the caller parks those too.
+    """
+    if answer.withheld:
+        raise ValueError("an answer that is withheld has no verdict")
+    recipients = envelope.recipients if envelope is not None else ()
+    refused = {
+        address: of_reply(reply, Phase.RCPT, host=host, rules=rules, now=now)
+        for address, reply in answer.recipients.items()
+        if reply.code >= 400 and address in recipients
+    }
+    if refused and len(refused) == len(set(recipients)):
+        verdict = max(refused.values(), key=_openness)
+    else:
+        verdict = _of_answer(answer, host=host, rules=rules, now=now)
+        if answer.phase is Phase.RCPT and isinstance(verdict, Stop) and not answer.refused_locally:
+            # It was said of one recipient and ended the conversation before the others were heard.
+            verdict = Retry(verdict.reason, verdict.reply)
+    return Judgement(verdict, tuple(_listed(recipients, refused, verdict)))
+
+
+def _listed(
+    recipients: tuple[str, ...], refused: dict[str, Verdict], verdict: Verdict
+) -> Iterator[RecipientVerdict]:
+    """Every recipient once, nobody when all share *verdict*."""
+    if any(own != verdict for own in refused.values()):
+        for address in dict.fromkeys(recipients):
+            yield RecipientVerdict(address, refused.get(address, verdict))
+
+
+def _openness(verdict: Verdict) -> tuple[int, float]:
+    match verdict:
+        case Wait(scope=scope, seconds=seconds):
+            return (3 if scope in {Scope.ACCOUNT, Scope.HOST} else 2), seconds
+        case Retry():
+            return 1, 0
+        case _:
+            return 0, 0
+
+
+def _of_answer(answer: Answer, *, host: str, rules: Rules, now: datetime) -> Verdict:
+    if answer.accepted and answer.reply is not None:
+        return Accepted(answer.reply, queue_id(answer.reply.text))
+    error = answer.error or "no reply"
+    if answer.refused_locally:
+        return Stop(error)
+    if answer.reply is not None:
+        return of_reply(answer.reply, answer.phase, host=host, rules=rules, now=now)
+    if answer.dot_sent:
+        return Uncertain(error)
+    if answer.phase not in _BEFORE_MAIL:
+        return Retry(error)
+    silence = rules.find_silence(error)
+    if silence is None:
+        return Wait(Scope.HOST, _WAITS[Scope.HOST], error)
+    return Wait(silence.scope, silence.wait_s, f"{silence.reason}: {error}")
+
+
+def of_reply(reply: Reply, phase: Phase, *, host: str, rules: Rules, now: datetime) -> Verdict:
+    """What one refusal means, by itself."""
+    rule = rules.find(host, phase, reply)
+    reason = rule.reason if rule is not None else "unknown refusal"
+    seconds = stated_wait(reply.text, now)
+    if seconds is not None:
+        scope = rule.scope if rule is not None and rule.scope is not None else _SCOPES[phase]
+        return Wait(scope, seconds, reason, reply)
+    if rule is None:
+        return Retry(reason, reply) if phase not in _BEFORE_MAIL else _wait(None, phase, reason, reply)
+    if phase in _BEFORE_MAIL and rule.kind != "wait":
+        return Wait(_SCOPES[phase], _FINAL if rule.kind == "stop" else _PASSING, reason, reply)
+    match rule.kind:
+        case "stop":
+            return Stop(reason, reply)
+        case "retry":
+            return Retry(reason, reply)
+        case "wait":
+            return _wait(rule, phase, reason, reply)
+
+
+def _wait(rule: Rule | None, phase: Phase, reason: str, reply: Reply) -> Wait:
+    scope = (rule.scope if rule is not None else None) or _SCOPES[phase]
+    seconds = (rule.wait_s if rule is not None else None) or _WAITS[scope]
+    return Wait(scope, seconds, reason, reply)

@@ -1,0 +1,100 @@
+"""Facts that servers state in the text of a reply: how long to wait, and the name they gave a mail."""
+
+import email.utils
+import re
+from datetime import UTC, datetime
+
+#: Seconds. A server may be wrong by any amount: two days are still watched, less than a second is a loop.
+LEAST, MOST = 1.0, 172_800.0
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNIT = r"(?:s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|days?)"
+
+#: A number is a wait only after a word that speaks of one: "100 mails in 60 minutes" states a limit.
+_DURATION = re.compile(
+    rf"""(?: \b(?: again | retry | retries | retrying | resend | wait | back | later | retry-after
+              | delay(?:ed)? | defer(?:red)? | gr[ea]y-?list(?:ed|ing)? | blocked | locked | suspended )\b
+           [^.;]{{0,30}}? \b(?: in | after | for | within | another | at\ least | wait | retry | :)? [\s:]* )
+        \b(?P<count>\d{{1,6}}|an?|one|a\ few|few|several)\s*(?P<unit>{_UNIT})\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+#: "Too many messages from sender in last 60": the window that is full; without a unit, seconds.
+_WINDOW = re.compile(
+    rf"""\b(?: in | within | over | during )\ (?: the\ )? (?: last | past )\s+
+        (?P<count>\d{{1,6}}|an?|one)?\s*(?P<unit>{_UNIT}\b)?""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+_MOMENT = re.compile(
+    r"""\b(?: after | until | till | at | before )\s+
+        (?P<when> (?:[A-Za-z]{3},\s+)? \d{1,2}\s+[A-Za-z]{3}\s+\d{4}\s+\d\d:\d\d:\d\d\s+ (?:[+-]\d{4}|UTC|GMT|Z)
+          | \d{4}-\d\d-\d\d[T\ ]\d\d:\d\d(?::\d\d)? (?:\.\d+)? \s? (?:Z|UTC|GMT|[+-]\d\d:?\d\d) )""",
+    re.VERBOSE,
+)
+
+
+def stated_wait(text: str, now: datetime) -> float | None:
+    """The seconds a reply asks us to wait, at least LEAST and at most MOST; None if it states no time.
+
+    *now* is aware, and is compared with moments such as "after Sun, 05 Oct 2025 19:22:44 UTC"; one that has passed
+    states nothing. No margin is added.
+    """
+    if moment := _MOMENT.search(text):
+        left = _seconds_until(moment["when"], now)
+        return None if left is None or left <= 0 else min(max(left, LEAST), MOST)
+    found = _DURATION.search(text) or _WINDOW.search(text)
+    if found is None or not (found["count"] or found["unit"]):
+        return None
+    seconds = _number(found["count"]) * _UNITS[(found["unit"] or "s")[0].lower()]
+    return min(max(float(seconds), LEAST), MOST)
+
+
+def _number(word: str | None) -> int:
+    match (word or "one").lower():
+        case "a few" | "few" | "several":
+            return 5
+        case "a" | "an" | "one":
+            return 1
+        case digits:
+            return int(digits)
+
+
+def _seconds_until(when: str, now: datetime) -> float | None:
+    try:
+        if when[:4].isdigit():
+            iso = re.sub(r"\s?(?:Z|UTC|GMT)\Z", "+00:00", when)
+            moment = datetime.fromisoformat(iso)
+        else:
+            moment = email.utils.parsedate_to_datetime(when)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        # "-0000" and "UTC" both come back without a zone.
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - now).total_seconds()
+
+
+_QUEUE_IDS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"\bqueued as:? \"?([^\s\"<>()]+)",  # Postfix, SendGrid, NetEase
+        r"\bid=([^\s\"<>()]+)",  # Exim
+        r"<([^\s<>]+)>.* queued mail for delivery",  # Exchange
+        r"\bqueued (?:mail )?on \S+ (?:as )?([^\s\"<>()]+)",  # Yandex
+        r"\bqueued \(?(?:as )?([0-9a-z][0-9a-z.-]*[0-9][0-9a-z.-]*)\b",  # Haraka
+        r"\bok\s+\d+ ([^\s\"<>()]+) - gsmtp",  # Google
+        r"\bok\s+\d+ qp (\d+)",  # qmail
+        r"(\S+) message accepted for delivery",  # Sendmail, OpenSMTPD
+        r"\A(?:2\.\d+\.\d+ )?ok:? ([0-9a-z-]*[0-9][0-9a-z-]{7,})\Z",  # Amazon SES
+    )
+)
+
+
+def queue_id(text: str) -> str | None:
+    """The name a server gave the mail in its 250, None if it named none that we can read. At most 128 characters."""
+    line = " ".join(text.split())
+    for pattern in _QUEUE_IDS:
+        if found := pattern.search(line):
+            return found[1].rstrip(".,;:")[:128] or None
+    return None

@@ -1,0 +1,60 @@
+"""All commands in one Typer application, with the options that stand before a command."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mailfleet_workers.cli import config, database, demo, detail, mails, overview, scan
+from mailfleet_workers.cli.context import Context
+from mailfleet_workers.cli.failure import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    help="Sends the mail of a fleet of applications, and says of each mail where it is and why.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Errors that are expected become one line; for the others Python's own traceback is the shortest.
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        try:
+            number = version("mailfleet")
+        except PackageNotFoundError:
+            number = "unknown (not installed)"
+        typer.echo(f"mailfleet {number}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    config: Annotated[  # noqa: ARG001 - read by name below
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="The settings file. Without it: what MAILFLEET_CONFIG names, else ./mailfleet.toml if it is there.",
+        ),
+    ] = None,
+    version: Annotated[  # noqa: ARG001 - its callback ends the program
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    ctx.obj = Context(config_path=ctx.params["config"])
+
+
+app.command("demo")(demo.demo_command)
+app.add_typer(database.commands, name="db")
+app.add_typer(config.commands, name="config")
+app.command("list")(mails.list_command)
+app.command("show")(detail.show_command)
+app.command("why")(mails.why_command)
+app.command("status")(overview.status_command)
+app.command("scan")(scan.scan_command)

@@ -1,0 +1,168 @@
+"""`mailfleet show`: everything about one mail."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from mailfleet_schema.content import Address
+from mailfleet_workers.cli import screen
+from mailfleet_workers.cli.context import of
+from mailfleet_workers.cli.mails import Json, MailId, unknown
+from mailfleet_workers.cli.moments import moment
+from mailfleet_workers.cli.visible import visible_lines
+from mailfleet_workers.views import Body, MailDetail, body_of, show_mail
+from mailfleet_workers.views.detail import ContentSummary, MailRow, Try
+
+
+def show_command(
+    ctx: typer.Context,
+    mail_id: MailId,
+    body: Annotated[bool, typer.Option("--body", help="Show text and HTML too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show one mail: what it says, to whom, what was tried and what came of it."""
+    bodies: Body | None = None
+    with of(ctx).reading() as connection:
+        found = show_mail(connection, mail_id)
+        if body and found is not None:
+            bodies = body_of(connection, mail_id)
+    if found is None:
+        raise unknown(mail_id)
+    if as_json:
+        document = found.as_json()
+        if body:
+            document["body"] = None if bodies is None else bodies.as_json()
+        screen.print_json(document)
+        return
+    console = screen.output()
+    for part in _parts(found):
+        console.print(part)
+    if bodies is not None:
+        for name, text in (("text", bodies.text), ("html", bodies.html)):
+            if text is not None:
+                console.print(screen.heading(name))
+                console.print(Text(visible_lines(text)), soft_wrap=True)
+
+
+def _parts(found: MailDetail) -> Iterator[RenderableType]:
+    mail = found.mail
+    phase = f" ({mail.phase})" if mail.phase else ""
+    yield Text.assemble(
+        (f"Mail {mail.id}", "bold"), " of ", screen.cell(mail.app), " is ", screen.state(mail.state), phase
+    )
+    if found.content is None:
+        yield screen.cell("Its content row is missing: it cannot be sent.", "red")
+    else:
+        yield screen.pairs(_content(found.content))
+        if found.content.files:
+            yield screen.heading("files")
+            yield _files(found.content)
+    yield screen.heading("row")
+    yield screen.pairs(_row(mail, found.now))
+    if found.recipients:
+        yield screen.heading("recipients that differ")
+        table = screen.columns("address", "outcome", "reply")
+        for one in found.recipients:
+            said = " ".join(str(part) for part in (one.code, one.text) if part is not None)
+            table.add_row(screen.cell(one.address), screen.cell(one.outcome), screen.cell(said or None))
+        yield table
+    if found.tries:
+        yield screen.heading("tries, the newest" if found.earlier_tries else "tries")
+        for tried in found.tries:
+            yield _try(tried, found.now)
+
+
+def _content(content: ContentSummary) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
+        ("from", _address(content.sender) if content.sender else "the account's own sender"),
+        ("to", _addresses(content.to)),
+        ("cc", _addresses(content.cc)),
+        ("bcc", _addresses(content.bcc)),
+        ("reply-to", _addresses(content.reply_to)),
+        ("subject", content.subject),
+        ("message-id", content.message_id),
+        ("body", _body(content)),
+        ("unsubscribe", ", ".join(content.list_unsubscribe) or None),
+    ]
+    rows += [("header", f"{name}: {value}") for name, value in content.headers]
+    rows += [
+        ("renderer", content.renderer),
+        ("parameter", None if content.parameter is None else content.parameter),
+        ("run modes", ", ".join(content.run_modes) or None),
+        ("mark", content.mark),
+        ("about", " ".join(part for part in content.ref if part) if content.ref else None),
+        ("tags", ", ".join(content.tags) or None),
+    ]
+    return rows
+
+
+def _body(content: ContentSummary) -> str:
+    sizes = (("text", content.text_bytes), ("html", content.html_bytes))
+    listed = [f"{name} {size_of(size)}" for name, size in sizes if size is not None]
+    return ", ".join(listed) or "rendered when it is sent"
+
+
+def _row(mail: MailRow, now: datetime) -> list[tuple[str, object]]:
+    said = " ".join(str(part) for part in (mail.last_code, mail.last_text) if part is not None)
+    sums = f"{mail.sum_send} tries, {mail.sum_fail} failures, {mail.waits} waits, {mail.sum_done} of {mail.max_done} copies"
+    if mail.interruptions or mail.doubts:
+        sums += f", {mail.interruptions} interruptions, {mail.doubts} doubts"
+    return [
+        ("account", f"{mail.account}, priority {mail.priority}"),
+        ("reason", mail.reason),
+        ("due", moment(mail.due_at, now)),
+        ("expires", None if mail.expires_at is None else moment(mail.expires_at, now)),
+        ("made", moment(mail.created_at, now)),
+        ("changed", moment(mail.changed_at, now)),
+        ("sent", None if mail.sent_at is None else moment(mail.sent_at, now)),
+        ("queue id", mail.queue_id),
+        ("last reply", said or None),
+        ("sums", sums),
+        (
+            "may",
+            f"fail {mail.max_fail} times{'' if mail.retry else ', without a retry'}; in doubt {mail.on_doubt}",
+        ),
+        ("worker", mail.worker_id),
+        ("fence", mail.fence),
+    ]
+
+
+def _files(content: ContentSummary) -> Any:
+    table = screen.columns("name", "type", "size", "shown as")
+    for file in content.files:
+        shown = f"inline, cid:{file.content_id}" if file.content_id else file.disposition
+        size = size_of(file.size) if file.stored else "MISSING"
+        table.add_row(screen.cell(file.filename), screen.cell(file.content_type), size, screen.cell(shown))
+    return table
+
+
+def _try(tried: Try, now: datetime) -> Text:
+    where = f" at {tried.host}" if tried.host else ""
+    took = "" if tried.duration_ms is None else f", {tried.duration_ms} ms"
+    dry = ", dry run" if tried.dry_run else ""
+    line = Text(f"{moment(tried.ended_at, now)}: ")
+    line.append(tried.verdict, style="bold")
+    line.append_text(screen.cell(f" in {tried.phase}{where}{took}{dry}"))
+    said = " ".join(str(part) for part in (tried.code, tried.text or tried.reason) if part is not None)
+    if said:
+        line.append_text(screen.cell(f" - {said}"))
+    return line
+
+
+def _addresses(addresses: Sequence[Address]) -> str | None:
+    return ", ".join(_address(one) for one in addresses) or None
+
+
+def _address(address: Address) -> str:
+    return f"{address.name} <{address.address}>" if address.name else address.address
+
+
+def size_of(count: int) -> str:
+    """*count* bytes in words: `812 B`, `4.1 kB`, `25.0 MB` (powers of 1000)."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1e3:.1f} kB" if count < 999_950 else f"{count / 1e6:.1f} MB"

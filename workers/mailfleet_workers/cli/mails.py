@@ -1,0 +1,185 @@
+"""`mailfleet list` and `mailfleet why`: many mails in a line each, and one mail's reason in a sentence."""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from mailfleet_schema.states import Priority, State
+from mailfleet_workers.cli import screen
+from mailfleet_workers.cli.context import Context, of
+from mailfleet_workers.cli.failure import Failure
+from mailfleet_workers.cli.moments import moment, short, zone
+from mailfleet_workers.views import MailLine, Why, search_mails, why
+from mailfleet_workers.views.answer import Gate, LastTry, Reply, Worker
+from mailfleet_workers.views.spans import relative
+
+MailId = Annotated[int, typer.Argument(metavar="ID", help="The mail's number.", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+
+#: From so many columns on, the reason is shown too.
+_WIDE = 110
+
+
+def list_command(
+    ctx: typer.Context,
+    app: Annotated[
+        list[str] | None, typer.Option("--app", metavar="NAME", help="Only this app; repeatable.")
+    ] = None,
+    state: Annotated[
+        list[State] | None, typer.Option("--state", metavar="STATE", help="Only this state; repeatable.")
+    ] = None,
+    priority: Annotated[
+        Priority | None, typer.Option(metavar="PRIORITY", help="Only high, normal or bulk.")
+    ] = None,
+    account: Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="At most so many.")] = 50,
+    before: Annotated[
+        int | None, typer.Option(metavar="ID", min=1, help="Only mails older than this one, to go on.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List mails, newest first.
+
+    The states are draft, queued, sending, doubt, held, sent, failed, cancelled and expired. The time shown is when the mail
+    is due while it is queued, else when it last changed.
+    """
+    with of(ctx).reading() as connection:
+        found = search_mails(
+            connection,
+            apps=app or None,
+            states=state or (),
+            priority=priority.value if priority else None,
+            account=account,
+            before_id=before,
+            limit=limit,
+        )
+    if as_json:
+        screen.print_json(found.as_json())
+        return
+    if found.mails:
+        print_lines(found.mails)
+    if found.next_before is not None:
+        screen.errors().print(Text(f"More: --before {found.next_before}", style="dim"))
+    elif not found.mails:
+        screen.errors().print(Text("No mail."))
+
+
+def print_lines(mails: tuple[MailLine, ...]) -> None:
+    """The table of *mails*."""
+    console = screen.output()
+    wide = console.width >= _WIDE
+    now = _now(mails[0])
+    names = ["id", "app", "state", f"when ({zone(now)})", "to", "subject"]
+    table = screen.columns(*names, *(["reason"] if wide else []))
+    for column, ratio in ((4, 3), (5, 3), (6, 4)):
+        if column < len(table.columns):
+            table.columns[column].ratio, table.columns[column].min_width = ratio, 8
+    table.expand = False
+    for mail in mails:
+        instant = mail.due_at if mail.state == State.QUEUED else mail.changed_at
+        to = "-" if mail.to is None else mail.to
+        if mail.recipients > 1:
+            to = f"{to} +{mail.recipients - 1}"
+        table.add_row(
+            str(mail.id),
+            screen.cell(mail.app),
+            screen.state(mail.state),
+            short(instant, now),
+            screen.cell(to),
+            screen.cell(mail.subject),
+            *([screen.cell(mail.reason)] if wide else []),
+        )
+    console.print(table)
+
+
+def _now(mail: MailLine) -> datetime:
+    return mail.due_at - timedelta(seconds=mail.due_in_s)
+
+
+def why_command(ctx: typer.Context, mail_id: MailId, as_json: Json = False) -> None:
+    """Say why a mail is not sent: what it waits for, since when, and who looks next."""
+    context = of(ctx)
+    with context.reading() as connection:
+        found = why(connection, mail_id, quiet_s=context.settings.timing.quiet_s)
+        if found is not None and found.gate is None:
+            # The account is known now, and with it the host whose gate may be closed.
+            host = _host(context, found.account)
+            found = (
+                why(connection, mail_id, quiet_s=context.settings.timing.quiet_s, host=host)
+                if host
+                else found
+            )
+    if found is None:
+        raise unknown(mail_id)
+    if as_json:
+        screen.print_json(found.as_json())
+        return
+    console = screen.output()
+    title = Text.assemble(
+        f"Mail {found.id}", " of ", screen.cell(found.app), " is ", screen.state(found.state)
+    )
+    console.print(title, soft_wrap=False)
+    console.print(screen.cell(found.sentence, "bold"))
+    console.print()
+    console.print(screen.pairs(_fields(found)))
+
+
+def unknown(mail_id: int) -> Failure:
+    return Failure(f"mail {mail_id}: there is none with this number")
+
+
+def _host(context: Context, account: str) -> str | None:
+    set_up = context.settings.accounts.get(account)
+    return None if set_up is None else set_up.host
+
+
+def _fields(found: Why) -> list[tuple[str, object]]:
+    queued = found.state == State.QUEUED
+    counts = f"{found.sum_send} tries, {found.sum_fail} of {found.max_fail} failures, {found.waits} waits"
+    return [
+        ("due", moment(found.due_at, found.now) if queued else None),
+        ("expires", None if found.expires_at is None else moment(found.expires_at, found.now)),
+        ("next look", None if found.look_at is None else moment(found.look_at, found.now)),
+        ("gate", _gate(found.gate, found.now)),
+        ("last reply", _reply(found.last_reply)),
+        ("last try", _last_try(found.last_try, found.now)),
+        ("worker", _worker(found.worker)),
+        (
+            "doubts",
+            f"{found.doubts}, policy {found.on_doubt}" if found.doubts or found.state == "doubt" else None,
+        ),
+        ("so far", counts if found.sum_send or found.waits else "not tried"),
+        ("account", f"{found.account}, priority {found.priority}"),
+    ]
+
+
+def _gate(gate: Gate | None, now: datetime) -> str | None:
+    return (
+        None
+        if gate is None
+        else f"{gate.scope} {gate.key}: {gate.reason}, until {moment(gate.until_at, now)}"
+    )
+
+
+def _reply(reply: Reply | None) -> str | None:
+    if reply is None:
+        return None
+    return f"{reply.code} {reply.text}" if reply.code is not None else reply.text
+
+
+def _last_try(tried: LastTry | None, now: datetime) -> str | None:
+    if tried is None:
+        return None
+    where = f" at {tried.host}" if tried.host else ""
+    return f"{moment(tried.ended_at, now)}: {tried.verdict} in {tried.phase}{where}"
+
+
+def _worker(worker: Worker | None) -> str | None:
+    if worker is None:
+        return None
+    if worker.heartbeat_age_s is None:
+        return f"{worker.id}, which has ended"
+    quiet = ", quiet" if worker.quiet else ""
+    return f"{worker.id} on {worker.host}, pid {worker.pid}, heartbeat {relative(-worker.heartbeat_age_s)}{quiet}"

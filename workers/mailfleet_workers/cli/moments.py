@@ -1,0 +1,25 @@
+"""Times on a screen: local, with the zone, and relative to the database's now."""
+
+from datetime import datetime
+
+from mailfleet_workers.views.spans import relative
+
+
+def moment(instant: datetime | None, now: datetime) -> str:
+    """`2026-10-05 14:03:22 CEST (in 3 min)`; `-` for None."""
+    if instant is None:
+        return "-"
+    local = instant.astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S} {zone(local)} ({relative((instant - now).total_seconds())})"
+
+
+def short(instant: datetime, now: datetime) -> str:
+    """`14:03:22, in 3 min`, with the date instead of seconds on another day; the zone belongs into the heading."""
+    local, today = instant.astimezone(), now.astimezone()
+    shown = f"{local:%H:%M:%S}" if local.date() == today.date() else f"{local:%d %b %H:%M}"
+    return f"{shown}, {relative((instant - now).total_seconds())}"
+
+
+def zone(local: datetime) -> str:
+    """The name of the local zone at *local*, such as CEST."""
+    return local.astimezone().tzname() or ""

@@ -1,0 +1,69 @@
+"""`mailfleet scan`: one pass of the reconciler."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from mailfleet_workers.cli import screen
+from mailfleet_workers.cli.context import of
+from mailfleet_workers.cli.failure import Failure
+from mailfleet_workers.cli.mails import Json
+from mailfleet_workers.views import status
+
+_WORDS = {
+    "hinted": "looked at and given to workers",
+    "expired": "expired",
+    "resent": "in doubt, to be sent again",
+    "held": "in doubt, held for a person",
+    "taken_back": "taken back from workers that are gone",
+    "doubted": "of workers that are gone, now in doubt",
+    "freed": "freed",
+}
+
+
+def scan_command(
+    ctx: typer.Context,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to let workers send what was found.")
+    ] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Look for mail that nobody carries, once, and send what is due.
+
+    In the embedded mode this process is the worker while the command runs: mail whose time came since the last run is
+    sent. If another process runs mailfleet on this database, it does this by itself, and nothing is done here.
+    """
+    from mailfleet_workers.embedded import AlreadyRunning, Embedded
+
+    context = of(ctx)
+    if not context.embedded:
+        raise Failure("scan: workers of this database reconcile by themselves; see `mailfleet status`")
+    with context.reading() as connection:
+        apps = {app.app for app in status(connection).apps} | set(context.settings.apps)
+    if not apps:
+        _tell({}, done=True, running=False, as_json=as_json)
+        return
+    try:
+        with Embedded(context.settings, apps=sorted(apps), environ=context.environ) as embedded:
+            found = asdict(embedded.scan())
+            done = embedded.wait_idle(wait)
+    except AlreadyRunning:
+        _tell({}, done=True, running=True, as_json=as_json)
+        return
+    _tell(found, done=done, running=False, as_json=as_json)
+    raise typer.Exit(0 if done else 1)
+
+
+def _tell(found: dict[str, int], *, done: bool, running: bool, as_json: bool) -> None:
+    if as_json:
+        screen.print_json({"found": found, "done": done, "running_elsewhere": running})
+        return
+    console = screen.output()
+    if running:
+        console.print(screen.cell("Another process runs mailfleet on this database and looks by itself."))
+        return
+    listed = [f"{count} {_WORDS.get(name, name)}" for name, count in found.items() if count]
+    console.print(screen.cell(f"{', '.join(listed) or 'Nothing to do'}."))
+    if not done:
+        console.print(screen.cell("Some mail is still due; `mailfleet status` shows how much.", "yellow"))

@@ -1,0 +1,267 @@
+"""One thread's connection and its results: record, body, dot, reply, and what follows from it.
+
+The record comes in one of two places. A chunk is recorded as a whole before its first mail is begun, and settled
+together with the record of the next chunk: one transaction for many mails. A single row (policy `hold`, or a slow
+server) is recorded between its body and its dot, so that nothing else of it can be in doubt.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from mailfleet.failpoints import failpoint
+from mailfleet_schema.statements.claim import Claimed, Return
+from mailfleet_schema.statements.recipient import Recipient
+from mailfleet_schema.states import Phase
+from mailfleet_workers.chunk import ChunkSize
+from mailfleet_workers.classify import classify
+from mailfleet_workers.desk import Desk, Way
+from mailfleet_workers.ledger import Result
+from mailfleet_workers.outcome import Outcome, Tried, cut, decide
+from mailfleet_workers.parcel import Parcel
+from mailfleet_workers.smtp.base import Answer
+from mailfleet_workers.smtp.pool import PooledConnection
+from mailfleet_workers.verdict import Judgement, Uncertain
+
+log = logging.getLogger(__name__)
+
+#: A row whose thread failed unexpectedly comes back after so many seconds; the third time it is held.
+INTERRUPTED_S = 30.0
+#: A row that could not be begun for want of a heartbeat or of a journal comes back after so many seconds.
+WITHHELD_S = 5.0
+#: Seconds after its record in which a chunk is begun; what is left then is given back. The server turned slow: a row
+#: recorded long ago could leave after its expiry, and would be in doubt if the host were lost.
+CHUNK_STALE_S = 1.0
+
+
+class Courier:
+    """One thread's; not thread-safe. `results` that it gathers are written by `settle`, or with the next record."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.chunk = ChunkSize(fixed=desk.fixed_chunk)
+        self._results: list[Result] = []
+        self._connection: PooledConnection | None = None
+        self._last_answer: Answer | None = None
+
+    def send(self, way: Way, parcels: Sequence[Parcel]) -> None:
+        """Bring every one of *parcels*, which have their permits, to a result or give it back."""
+        opened = self._open(way)
+        if isinstance(opened, Answer):
+            self._unreachable(way, parcels, opened, Phase.PREPARE)
+        elif len(parcels) == 1:
+            self._send_one(way, parcels[0])
+        else:
+            self._send_chunk(way, parcels)
+
+    def _send_chunk(self, way: Way, parcels: Sequence[Parcel]) -> None:
+        recorded = self._desk.ledger.advance(self._take_results(), [parcel.row for parcel in parcels])
+        if recorded is None:
+            return
+        recorded_at = time.monotonic()
+        ours = [parcel for parcel in parcels if parcel.row.id in recorded.dot]
+        for number, parcel in enumerate(ours):
+            if self._must_end(way) or time.monotonic() - recorded_at > CHUNK_STALE_S:
+                # Recorded and never begun: certain.
+                self.give_back([left.row for left in ours[number:]], None, None)
+                return
+            opened = self._open(way)
+            if isinstance(opened, Answer):
+                self._unreachable(way, ours[number:], opened, Phase.DOT)
+                return
+            row = parcel.row
+            self._transmit(way, parcel, lambda row=row: self._say_dot(row), lambda: True)  # type: ignore[misc]
+
+    def _must_end(self, way: Way) -> bool:
+        """Whether a drain was asked for, or a result so far closes a gate for the rest."""
+        if self._desk.stop.is_set():
+            return True
+        self.settle_gates()
+        return self._desk.limiter.gate(account=way.account.name, host=way.host) is not None
+
+    def _send_one(self, way: Way, parcel: Parcel) -> None:
+        recorded = False
+
+        def record_and_say() -> bool:
+            nonlocal recorded
+            result = self._desk.ledger.advance(self._take_results(), [parcel.row])
+            recorded = result is not None and parcel.row.id in result.dot
+            return recorded and self._say_dot(parcel.row)
+
+        self._transmit(way, parcel, record_and_say, lambda: recorded)
+        if self.chunk.size == 1:
+            # The server is slow: a transaction of its own costs little, and somebody may wait for this verdict.
+            self.settle()
+
+    def _say_dot(self, row: Claimed) -> bool:
+        """Whether the final dot may leave now: our heartbeat is young and the journal has it."""
+        if not self._desk.pulse.fresh():
+            log.warning("dot_withheld", extra={"mail_id": row.id, "app": row.app})
+            return False
+        try:
+            self._desk.journal.dot(row.id, row.fence)
+        except OSError:
+            log.exception("journal_failed", extra={"mail_id": row.id, "app": row.app})
+            return False
+        return True
+
+    def _transmit(
+        self, way: Way, parcel: Parcel, before_dot: Callable[[], bool], recorded: Callable[[], bool]
+    ) -> None:
+        """One transaction of *parcel*; every way out leaves a result or gives back."""
+        row, journal = parcel.row, self._desk.journal
+        try:
+            journal.begin(row.id, row.fence)
+        except OSError:
+            # The disk's fault, not the mail's: no interruption is counted.
+            log.exception("journal_failed", extra={"mail_id": row.id, "app": row.app})
+            self.give_back([row], WITHHELD_S, "withheld: no journal")
+            return
+        try:
+            answer = self._converse(parcel, before_dot)
+        except Exception as error:
+            log.exception("send_failed", extra={"mail_id": row.id, "app": row.app})
+            self._drop()
+            if journal.dotted(row.id, row.fence):
+                verdict = Judgement(Uncertain(f"{type(error).__name__} after the final dot"))
+                self.add(way, row, verdict, None, parcel.envelope.recipients, Phase.DOT, parcel.before)
+            else:
+                self.give_back(
+                    [row], INTERRUPTED_S, f"{type(error).__name__} before the final dot", begun=True
+                )
+            return
+        if not answer.reusable:
+            self.release()
+        if not answer.withheld:
+            self._judge(way, parcel, answer, Phase.DOT if recorded() else Phase.PREPARE)
+        elif self._desk.heap.holds(row.id, row.fence):
+            # Too long without a heartbeat, or no journal. Nothing final was said.
+            self.give_back([row], WITHHELD_S, "withheld: no heartbeat or no journal")
+
+    def _converse(self, parcel: Parcel, before_dot: Callable[[], bool]) -> Answer:
+        connection = self._connection
+        assert connection is not None  # noqa: S101 - _open came before
+        ours_s = 0.0
+
+        def timed() -> bool:
+            # What we do before the dot is no measure of the server.
+            nonlocal ours_s
+            started = time.monotonic()
+            try:
+                return before_dot()
+            finally:
+                ours_s = time.monotonic() - started
+
+        answer = connection.transmit(parcel.envelope, before_dot=timed)
+        self._last_answer = answer
+        self.chunk.learn(answer.seconds - ours_s)
+        return answer
+
+    def _judge(self, way: Way, parcel: Parcel, answer: Answer, phase: Phase) -> None:
+        judgement = classify(
+            answer, parcel.envelope, host=way.account.host, rules=self._desk.rules, now=datetime.now(UTC)
+        )
+        row = parcel.row
+        outcome = self.add(way, row, judgement, answer, parcel.envelope.recipients, phase, parcel.before)
+        try:
+            self._desk.journal.answer(row.id, row.fence, outcome.as_json())
+        except OSError:
+            # The result is in memory, and the database gets it next.
+            log.exception("journal_failed", extra={"mail_id": row.id, "app": row.app})
+        if answer.dot_sent:
+            failpoint("after_reply")
+
+    def _unreachable(self, way: Way, parcels: Sequence[Parcel], answer: Answer, phase: Phase) -> None:
+        """No connection: the first row tells why, the others wait as long, without an attempt of their own."""
+        self._judge(way, parcels[0], answer, phase)
+        wait_s = self._results[-1][1].settlement.due_in_s
+        self.settle()
+        said = answer.reply.text if answer.reply else answer.error or "no answer"
+        reason = cut(f"wait: {answer.phase}: {said}")
+        self.give_back([parcel.row for parcel in parcels[1:]], wait_s, reason)
+
+    def add(
+        self,
+        way: Way,
+        row: Claimed,
+        judgement: Judgement,
+        answer: Answer | None,
+        recipients: tuple[str, ...],
+        phase: Phase,
+        before: Sequence[Recipient],
+    ) -> Outcome:
+        """Gather the result of an attempt at *row*; *answer* is None when there was no conversation."""
+        tried = Tried(
+            worker_id=self._desk.worker_id,
+            host=way.host,
+            smtp_phase=answer.phase.value if answer else None,
+            recipients=recipients,
+            duration_ms=round(answer.seconds * 1000) if answer else 0,
+            dry_run=way.dry_run,
+        )
+        outcome = decide(row, judgement, tried, self._desk.policy, phase=phase, before=before)
+        self._results.append((row, outcome))
+        return outcome
+
+    def settle(self) -> None:
+        """Write what was gathered."""
+        self._desk.ledger.settle(self._take_results())
+
+    def settle_gates(self) -> None:
+        """Write what was gathered if it closes a gate: the limiter knows of it then."""
+        if any(outcome.gates for _, outcome in self._results):
+            self.settle()
+
+    def give_back(
+        self,
+        rows: Sequence[Claimed],
+        due_in_s: float | None,
+        reason: str | None,
+        *,
+        begun: bool = False,
+    ) -> None:
+        """Give *rows* back; those that wait come back spread over a tenth of their wait, not all at once."""
+        spread = self._desk.rng.uniform
+        returns = [
+            Return(
+                row.id,
+                row.fence,
+                None if due_in_s is None else due_in_s + spread(0.0, min(due_in_s / 10, 5.0)),
+                reason,
+                begun=begun,
+                waited=due_in_s is not None and not begun,
+            )
+            for row in rows
+        ]
+        self._desk.ledger.give_back(rows, returns)
+
+    def _open(self, way: Way) -> Answer | None:
+        """Have a connection of the account; the Answer that says why there is none."""
+        if self._connection is not None:
+            if self._connection.account == way.account:
+                return None
+            self.release()
+        taken = self._desk.connections.take(way.account)
+        if isinstance(taken, Answer):
+            return taken
+        self._connection = taken
+        return None
+
+    def release(self) -> None:
+        """Lend the connection to others."""
+        connection, answer = self._connection, self._last_answer
+        self._connection, self._last_answer = None, None
+        if connection is not None:
+            self._desk.connections.give_back(connection, answer)
+
+    def _drop(self) -> None:
+        """Close the connection for good: nobody knows what its other side expects."""
+        connection = self._connection
+        self._connection, self._last_answer = None, None
+        if connection is not None:
+            connection.close()
+
+    def _take_results(self) -> list[Result]:
+        results, self._results = self._results, []
+        return results

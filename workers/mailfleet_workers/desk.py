@@ -1,0 +1,61 @@
+"""What the sender threads of one app share, and how mail of an account leaves."""
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailfleet_workers.account import Account
+from mailfleet_workers.classify import Rules
+from mailfleet_workers.heap import RowHeap
+from mailfleet_workers.journal import Journal
+from mailfleet_workers.ledger import Ledger
+from mailfleet_workers.limits.base import Limiter
+from mailfleet_workers.outcome import Policy
+from mailfleet_workers.parcel import Fetch
+from mailfleet_workers.pulse import Pulse
+from mailfleet_workers.smtp.pool import ConnectionPool
+
+_USUAL_PORTS = frozenset({25, 465, 587})
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How mail of one account leaves; with `dry_run` nothing really does.
+
+    A wait of at most `max_idle_ms` is slept out by one thread, a longer one is given back.
+    """
+
+    account: Account
+    dry_run: bool
+    max_idle_ms: int = 3000
+
+    @property
+    def host(self) -> str:
+        """The name under which limits and gates know the server: lower case, with its port unless it is a usual one."""
+        host = self.account.host.lower()
+        return host if self.account.port in _USUAL_PORTS else f"{host}:{self.account.port}"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The shared parts of an app's pool. `way` is None for an account that nobody configured.
+
+    `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts.
+    """
+
+    app: str
+    worker_id: int
+    heap: RowHeap
+    ledger: Ledger
+    journal: Journal
+    pulse: Pulse
+    limiter: Limiter
+    connections: ConnectionPool
+    rules: Rules
+    policy: Policy
+    fetch: Fetch
+    way: Callable[[str], Way | None]
+    stop: threading.Event
+    rng: random.Random
+    fixed_chunk: int | None = None

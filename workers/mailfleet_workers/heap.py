@@ -1,0 +1,207 @@
+"""The rows a worker process has claimed and not begun: bounded, by priority, grouped by account.
+
+One heap serves all sender threads of an app. It also knows every row that the process holds, begun or not: what the
+database says we hold and this heap does not is an orphan of ours.
+"""
+
+import heapq
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mailfleet_schema.statements.claim import Claimed
+from mailfleet_schema.states import Priority
+
+_RANK = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BULK: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one account for one thread, best first."""
+
+    account: str
+    rows: tuple[Claimed, ...]
+
+
+@dataclass(order=True, slots=True)
+class _Entry:
+    rank: int
+    due_at: datetime
+    mail_id: int
+    row: Claimed = field(compare=False)
+
+
+class RowHeap:
+    """*capacity* rows of each priority at most: a backlog of bulk never keeps `high` from coming in."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._by_account: dict[str, list[_Entry]] = {}
+        self._waiting = dict.fromkeys(Priority, 0)
+        self._held: dict[int, int] = {}
+        self._busy: dict[str, int] = {}
+        self._caps: dict[str, int] = {}
+        self._asleep: Counter[str] = Counter()
+        self._closed = False
+        #: Held from before a claim's commit until its rows are here, and while orphans are looked for.
+        self.claiming = threading.Lock()
+
+    def wait_for_room(self, priority: Priority, timeout_s: float) -> int:
+        """How many more rows of *priority* fit, after waiting at most *timeout_s* for at least one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._room(priority) > 0, timeout_s)
+            return 0 if self._closed else self._room(priority)
+
+    def _room(self, priority: Priority) -> int:
+        return self._capacity - self._waiting[priority]
+
+    def put(self, rows: Iterable[Claimed]) -> None:
+        """Add rows just claimed, or rows that a thread took and did not begin.
+
+        A row that waits here by an older claim was lost and claimed again: the older entry goes.
+        """
+        with self._changed:
+            for row in rows:
+                if row.id in self._held:
+                    self._drop_waiting(row.id)
+                self._held[row.id] = row.fence
+                self._waiting[row.priority] += 1
+                entry = _Entry(_RANK[row.priority], row.due_at, row.id, row)
+                heapq.heappush(self._by_account.setdefault(row.account, []), entry)
+            self._changed.notify_all()
+
+    def _drop_waiting(self, mail_id: int) -> None:
+        for account, entries in list(self._by_account.items()):
+            stale = [entry for entry in entries if entry.mail_id == mail_id]
+            if stale:
+                left = [entry for entry in entries if entry.mail_id != mail_id]
+                heapq.heapify(left)
+                self._by_account[account] = left
+                if not left:
+                    del self._by_account[account]
+                self._remove(stale)
+
+    def take(self, *, most: int, high_only: bool, timeout_s: float) -> Batch | None:
+        """Up to *most* rows of the account whose best row comes first; None after *timeout_s* without any.
+
+        The thread counts as busy on the account until `finished`. *high_only* takes rows of priority high only.
+        """
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: self._closed or self._best(high_only=high_only) is not None, timeout_s
+            ):
+                return None
+            account = self._best(high_only=high_only)
+            if account is None or self._closed:
+                return None
+            entries = self._by_account[account]
+            rows: list[Claimed] = []
+            while entries and len(rows) < most and not (high_only and entries[0].rank > 0):
+                row = heapq.heappop(entries).row
+                self._waiting[row.priority] -= 1
+                rows.append(row)
+            if not entries:
+                del self._by_account[account]
+            self._busy[account] = self._busy.get(account, 0) + 1
+            self._changed.notify_all()
+            return Batch(account, tuple(rows))
+
+    def _best(self, *, high_only: bool) -> str | None:
+        # Among accounts whose best rows are of one priority, the one with the fewest threads: a slow server must not
+        # gather them all.
+        heads = [
+            (entries[0].rank, self._busy.get(account, 0), entries[0], account)
+            for account, entries in self._by_account.items()
+            if not self._asleep[account]
+            and self._busy.get(account, 0) < self._caps.get(account, 1_000_000)
+            and not (high_only and entries[0].rank > 0)
+        ]
+        return min(heads)[3] if heads else None
+
+    def finished(self, account: str) -> None:
+        """The thread that took a batch of *account* is done with it; a cap on the account ends with it."""
+        with self._changed:
+            left = self._busy.get(account, 0) - 1
+            if left > 0:
+                self._busy[account] = left
+            else:
+                self._busy.pop(account, None)
+            self._caps.pop(account, None)
+            self._changed.notify_all()
+
+    def cap(self, account: str) -> bool:
+        """No slot for one more thread on *account*: use one fewer until one of them is done.
+
+        False when ours is the only one: then nobody here will free a slot.
+        """
+        with self._changed:
+            others = self._busy.get(account, 0) - 1
+            if others < 1:
+                return False
+            self._caps[account] = others
+            return True
+
+    @contextmanager
+    def asleep(self, account: str) -> Iterator[None]:
+        """While one thread sleeps out a short wait of *account*, no other takes rows of it."""
+        with self._changed:
+            self._asleep[account] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._asleep[account] -= 1
+                self._changed.notify_all()
+
+    def take_account(self, account: str) -> list[Claimed]:
+        """All waiting rows of *account*, to be given back together when its gate closes."""
+        with self._changed:
+            return self._remove(self._by_account.pop(account, []))
+
+    def take_all(self) -> list[Claimed]:
+        """All waiting rows, to be given back at a drain."""
+        with self._changed:
+            rows = [row for entries in self._by_account.values() for row in self._remove(entries)]
+            self._by_account.clear()
+            return rows
+
+    def _remove(self, entries: Sequence[_Entry]) -> list[Claimed]:
+        rows = [entry.row for entry in entries]
+        for row in rows:
+            self._waiting[row.priority] -= 1
+        self._changed.notify_all()
+        return rows
+
+    def forget(self, rows: Iterable[Claimed]) -> None:
+        """The process holds *rows* no longer: settled, given back, or lost to somebody else."""
+        with self._changed:
+            for row in rows:
+                if self._held.get(row.id) == row.fence:
+                    del self._held[row.id]
+
+    def holds(self, mail_id: int, fence: int) -> bool:
+        """Whether a thread of this process holds the row by this claim."""
+        with self._lock:
+            return self._held.get(mail_id) == fence
+
+    def count(self) -> int:
+        """How many rows the process holds, begun or not."""
+        with self._lock:
+            return len(self._held)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        with self._lock:
+            return self._closed
+
+    def close(self) -> None:
+        """Wake every thread that waits here: nothing comes in or goes out any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,90 @@
+"""From a hint to claimed rows: all that a broker's consumer does. It never sends.
+
+A worker without a young heartbeat claims nothing. The hint is acknowledged when the claim is committed: from then on the rows are the database's business. A hint may
+come twice, late or never; a row that cannot be claimed (gone, not due, somebody else's) is simply left out.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from mailfleet.failpoints import failpoint
+from mailfleet_schema.hint import Hint, InvalidHint
+from mailfleet_schema.statements import claim
+from mailfleet_workers.heap import RowHeap
+from mailfleet_workers.pulse import Pulse
+
+log = logging.getLogger(__name__)
+
+#: A hint whose rows find no room for so long is let go, in seconds: `look_at` brings its rows back. Far below any
+#: broker's acknowledgement timeout.
+MOST_WAIT_S = 30.0
+
+
+class Intake:
+    """Claims the rows of hints into *heap* for worker *worker_id*; *apps* are those whose rows it may take."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        heap: RowHeap,
+        *,
+        apps: Collection[str],
+        worker_id: int,
+        pulse: Pulse,
+        clock: Callable[[], float] = time.monotonic,
+        most_wait_s: float = MOST_WAIT_S,
+    ) -> None:
+        self._engine = engine
+        self._heap = heap
+        self._apps = frozenset(apps)
+        self._worker_id = worker_id
+        self._pulse = pulse
+        self._clock = clock
+        self._most_wait_s = most_wait_s
+        self.misses = 0
+
+    def take(self, argument: Any) -> int:
+        """Claim what the hint in *argument* names; returns how many rows. Raises InvalidHint for what is none."""
+        hint = Hint.from_argument(argument)
+        if hint.app not in self._apps:
+            raise InvalidHint(f"app: expected one of {', '.join(sorted(self._apps))}, got {hint.app!r}")
+        until = self._clock() + self._most_wait_s
+        ids, taken = list(hint.ids), 0
+        failpoint("before_claim")
+        while ids and self._pulse.fresh():
+            room = self._heap.wait_for_room(hint.priority, max(0.0, until - self._clock()))
+            if room <= 0:
+                log.info("hint_let_go", extra={"app": hint.app, "mails": len(ids)})
+                break
+            now, ids = ids[:room], ids[room:]
+            try:
+                taken += self._claim(hint, now)
+            except SQLAlchemyError as error:
+                # The rows are queued or will be freed; the hint is of no more use than look_at.
+                log.warning("claim_failed", extra={"app": hint.app, "error": type(error).__name__})
+                break
+        failpoint("before_ack")
+        return taken
+
+    def _claim(self, hint: Hint, ids: list[int]) -> int:
+        with self._heap.claiming:
+            if self._heap.closed:
+                return 0
+            with self._engine.begin() as connection:
+                rows = claim.claim(
+                    connection, ids=ids, app=hint.app, worker_id=self._worker_id, room=len(ids)
+                )
+                suspects = [row.id for row in rows if row.interruptions >= claim.MAX_INTERRUPTIONS]
+                held = (
+                    claim.hold_poison(connection, suspects, worker_id=self._worker_id) if suspects else set()
+                )
+            self._heap.put(row for row in rows if row.id not in held)
+        self.misses += len(ids) - len(rows)
+        if rows:
+            failpoint("after_claim")
+        return len(rows)

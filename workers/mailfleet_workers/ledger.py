@@ -1,0 +1,206 @@
+"""Everything a sender writes: one transaction settles the results so far and records the next rows' final dots.
+
+A result, once there, is written until the database takes it: the row, its attempt and its recipients together. A
+record is tried once: without it nothing is sent.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+
+from mailfleet.failpoints import failpoint
+from mailfleet_schema.engine import read_only
+from mailfleet_schema.statements import attempt, claim, content, gate, recipient, settle
+from mailfleet_schema.statements.claim import Claimed, Return
+from mailfleet_schema.statements.content import StoredContent
+from mailfleet_schema.statements.gate import Gate
+from mailfleet_schema.statements.recipient import Recipient
+from mailfleet_schema.statements.settle import Recorded
+from mailfleet_schema.states import State
+from mailfleet_workers.heap import RowHeap
+from mailfleet_workers.journal import Journal
+from mailfleet_workers.limits.base import Limiter
+from mailfleet_workers.notify import Notice, Notify
+from mailfleet_workers.outcome import GateWish, Outcome
+
+log = logging.getLogger(__name__)
+
+#: Between two tries to write a result, in seconds.
+TRY_AGAIN_S = 0.5
+
+Result = tuple[Claimed, Outcome]
+
+
+class Ledger:
+    """The database as the senders of one app see it. Thread-safe; *abandon* ends the retries at a hard stop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        heap: RowHeap,
+        journal: Journal,
+        limiter: Limiter,
+        notify: Notify,
+        grace_s: float,
+        abandon: threading.Event,
+    ) -> None:
+        self._engine = engine
+        self._heap = heap
+        self._journal = journal
+        self._limiter = limiter
+        self._notify = notify
+        self._grace_s = grace_s
+        self._abandon = abandon
+
+    def contents(
+        self, rows: Sequence[Claimed]
+    ) -> tuple[dict[int, StoredContent], dict[int, list[Recipient]]]:
+        """What *rows* say, and their recipients' outcomes where those differ; by id."""
+        ids = [row.id for row in rows]
+        with read_only(self._engine) as connection:
+            contents = content.contents_of(connection, ids)
+            outcomes: dict[int, list[Recipient]] = {}
+            for one in recipient.recipients_of(connection, ids):
+                outcomes.setdefault(one.mail_id, []).append(one)
+        return contents, outcomes
+
+    def advance(self, results: Sequence[Result], nexts: Sequence[Claimed]) -> Recorded | None:
+        """Settle *results* and record *nexts* in one transaction, committed.
+
+        None when the database did not answer: then *nexts* must not be sent (whether they were recorded is unknown;
+        the reconciler frees them), and *results* are written before this returns.
+        """
+        try:
+            with self._engine.begin() as connection:
+                ours = self._settle(connection, results)
+                recorded = settle.record(connection, [(row.id, row.fence) for row in nexts])
+        except Exception as error:  # noqa: BLE001 - whatever it is, results must not be lost with it
+            log.warning("record_failed", extra={"error": _name(error), "mails": len(nexts)})
+            self.settle(results)
+            self._heap.forget(nexts)
+            return None
+        self._settled(results, ours)
+        lost = [row for row in nexts if row.id not in recorded.dot]
+        self._heap.forget(lost)
+        self._journal.settled([(row.id, row.fence) for row in lost])
+        if nexts:
+            failpoint("after_record")
+        return recorded
+
+    def settle(self, results: Sequence[Result]) -> None:
+        """Write *results*, again and again until the database takes them, or until the hard stop."""
+        if not results:
+            return
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    ours = self._settle(connection, results)
+            except (DataError, IntegrityError, ValueError) as error:
+                self._settle_one_by_one(results, error)
+                return
+            except SQLAlchemyError as error:
+                log.warning("settle_failed", extra={"error": _name(error), "mails": len(results)})
+                if self._abandon.wait(TRY_AGAIN_S):
+                    return  # the journal has what was answered
+                continue
+            self._settled(results, ours)
+            return
+
+    def _settle_one_by_one(self, results: Sequence[Result], error: Exception) -> None:
+        # The database refuses a value. One mail's texts must not keep its neighbours unsettled.
+        if len(results) > 1:
+            for result in results:
+                self.settle([result])
+            return
+        row, outcome = results[0]
+        log.error("settle_refused", extra={"mail_id": row.id, "error": _name(error)})
+        bare = outcome.bare()
+        if bare == outcome:
+            self._heap.forget([row])  # a bug: the reconciler frees what no thread holds
+            return
+        self.settle([(row, bare)])
+
+    def _settle(self, connection: Connection, results: Sequence[Result]) -> set[int]:
+        outcomes = [outcome for _, outcome in results]
+        return write_outcomes(connection, outcomes, grace_s=self._grace_s)
+
+    def _settled(self, results: Sequence[Result], ours: set[int]) -> None:
+        if not results:
+            return
+        self._journal.settled([(row.id, row.fence) for row, _ in results])
+        self._heap.forget(row for row, _ in results)
+        for row, outcome in results:
+            self._know_gates(outcome.gates)
+            settlement = outcome.settlement
+            log.info(
+                "mail_settled",
+                extra={
+                    "mail_id": row.id,
+                    "app": row.app,
+                    "account": row.account,
+                    "state": settlement.state.value if row.id in ours else "lost",
+                    "verdict": outcome.attempt.verdict,
+                    "code": settlement.code,
+                },
+            )
+        self._notify(
+            [
+                Notice(row.app, row.priority, row.id, outcome.settlement.due_in_s or 0.0)
+                for row, outcome in results
+                if row.id in ours and outcome.settlement.state is State.QUEUED
+            ]
+        )
+        failpoint("after_settle")
+
+    def _know_gates(self, wishes: Iterable[GateWish]) -> None:
+        for wish in wishes:
+            self._limiter.close_gate(Gate(wish.scope, wish.key, wish.seconds, 0, wish.reason))
+
+    def give_back(self, rows: Sequence[Claimed], returns: Sequence[Return]) -> None:
+        """Put *rows* back to `queued`; when the database does not answer, the reconciler frees them later."""
+        if not returns:
+            return
+        try:
+            with self._engine.begin() as connection:
+                ours = claim.give_back(connection, returns, grace_s=self._grace_s)
+        except SQLAlchemyError as error:
+            log.warning("give_back_failed", extra={"error": _name(error), "mails": len(rows)})
+            self._heap.forget(rows)
+            return
+        self._heap.forget(rows)
+        self._journal.settled([(row.id, row.fence) for row in rows])
+        due = {one.mail_id: one.due_in_s or 0.0 for one in returns}
+        self._notify([Notice(r.app, r.priority, r.id, due[r.id]) for r in rows if r.id in ours])
+
+
+def _name(error: Exception) -> str:
+    return type(getattr(error, "orig", None) or error).__name__
+
+
+def write_outcomes(connection: Connection, outcomes: Sequence[Outcome], *, grace_s: float) -> set[int]:
+    """Settle *outcomes* in the caller's transaction, with their attempts, recipients and gates.
+
+    An acceptance whose claim is gone settles a doubt, if there still is one. Returns the ids whose rows changed;
+    for all others nothing is written. Results of two claims of one row are written one after the other.
+    """
+    if not outcomes:
+        return set()
+    last = {one.settlement.mail_id: one for one in outcomes}
+    if len(last) < len(outcomes):
+        earlier = [one for one in outcomes if last[one.settlement.mail_id] is not one]
+        done = write_outcomes(connection, earlier, grace_s=grace_s)
+        return done | write_outcomes(connection, list(last.values()), grace_s=grace_s)
+    ours = settle.settle(connection, [one.settlement for one in outcomes], grace_s=grace_s)
+    lost = [one.settlement for one in outcomes if one.accepted and one.settlement.mail_id not in ours]
+    ours |= settle.accept_late(connection, lost, grace_s=grace_s)
+    written = [one for one in outcomes if one.settlement.mail_id in ours]
+    attempt.add_attempts(connection, [one.attempt for one in written])
+    recipient.put_recipients(connection, [r for one in written for r in one.recipients])
+    recipient.forget_recipients(connection, [o.settlement.mail_id for o in written if o.forget_recipients])
+    for wish in sorted({w for one in written for w in one.gates}, key=lambda w: (w.scope, w.key)):
+        gate.close_gate(connection, scope=wish.scope, key=wish.key, seconds=wish.seconds, reason=wish.reason)
+    return ours

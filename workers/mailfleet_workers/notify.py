@@ -1,0 +1,45 @@
+"""Telling the broker about rows: who wants rows looked at hands them to a `Notify`, and never waits for it."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mailfleet.broker.base import BrokerUnavailable, HintBroker
+from mailfleet_schema.hint import group
+from mailfleet_schema.states import Priority
+from mailfleet_schema.topology import MAX_DELAY_S
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A row that should be looked at in `due_in_s` seconds (0 or less: now)."""
+
+    app: str
+    priority: Priority
+    mail_id: int
+    due_in_s: float
+
+
+#: Publishes hints for rows, soon; a failure is counted, not raised: `look_at` finds what was not hinted.
+Notify = Callable[[Sequence[Notice]], None]
+
+
+def broker_notify(broker: HintBroker) -> Notify:
+    """A Notify that publishes to *broker* in the caller's thread: for a broker that answers at once."""
+
+    def notify(notices: Sequence[Notice]) -> None:
+        by_delay: dict[int, list[tuple[str, Priority, int]]] = {}
+        for one in notices:
+            delay_s = max(0, math.ceil(one.due_in_s))
+            if delay_s <= MAX_DELAY_S:
+                by_delay.setdefault(delay_s, []).append((one.app, one.priority, one.mail_id))
+        for delay_s, rows in by_delay.items():
+            try:
+                broker.publish(group(rows), delay_s=delay_s)
+            except BrokerUnavailable as error:
+                log.warning("hints_not_published", extra={"mails": len(rows), "error": str(error)})
+
+    return notify

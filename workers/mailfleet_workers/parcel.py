@@ -1,0 +1,78 @@
+"""A claimed row made ready for SMTP: its content as bytes, and the recipients that are still open."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mailfleet_schema.content import AttachmentRef
+from mailfleet_schema.statements.claim import Claimed
+from mailfleet_schema.statements.content import StoredContent
+from mailfleet_schema.statements.recipient import Recipient
+from mailfleet_workers.account import Account
+from mailfleet_workers.mime import MimeMismatch, build
+from mailfleet_workers.smtp.base import Envelope
+from mailfleet_workers.verdict import Stop
+
+#: Finds an attachment's bytes; None when they are not there.
+Fetch = Callable[[str, AttachmentRef], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What goes over the wire for `row`; `before` is what earlier attempts made of single recipients."""
+
+    row: Claimed
+    envelope: Envelope
+    before: tuple[Recipient, ...] = ()
+
+
+def pack(
+    row: Claimed,
+    stored: StoredContent | None,
+    outcomes: Sequence[Recipient],
+    account: Account,
+    *,
+    fetch: Fetch,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Parcel | Stop:
+    """Build the message of *row*, or say why it can never be sent.
+
+    The full To and Cc stay in the header of a retry that goes to some recipients only; Bcc is never in it.
+    """
+    if stored is None:
+        return Stop("content: the row has none")
+    content = stored.content
+    if stored.renderer is not None and content.text is None and content.html is None:
+        return Stop(f"content: no renderer {stored.renderer!r} is registered")
+    sender = content.from_ or account.sender
+    if sender is None:
+        return Stop(f"from: the mail names none, and account {account.name} has none")
+    recipients = _open(content.recipients(), outcomes)
+    if not recipients:
+        return Stop("to: no recipient is open")
+    missing: list[str] = []
+
+    def attachment(ref: AttachmentRef) -> bytes:
+        found = fetch(row.app, ref)
+        if found is None:
+            missing.append(ref.filename)
+            return b""
+        return found
+
+    try:
+        message = build(content, sender=sender, date=now(), attachment=attachment)
+    except MimeMismatch as error:
+        return Stop(f"content: {error}")
+    except (ValueError, UnicodeError) as error:
+        return Stop(f"content: {type(error).__name__}: {error}")
+    if missing:
+        return Stop(f"attachments: {missing[0]!r} is not stored")
+    envelope = Envelope(sender=sender.address, recipients=recipients, message=message)
+    return Parcel(row, envelope, tuple(outcomes))
+
+
+def _open(recipients: Sequence[str], outcomes: Sequence[Recipient]) -> tuple[str, ...]:
+    if not outcomes:
+        return tuple(recipients)
+    known: Mapping[str, str] = {one.address: one.outcome for one in outcomes}
+    return tuple(address for address in recipients if known.get(address, "open") == "open")

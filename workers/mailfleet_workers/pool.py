@@ -1,0 +1,234 @@
+"""The threads of one app in one process: heartbeat, senders, intake, reconciler; their start and their drain.
+
+A pool is a worker: it has one row, one heap, one journal. In the embedded mode several pools share a process, in a
+fleet each process has one.
+"""
+
+import logging
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from mailfleet_schema.content import AttachmentRef
+from mailfleet_schema.engine import read_only
+from mailfleet_schema.statements import worker
+from mailfleet_schema.statements.attachment import read_attachment
+from mailfleet_schema.statements.claim import Return
+from mailfleet_schema.statements.reconcile import Patience
+from mailfleet_workers.classify import Rules
+from mailfleet_workers.desk import Desk, Way
+from mailfleet_workers.heap import RowHeap
+from mailfleet_workers.intake import Intake
+from mailfleet_workers.journal import Journal
+from mailfleet_workers.ledger import Ledger
+from mailfleet_workers.limits.base import Limiter
+from mailfleet_workers.notify import Notify
+from mailfleet_workers.outcome import Policy
+from mailfleet_workers.pulse import Pulse
+from mailfleet_workers.reconciler import Pass, Reconciler
+from mailfleet_workers.sender import Sender
+from mailfleet_workers.smtp.pool import ConnectionPool
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """How a pool works; times in seconds. `also` are apps whose rows it reconciles beside its own;
+    `alone` says that no other process uses the database.
+
+    A quarter of `threads`, at least one where there are two, is kept for priority `high`.
+    """
+
+    app: str
+    threads: int
+    heap_rows: int
+    journal_dir: Path
+    patience: Patience
+    policy: Policy
+    heartbeat_s: float = 5.0
+    reconcile_s: float = 5.0
+    prepare_s: float = 900.0
+    drain_s: float = 25.0
+    fixed_chunk: int | None = None
+    also: tuple[str, ...] = ()
+    alone: bool = False
+
+
+class Pool:
+    """Register with `start`, feed with `intake`, end with `stop`. Not to be started again."""
+
+    def __init__(
+        self,
+        plan: PoolPlan,
+        engine: Engine,
+        *,
+        limiter: Limiter,
+        connections: ConnectionPool,
+        rules: Rules,
+        way: Callable[[str], Way | None],
+        notify: Notify,
+        rng: random.Random,
+        host: str | None = None,
+    ) -> None:
+        self._plan = plan
+        self._engine = engine
+        self._limiter = limiter
+        self._connections = connections
+        self._rules = rules
+        self._way = way
+        self._notify = notify
+        self._rng = rng
+        self._host = host or socket.gethostname()
+        self._drain = threading.Event()
+        self._abandon = threading.Event()
+        self._end = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._service_threads: list[threading.Thread] = []
+        self.worker_id = 0
+
+    def start(self) -> None:
+        """Register the worker and start its threads. Raises what the database or the journal's disk raises."""
+        plan = self._plan
+        with self._engine.begin() as connection:
+            self.worker_id = worker.register(
+                connection, app=plan.app, host=self._host, pid=os.getpid(), version=version("mailfleet")
+            )
+        self._heap = RowHeap(plan.heap_rows)
+        self._journal = Journal(plan.journal_dir, self.worker_id)
+        self._pulse = Pulse(
+            self._engine, self.worker_id, heartbeat_s=plan.heartbeat_s, quiet_s=plan.patience.quiet_s
+        )
+        self._ledger = Ledger(
+            self._engine,
+            heap=self._heap,
+            journal=self._journal,
+            limiter=self._limiter,
+            notify=self._notify,
+            grace_s=plan.patience.grace_s,
+            abandon=self._abandon,
+        )
+        self._reconciler = Reconciler(
+            self._engine,
+            apps=(plan.app, *plan.also),
+            worker_id=self.worker_id,
+            heap=self._heap,
+            journal=self._journal,
+            limiter=self._limiter,
+            notify=self._notify,
+            pulse=self._pulse,
+            patience=plan.patience,
+            every_s=plan.reconcile_s,
+            prepare_s=plan.prepare_s,
+            rng=self._rng,
+            alone=plan.alone,
+        )
+        self.intake = Intake(
+            self._engine, self._heap, apps=(plan.app, *plan.also), worker_id=self.worker_id, pulse=self._pulse
+        )
+        self._service_threads = [
+            self._thread("heartbeat", lambda: self._pulse.run(self._end)),
+            self._thread("reconciler", lambda: self._reconciler.run(self._drain)),
+        ]
+        self._threads = [
+            self._thread(f"sender-{number}", Sender(self._desk(), high_only=high_only).run)
+            for number, high_only in enumerate(_kinds(plan.threads))
+        ]
+        for thread in (*self._service_threads, *self._threads):
+            thread.start()
+
+    def _desk(self) -> Desk:
+        return Desk(
+            app=self._plan.app,
+            worker_id=self.worker_id,
+            heap=self._heap,
+            ledger=self._ledger,
+            journal=self._journal,
+            pulse=self._pulse,
+            limiter=self._limiter,
+            connections=self._connections,
+            rules=self._rules,
+            policy=self._plan.policy,
+            fetch=self._fetch,
+            way=self._way,
+            stop=self._drain,
+            rng=self._rng,
+            fixed_chunk=self._plan.fixed_chunk,
+        )
+
+    def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:
+        with read_only(self._engine) as connection:
+            return read_attachment(connection, app, ref.sha256)
+
+    def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
+        return threading.Thread(target=run, name=f"mailfleet-{self._plan.app}-{name}", daemon=True)
+
+    def reconcile(self) -> Pass:
+        """One pass now, beside those that come by themselves."""
+        return self._reconciler.run_once()
+
+    @property
+    def held(self) -> int:
+        """Rows that this pool holds at the moment."""
+        return self._heap.count()
+
+    def stop(self) -> bool:
+        """Drain: nothing new, waiting rows go back at once, what is at the dot finishes, for `drain_s` at most.
+
+        False when threads were still busy then; their rows are recovered from the journal at the next start.
+        """
+        self._drain.set()
+        self._heap.close()
+        self._give_back_waiting()
+        in_time = _join(self._threads, self._plan.drain_s)
+        self._give_back_waiting()  # what an intake that was at work put in meanwhile
+        self._abandon.set()
+        in_time = in_time and _join(self._threads, 1.0)
+        self._end.set()
+        _join(self._service_threads, 5.0)
+        if in_time:
+            self._journal.close()
+            self._retire()
+        else:
+            # A thread at its dot still writes its answer there, if it ever comes.
+            log.warning("drain_incomplete", extra={"app": self._plan.app, "held": self._heap.count()})
+        return in_time
+
+    def _give_back_waiting(self) -> None:
+        with self._heap.claiming:  # an intake that is in its claim puts its rows in first
+            rows = self._heap.take_all()
+        self._ledger.give_back(rows, [Return(row.id, row.fence) for row in rows])
+
+    def _retire(self) -> None:
+        try:
+            with self._engine.begin() as connection:
+                worker.retire(connection, self.worker_id)
+        except SQLAlchemyError as error:
+            log.warning("retire_failed", extra={"app": self._plan.app, "error": type(error).__name__})
+
+
+def _kinds(threads: int) -> list[bool]:
+    """For each thread whether it is kept for `high`."""
+    reserved = 0 if threads < 2 else max(1, threads // 4)
+    return [number < reserved for number in range(threads)]
+
+
+def _join(threads: Sequence[threading.Thread], deadline_s: float) -> bool:
+    """Wait for *threads* together, *deadline_s* at most; whether all have ended."""
+    done = threading.Event()
+
+    def wait() -> None:
+        for thread in threads:
+            thread.join()
+        done.set()
+
+    threading.Thread(target=wait, name="mailfleet-join", daemon=True).start()
+    return done.wait(deadline_s)

@@ -1,0 +1,89 @@
+"""The heartbeat of a worker process: its claims are good as long as the database hears it.
+
+A sender checks `fresh` before every final dot. The clock is CLOCK_BOOTTIME where there is one: it goes on while the
+machine sleeps, so a process that was paused or suspended finds itself quiet before it says anything final.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from mailfleet_schema.statements import worker
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+
+def boottime() -> float:
+    """Seconds on a clock that never stops and that nobody sets."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+class Pulse:
+    """Renews worker *worker_id* every *heartbeat_s*; *quiet_s* after the last good beat others take its rows."""
+
+    def __init__(
+        self, engine: Engine, worker_id: int, *, heartbeat_s: float, quiet_s: float, clock: Clock = boottime
+    ) -> None:
+        self._engine = engine
+        self._worker_id = worker_id
+        self._heartbeat_s = heartbeat_s
+        self._quiet_s = quiet_s
+        self._clock = clock
+        self._last_good = clock()
+        self._connected_since = clock()
+        self._lost = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the database no longer knows this worker: it must not send any more."""
+        return self._lost
+
+    def fresh(self) -> bool:
+        """Whether the last good heartbeat is younger than half of `quiet_s`: only then may a dot be said."""
+        return not self._lost and self._clock() - self._last_good < self._quiet_s / 2
+
+    def may_judge(self) -> bool:
+        """Whether this process has been connected long enough to call another one quiet.
+
+        After an outage of the database, and after a pause of the whole machine, everybody's heartbeat is old; within
+        one `quiet_s` nobody is judged.
+        """
+        return self.fresh() and self._clock() - self._connected_since >= self._quiet_s
+
+    def run_once(self) -> bool:
+        """Beat once; False when the database could not be reached or does not know this worker."""
+        asked_at = self._clock()
+        try:
+            with self._engine.begin() as connection:
+                known = worker.beat(connection, self._worker_id)
+        except SQLAlchemyError as error:
+            log.warning(
+                "heartbeat_failed", extra={"worker_id": self._worker_id, "error": type(error).__name__}
+            )
+            self._connected_since = self._clock()
+            return False
+        if not known:
+            log.error("heartbeat_lost", extra={"worker_id": self._worker_id})
+            self._lost = True
+            return False
+        if asked_at - self._last_good >= self._quiet_s / 2:
+            self._connected_since = self._clock()
+        # The time of the question, not of the answer: the beat may have been written long before it came.
+        self._last_good = asked_at
+        return True
+
+    def run(self, stop: threading.Event) -> None:
+        """Beat until *stop*."""
+        while not stop.wait(self._heartbeat_s):
+            try:
+                self.run_once()
+            except Exception:
+                # Without a heartbeat nothing is sent; the thread must not end without a word.
+                log.exception("heartbeat_failed", extra={"worker_id": self._worker_id})

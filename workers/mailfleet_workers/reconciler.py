@@ -1,0 +1,205 @@
+"""The guarantee behind the speed: what no hint, thread or live worker carries is found here.
+
+Every worker process runs it at start, after a reconnect and every few seconds with jitter; nobody leads. One pass
+takes small pages and goes on while they are full, so that a backlog is worked off at once and an idle pass is cheap.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from mailfleet_schema.engine import read_only
+from mailfleet_schema.statements import claim, gate, reconcile, settle, worker
+from mailfleet_schema.statements.claim import Held, Return
+from mailfleet_schema.statements.reconcile import Looked, Patience
+from mailfleet_schema.states import Phase
+from mailfleet_workers.heap import RowHeap
+from mailfleet_workers.journal import Journal
+from mailfleet_workers.limits.base import Limiter
+from mailfleet_workers.notify import Notice, Notify
+from mailfleet_workers.pulse import Pulse
+from mailfleet_workers.recovery import doubt_of
+
+log = logging.getLogger(__name__)
+
+PAGE = 200
+#: Pages in one pass: a pass ends, however much there is, and the next one follows soon.
+PAGES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass found."""
+
+    hinted: int = 0
+    expired: int = 0
+    resent: int = 0
+    held: int = 0
+    taken_back: int = 0
+    doubted: int = 0
+    freed: int = 0
+
+    def __add__(self, other: "Pass") -> "Pass":
+        mine, theirs = asdict(self), asdict(other)
+        return Pass(**{name: mine[name] + theirs[name] for name in mine})
+
+    @property
+    def found(self) -> int:
+        return sum(asdict(self).values())
+
+
+class Reconciler:
+    """Looks after the rows of *apps* (its own, and those of pools that are gone) for worker *worker_id*.
+
+    *alone* means that no other process may use the database, so that no live worker is quiet.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        apps: Sequence[str],
+        worker_id: int,
+        heap: RowHeap,
+        journal: Journal,
+        limiter: Limiter,
+        notify: Notify,
+        pulse: Pulse,
+        patience: Patience,
+        every_s: float,
+        prepare_s: float,
+        rng: random.Random,
+        alone: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._apps = list(apps)
+        self._worker_id = worker_id
+        self._heap = heap
+        self._journal = journal
+        self._limiter = limiter
+        self._notify = notify
+        self._pulse = pulse
+        self._patience = patience
+        self._every_s = every_s
+        self._prepare_s = prepare_s
+        self._rng = rng
+        self._alone = alone
+
+    def run(self, stop: threading.Event) -> None:
+        """Pass after pass until *stop*, spread by a quarter so that many processes do not come at once."""
+        while True:
+            try:
+                self.run_once()
+            except SQLAlchemyError as error:
+                log.warning("pass_failed", extra={"apps": self._apps, "error": type(error).__name__})
+            except Exception:
+                # A bug in one part of a pass must not end the guarantee.
+                log.exception("pass_failed", extra={"apps": self._apps})
+            if stop.wait(self._every_s * self._rng.uniform(0.75, 1.25)):
+                return
+
+    def run_once(self) -> Pass:
+        """One pass. Raises SQLAlchemyError when the database does not answer; what was done stays done."""
+        total = self._take_back_quiet() + self._free_own() + self._settle_doubts()
+        total += self._expire_and_look()
+        with read_only(self._engine) as connection:
+            gates = gate.closed_gates(connection)
+        self._limiter.refresh_gates(gates)
+        self._limiter.renew()
+        if total.found:
+            log.info("pass", extra={"apps": self._apps, **asdict(total)})
+        return total
+
+    def _take_back_quiet(self) -> Pass:
+        if self._alone or not self._pulse.may_judge():
+            return Pass()
+        total = Pass()
+        with read_only(self._engine) as connection:
+            workers = worker.workers_of(connection, self._apps)
+            ownerless = reconcile.ownerless(connection)
+        quiet = [
+            one.id
+            for one in workers
+            if one.quiet_for_s > self._patience.quiet_s and one.id != self._worker_id
+        ]
+        quiet += [worker_id for worker_id in ownerless if worker_id != self._worker_id]
+        for _ in range(PAGES if quiet else 0):
+            with self._engine.begin() as connection:
+                taken = reconcile.take_back(connection, quiet, self._patience, most=PAGE)
+            total += Pass(taken_back=len(taken.queued), doubted=len(taken.doubt))
+            if len(taken.queued) + len(taken.doubt) < PAGE:
+                break
+        for worker_id in quiet:
+            with self._engine.begin() as connection:
+                worker.retire(connection, worker_id)
+        return total
+
+    def _free_own(self) -> Pass:
+        """Free rows that the database says we hold and that no thread of ours holds, or holds for too long.
+
+        The heap is asked after the database, and no claim can commit in between: so a row that a thread has just
+        settled is not ours in the database any more, and one just claimed is in the heap.
+        """
+        with self._heap.claiming:
+            with read_only(self._engine) as connection:
+                rows = claim.held_by(connection, [self._worker_id], most=PAGE * PAGES)
+            orphans = [
+                row for row in rows if self._overdue(row) or not self._heap.holds(row.mail_id, row.fence)
+            ]
+        returns = [
+            Return(row.mail_id, row.fence, begun=self._overdue(row))
+            for row in orphans
+            if not self._may_be_sent(row)
+        ]
+        doubts = [
+            doubt_of(row, self._patience, "no thread knows its answer")
+            for row in orphans
+            if self._may_be_sent(row)
+        ]
+        if not orphans:
+            return Pass()
+        with self._engine.begin() as connection:
+            freed = claim.give_back(connection, returns, grace_s=0.0)
+            doubted = settle.settle(connection, doubts, grace_s=0.0)
+        self._journal.settled([(row.mail_id, row.fence) for row in orphans])
+        return Pass(freed=len(freed), doubted=len(doubted))
+
+    def _overdue(self, row: Held) -> bool:
+        # A thread that hangs in prepare loses the row: its record will find another fence. What waits in the heap is
+        # nobody's fault and stays.
+        begun_for_s = self._journal.begun_for_s(row.mail_id, row.fence)
+        return row.phase is Phase.PREPARE and begun_for_s is not None and begun_for_s > self._prepare_s
+
+    def _may_be_sent(self, row: Held) -> bool:
+        return row.phase is Phase.DOT and self._journal.dotted(row.mail_id, row.fence)
+
+    def _settle_doubts(self) -> Pass:
+        total = Pass()
+        for _ in range(PAGES):
+            with self._engine.begin() as connection:
+                settled = reconcile.settle_doubts(connection, self._apps, most=PAGE)
+            total += Pass(resent=len(settled.queued), held=len(settled.held))
+            if len(settled.queued) + len(settled.held) < PAGE:
+                break
+        return total
+
+    def _expire_and_look(self) -> Pass:
+        """Each page is judged before it is hinted: what has expired must not be sent once more."""
+        total = Pass()
+        for _ in range(PAGES):
+            with self._engine.begin() as connection:
+                expired = reconcile.expire(connection, self._apps, self._patience, most=PAGE)
+                rows = [] if len(expired) == PAGE else self._page(connection)
+            self._notify([Notice(row.app, row.priority, row.mail_id, row.due_in_s) for row in rows])
+            total += Pass(hinted=len(rows), expired=len(expired))
+            if max(len(rows), len(expired)) < PAGE:
+                break
+        return total
+
+    def _page(self, connection: Connection) -> list[Looked]:
+        return reconcile.look(connection, self._apps, self._patience, most=PAGE)

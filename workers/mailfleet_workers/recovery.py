@@ -1,0 +1,133 @@
+"""What becomes of the rows of a worker that died: its journal says what it knew, the rest is taken back.
+
+Whoever knows that the worker is dead calls this: the parent of a child, the next start on the same host, the one
+process of the embedded mode.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, IntegrityError
+
+from mailfleet_schema.statements import claim, settle, worker
+from mailfleet_schema.statements.claim import Held, Return
+from mailfleet_schema.statements.reconcile import Patience
+from mailfleet_schema.statements.settle import Settlement
+from mailfleet_schema.states import OnDoubt, Phase, State
+from mailfleet_workers import journal
+from mailfleet_workers.journal import Entry
+from mailfleet_workers.ledger import write_outcomes
+from mailfleet_workers.outcome import Outcome
+
+log = logging.getLogger(__name__)
+
+#: Rows that are recovered in one transaction.
+PAGE = 500
+
+
+@dataclass(slots=True)
+class Recovered:
+    """How many rows of dead workers were settled as answered, put back, held as poison, or are in doubt."""
+
+    settled: int = 0
+    queued: int = 0
+    doubt: int = 0
+    workers: list[int] = field(default_factory=list)
+
+
+def recover(engine: Engine, directory: Path, worker_ids: Sequence[int], patience: Patience) -> Recovered:
+    """Recover the rows of *worker_ids*, which are dead, with the journals in *directory*. Harmless when repeated."""
+    total = Recovered()
+    for worker_id in worker_ids:
+        entries = journal.read(directory, worker_id)
+        _settle_answered(engine, [_outcome(e) for e in entries.values()], patience, total)
+        while True:
+            with engine.begin() as connection:
+                rows = claim.held_by(connection, [worker_id], most=PAGE)
+                if not rows:
+                    break
+                _return(connection, rows, entries, patience, total)
+        with engine.begin() as connection:
+            worker.retire(connection, worker_id)
+        journal.remove(directory, worker_id)
+        total.workers.append(worker_id)
+    if worker_ids:
+        log.info(
+            "recovered",
+            extra={
+                "workers": len(worker_ids),
+                "settled": total.settled,
+                "queued": total.queued,
+                "doubt": total.doubt,
+            },
+        )
+    return total
+
+
+def _outcome(entry: Entry) -> Outcome | None:
+    """The result that an answered entry holds; None where there is none, or none that this version can read."""
+    if entry.result is None:
+        return None
+    try:
+        return Outcome.from_json(entry.result)
+    except (KeyError, TypeError, ValueError):
+        log.exception("journal_entry_unread", extra={"mail_id": entry.mail_id})
+        return None
+
+
+def _settle_answered(
+    engine: Engine, found: Sequence[Outcome | None], patience: Patience, total: Recovered
+) -> None:
+    # Also for rows that somebody else has put into doubt meanwhile: a late 250 settles it.
+    outcomes = [outcome for outcome in found if outcome is not None]
+    for start in range(0, len(outcomes), PAGE):
+        total.settled += _write(engine, outcomes[start : start + PAGE], patience)
+
+
+def _write(engine: Engine, outcomes: Sequence[Outcome], patience: Patience) -> int:
+    """Settle *outcomes*; those that the database refuses alone, then without their texts, and else not at all."""
+    try:
+        with engine.begin() as connection:
+            return len(write_outcomes(connection, outcomes, grace_s=patience.grace_s))
+    except (DataError, IntegrityError, ValueError):
+        if len(outcomes) > 1:
+            return sum(_write(engine, [one], patience) for one in outcomes)
+        bare = outcomes[0].bare()
+        if bare != outcomes[0]:
+            return _write(engine, [bare], patience)
+        log.exception("recovery_refused", extra={"mail_id": outcomes[0].settlement.mail_id})
+        return 0
+
+
+def _return(
+    connection: Connection,
+    rows: Sequence[Held],
+    entries: dict[tuple[int, int], Entry],
+    patience: Patience,
+    total: Recovered,
+) -> None:
+    doubts, returns = [], []
+    for row in rows:
+        entry = entries.get((row.mail_id, row.fence))
+        if row.phase is Phase.DOT and entry is not None and entry.step != "begun":
+            doubts.append(doubt_of(row, patience, "killed after the final dot"))
+        else:
+            returns.append(Return(row.mail_id, row.fence, begun=entry is not None))
+    total.queued += len(claim.give_back(connection, returns, grace_s=0.0))
+    total.doubt += len(settle.settle(connection, doubts, grace_s=0.0))
+
+
+def doubt_of(row: Held, patience: Patience, reason: str) -> Settlement:
+    """A row whose final dot may have been said, and of whose answer nobody knows."""
+    return Settlement(
+        mail_id=row.mail_id,
+        fence=row.fence,
+        phase=Phase.DOT,
+        state=State.DOUBT,
+        reason=reason,
+        look_in_s=0.0 if row.on_doubt is OnDoubt.HOLD else patience.settle_s,
+        sends=1,
+    )

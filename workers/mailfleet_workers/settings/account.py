@@ -1,0 +1,188 @@
+"""One account in the settings: where its server is, how to greet it, and where its password is kept."""
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from mailfleet.errors import InvalidMail, SettingsError
+from mailfleet.validation.addresses import address
+from mailfleet.validation.limits import DEFAULT_LIMITS
+from mailfleet_schema.content import Address
+from mailfleet_workers.account import Account, Secret, Timeouts
+from mailfleet_workers.settings.problems import NOT_SHOWN, Words, wrong
+
+Tls = Literal["implicit", "starttls", "plain"]
+
+#: The port that goes with each way to encrypt (RFC 8314 3.3, RFC 6409, RFC 5321).
+PORTS: dict[Tls, int] = {"implicit": 465, "starttls": 587, "plain": 25}
+
+STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+_HOST = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+
+
+class TimeoutSettings(BaseModel):
+    """How long to wait for a server, by phase (RFC 5321 4.5.3.2)."""
+
+    model_config = STRICT
+
+    connect: float = Field(30, gt=0, description="Until the server's host answers the connection.")
+    ehlo: float = Field(60, gt=0, description="The greeting, and the reply to EHLO.")
+    command: float = Field(60, gt=0, description="The reply to MAIL, RCPT and each step of AUTH.")
+    data: float = Field(120, gt=0, description="The reply to DATA.")
+    block: float = Field(180, gt=0, description="Each 64 KiB of the message.")
+    dot: float = Field(
+        600, gt=0, description="The reply to the final dot. A shorter time makes doubts, not speed."
+    )
+    quit: float = Field(5, gt=0, description="The reply to QUIT, and to RSET after a refusal.")
+
+
+class AccountSettings(BaseModel):
+    """`[accounts.NAME]`: one named SMTP configuration. Without `host` it means the embedded catching server."""
+
+    model_config = STRICT
+
+    host: str | None = Field(
+        None,
+        description="The server's name or address.",
+        json_schema_extra={"without": "the catching server of the embedded mode"},
+    )
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="The server's port.",
+        json_schema_extra={"without": "465 for implicit, 587 for starttls, 25 for plain"},
+    )
+    tls: Tls | None = Field(
+        None,
+        description="How the connection is encrypted: `implicit`, `starttls` or `plain`. A certificate is always"
+        " verified. `plain` sends every mail in the clear, has to be said, and is refused with a `username`.",
+        json_schema_extra={"without": "implicit"},
+    )
+    username: str | None = Field(
+        None, min_length=1, description="Who logs in.", json_schema_extra={"without": "no login"}
+    )
+    password: str | None = Field(
+        None,
+        description="Where the password is: `env:NAME` or `file:/path`. The password itself is refused.",
+        json_schema_extra={"without": "no login"},
+    )
+    from_: str | None = Field(
+        None,
+        alias="from",
+        description="The sender of mails that name none: `ada@example.net` or `Ada <ada@example.net>`.",
+        json_schema_extra={"without": "every mail names its own"},
+    )
+    helo: str | None = Field(
+        None,
+        description="The name that we greet with.",
+        json_schema_extra={"without": "this machine's full name, else its address"},
+    )
+    ca_file: str | None = Field(
+        None,
+        min_length=1,
+        description="A PEM file of the certificate authorities to trust for this account.",
+        json_schema_extra={"without": "the system's authorities"},
+    )
+    max_messages: int = Field(50, ge=1, description="A connection is closed after so many mails.")
+    max_age_s: float = Field(300, gt=0, description="A connection is closed at this age.")
+    max_idle_s: float = Field(8, gt=0, description="A connection is closed when it was idle for so long.")
+    timeouts: TimeoutSettings = Field(TimeoutSettings())
+    dry_run: bool = Field(
+        False,
+        description="Whether this account never sends, whatever `delivery` says. Its mails end as sent, with reason dry_run.",
+    )
+
+    @field_validator("host", "helo")
+    @classmethod
+    def _check_host(cls, value: str | None) -> str | None:
+        if value is not None and not _HOST.fullmatch(value):
+            raise wrong(("", "a host name or address alone, in ASCII", value))
+        return value
+
+    @field_validator("password")
+    @classmethod
+    def _check_password(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                Secret(value)
+            except SettingsError as error:
+                raise wrong(("", error.expected, NOT_SHOWN)) from None
+        return value
+
+    @field_validator("from_")
+    @classmethod
+    def _check_from(cls, value: str | None) -> str | None:
+        if value is not None:
+            _address(value)
+        return value
+
+    @field_validator("port", "tls", "username", "password")
+    @classmethod
+    def _belongs_to_host(cls, value: Any, info: ValidationInfo) -> Any:
+        # `host` is missing from the data when it was refused itself: one line is enough then.
+        if value is not None and info.data.get("host", "") is None:
+            shown = NOT_SHOWN if info.field_name == "password" else value
+            raise wrong(("", "a host beside it, the catching server has its own", shown))
+        return value
+
+    @model_validator(mode="after")
+    def _check_login(self) -> "AccountSettings":
+        if self.username is not None and self.password is None:
+            raise wrong(
+                ("password", "`env:NAME` or `file:/path`, because there is a username", Words("none"))
+            )
+        if self.password is not None and self.username is None:
+            raise wrong(("username", "a user name, because there is a password", Words("none")))
+        if self.username is not None and self.tls == "plain":
+            raise wrong(("tls", "implicit or starttls, because there is a username", self.tls))
+        return self
+
+    @property
+    def sender(self) -> Address | None:
+        """`from` in its stored form."""
+        return None if self.from_ is None else _address(self.from_)
+
+    def secret(self, name: str) -> Secret | None:
+        """The reference to the password; *name* is the account's, for errors."""
+        return None if self.password is None else Secret(self.password, key=f"accounts.{name}.password")
+
+    def account(self, name: str, catcher: tuple[str, int] | None) -> Account:
+        """What a worker needs, under *name*. *catcher* is where the catching server listens, None when there is none.
+
+        Raises SettingsError when the account means the catching server and there is none.
+        """
+        tls: Tls
+        if self.host is not None:
+            tls = self.tls or "implicit"
+            host, port = self.host, self.port or PORTS[tls]
+        elif catcher is not None:
+            tls, (host, port) = "plain", catcher
+        else:
+            raise SettingsError(
+                f"accounts.{name}.host", "a host: only the embedded mode has a catching server", Words("none")
+            )
+        return Account(
+            name=name,
+            host=host,
+            port=port,
+            tls=tls,
+            username=self.username,
+            password=self.secret(name),
+            sender=self.sender,
+            helo=self.helo,
+            ca_file=self.ca_file,
+            timeouts=Timeouts(**self.timeouts.model_dump()),
+            max_messages=self.max_messages,
+            max_age_s=self.max_age_s,
+            max_idle_s=self.max_idle_s,
+        )
+
+
+def _address(value: str) -> Address:
+    try:
+        return address(value, "from", DEFAULT_LIMITS)
+    except InvalidMail as error:
+        raise wrong(("", f"one address ({error.reason})", value)) from None

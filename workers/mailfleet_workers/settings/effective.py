@@ -1,0 +1,100 @@
+"""Every setting in effect with where it came from, and whether what it refers to is there: `mailfleet config check`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from mailfleet.errors import SettingsError
+from mailfleet_workers.settings.keys import in_file
+from mailfleet_workers.settings.model import Settings
+from mailfleet_workers.settings.sources import URLS, Loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """One setting: its dotted key, its value as it is written in a file, and `default`, the file's or the variable's name.
+
+    A password inside a URL is left out; `none` is what stands for nothing.
+    """
+
+    key: str
+    value: str
+    origin: str
+
+    def as_json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def effective(loaded: Loaded[Settings]) -> list[Effective]:
+    """All settings of *loaded*, in the order of `docs/settings.md`."""
+    return [
+        Effective(key, in_file(value), _origin(loaded.origins, key))
+        for key, value in _values((), loaded.settings)
+    ]
+
+
+def missing(settings: Settings, environ: Mapping[str, str]) -> list[SettingsError]:
+    """What the settings refer to and is not there: variables and files of passwords, files of authorities."""
+    problems = []
+    for name, account in settings.accounts.items():
+        secret = account.secret(name)
+        if secret is not None:
+            try:
+                secret.reveal(environ)
+            except SettingsError as error:
+                problems.append(error)
+        if account.ca_file is not None and not Path(account.ca_file).is_file():
+            problems.append(SettingsError(f"accounts.{name}.ca_file", "a readable file", account.ca_file))
+    return problems
+
+
+def notes(settings: Settings) -> list[str]:
+    """What is allowed and still worth a word."""
+    found = []
+    for name, account in settings.accounts.items():
+        if account.host is not None and account.tls == "plain":
+            found.append(f"accounts.{name}: mail goes to {account.host} in the clear (tls is plain)")
+    if settings.delivery == "dry_run" and any(a.host is not None for a in settings.accounts.values()):
+        found.append("delivery: nothing really leaves (dry_run); live sends")
+    return found
+
+
+def _values(path: tuple[str, ...], model: BaseModel) -> Iterator[tuple[str, Any]]:
+    for name, field in type(model).model_fields.items():
+        here = (*path, field.alias or name)
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _values(here, value)
+        elif isinstance(value, dict):
+            for each, below in value.items():
+                yield from _values((*here, each), below)
+        else:
+            yield ".".join(here), without_password(value) if name in URLS and value else value
+
+
+def without_password(url: str) -> str:
+    """*url* as it may be shown."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a URL that cannot be read"
+    login, at, host = parts.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    query = "&".join(_masked(part) for part in parts.query.split("&"))
+    # urlunsplit would drop the empty host of sqlite:///x.
+    return (
+        f"{parts.scheme}://{user}{':***' if colon else ''}{at}{host}{parts.path}{'?' if query else ''}{query}"
+    )
+
+
+def _masked(part: str) -> str:
+    name, equals, _ = part.partition("=")
+    return f"{name}=***" if equals and "password" in name.lower() else part
+
+
+def _origin(origins: Mapping[str, str], key: str) -> str:
+    return origins.get(key, "default")

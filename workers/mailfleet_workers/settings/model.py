@@ -1,0 +1,275 @@
+"""The settings themselves: every key with its meaning, unit and default on its field."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
+
+from mailfleet.errors import SettingsError
+from mailfleet_schema.engine import parse_url
+from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
+from mailfleet_schema.statements.reconcile import Patience
+from mailfleet_workers.account import Account
+from mailfleet_workers.settings.account import STRICT, AccountSettings
+from mailfleet_workers.settings.problems import NOT_SHOWN, nearest, wrong
+
+DEFAULT = "default"
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def _frozen(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _path(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not value:
+        raise wrong(("", "a path", value))
+    return Path(value)
+
+
+#: A list in the file, a tuple here: nothing of the settings can be changed.
+Texts = Annotated[tuple[str, ...], BeforeValidator(_frozen)]
+
+
+class TimingSettings(BaseModel):
+    """`[timing]`: when workers look, wait and give up."""
+
+    model_config = STRICT
+
+    heartbeat_s: float = Field(5, gt=0, description="How often a worker renews its own row.")
+    quiet_s: float = Field(
+        30,
+        gt=0,
+        validate_default=True,
+        description="A worker without a heartbeat for so long counts as gone; its mails are taken back."
+        " At least three heartbeats.",
+    )
+    settle_s: float = Field(
+        600,
+        gt=0,
+        description="How long a mail stays in doubt before its policy is applied. Below the `dot` timeout a"
+        " connection may still be alive, and the mail may arrive twice.",
+    )
+    grace_s: float = Field(
+        10, gt=0, description="How long after its due time the reconciler looks at a mail that nobody took."
+    )
+    step_s: float = Field(
+        10, gt=0, description="The reconciler's second look comes so much later; each further doubles."
+    )
+    most_step_s: float = Field(
+        640, gt=0, validate_default=True, description="The longest time between two looks. At least `step_s`."
+    )
+    max_next_s: float = Field(86_400, gt=0, description="A mail overdue by more than this expires.")
+    max_age_s: float = Field(432_000, gt=0, description="A mail wanted longer ago than this expires.")
+    reconcile_s: float = Field(
+        5, gt=0, description="How often every worker process reconciles, give or take."
+    )
+    prepare_s: float = Field(300, gt=0, description="A mail that a worker prepares for longer is taken back.")
+    try_next_s: float = Field(
+        60,
+        gt=0,
+        description="The first wait after a transient failure; and the gap between copies of one mail.",
+    )
+    drain_s: float = Field(
+        25, gt=0, description="How long a worker that was told to stop finishes what it began."
+    )
+    chunk_ms: float = Field(50, gt=0, description="How much SMTP time one settling transaction should cover.")
+
+    @field_validator("quiet_s")
+    @classmethod
+    def _three_beats(cls, value: float, info: ValidationInfo) -> float:
+        least = 3 * info.data.get("heartbeat_s", 0)
+        if value < least:
+            raise wrong(("", f"at least {least:g}, three times timing.heartbeat_s", value))
+        return value
+
+    @field_validator("most_step_s")
+    @classmethod
+    def _not_below_step(cls, value: float, info: ValidationInfo) -> float:
+        least = info.data.get("step_s", 0)
+        if value < least:
+            raise wrong(("", f"at least {least:g}, which is timing.step_s", value))
+        return value
+
+
+class AppSettings(BaseModel):
+    """`[apps.NAME]`: one application's pool of workers. An app that is not listed has the defaults."""
+
+    model_config = STRICT
+
+    accounts: Texts = Field(
+        (DEFAULT,), min_length=1, description="The accounts that mails of this app may be sent through."
+    )
+    import_: Texts = Field(
+        (),
+        alias="import",
+        description="Python modules with the app's lazy renderers and hooks; only this app's workers load them.",
+    )
+    processes: int = Field(
+        2, ge=1, le=256, description="Worker processes. The embedded mode has one for all apps."
+    )
+    threads: int = Field(16, ge=1, le=1024, description="Sending threads of each process.")
+    heap: int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="How many mails of each priority a process takes ahead of its threads.",
+    )
+    on_doubt: Literal["resend_once", "resend", "hold"] = Field(
+        "resend_once",
+        description="What becomes of a mail in doubt that does not say it itself: `resend_once`, `resend` or `hold`.",
+    )
+
+    @field_validator("import_")
+    @classmethod
+    def _modules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for position, name in enumerate(value):
+            if not _MODULE.fullmatch(name):
+                # The key of a part: `import[0]`.
+                raise wrong((f"[{position}]", "a module's dotted name", name))
+        return value
+
+
+def _named(field: str) -> Any:
+    def check(value: object) -> object:
+        try:
+            return check_name(field, value)
+        except InvalidName:
+            raise wrong(("", EXPECTATION, value)) from None
+
+    return BeforeValidator(check)
+
+
+class Settings(BaseModel):
+    """Everything that can be set, checked as a whole. `load` builds it; tests may build it directly.
+
+    `database_url` is the only place of the database. `broker_url` None is dramatiq's in-process broker, `redis_url`
+    None the local limiter: the embedded mode. URLs may carry passwords, so their fields are left out of the repr.
+    """
+
+    model_config = STRICT
+
+    data_dir: Annotated[Path, BeforeValidator(_path)] = Field(
+        Path("mailfleet-data"),
+        description="Where this machine keeps its own files: `journal/`, and in embedded mode `mailfleet.db` and"
+        " `caught/`. In a settings file, relative to that file.",
+    )
+    database_url: str = Field(
+        default_factory=lambda data: f"sqlite:///{data.get('data_dir', '')}/mailfleet.db",
+        repr=False,
+        description="The database: `postgresql://user@host/name`, or `sqlite:///file` for the embedded mode. May be"
+        " `env:NAME` or `file:/path`, and must be one of them in a file if it has a password.",
+        json_schema_extra={"without": "mailfleet.db in data_dir"},
+    )
+    broker_url: str | None = Field(
+        None,
+        repr=False,
+        description="RabbitMQ: `amqp://user@host/vhost` or `amqps://…`. May be a reference, as `database_url`.",
+        json_schema_extra={"without": "the in-process broker of the embedded mode"},
+    )
+    redis_url: str | None = Field(
+        None,
+        repr=False,
+        description="Redis: `redis://host` or `rediss://…`. May be a reference, as `database_url`.",
+        json_schema_extra={"without": "the local limiter of the embedded mode"},
+    )
+    run_mode: Literal["nothing", "local", "develop", "test", "product"] = Field(
+        "local",
+        description="What this installation is, for mails that are meant for some run modes only: `nothing`, `local`,"
+        " `develop`, `test` or `product`.",
+    )
+    delivery: Literal["dry_run", "live"] = Field(
+        "dry_run",
+        description="What really leaves: `dry_run` stops before a connection is opened, `live` sends. The"
+        " catching server of the embedded mode always gets its mail.",
+    )
+    accounts: dict[Annotated[str, _named("accounts")], AccountSettings] = Field(
+        default_factory=lambda: {DEFAULT: AccountSettings()}
+    )
+    apps: dict[Annotated[str, _named("apps")], AppSettings] = Field(default_factory=dict)
+    timing: TimingSettings = Field(TimingSettings())
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database(cls, value: str) -> str:
+        expected = "postgresql://user@host/name or sqlite:///file"
+        try:
+            url = parse_url("database_url", value)
+        except ValueError:
+            raise wrong(("", expected, NOT_SHOWN)) from None
+        if url.get_backend_name() == "sqlite" and url.database in {None, "", ":memory:"}:
+            raise wrong(("", f"{expected}: what is in memory only would be lost", value))
+        return value
+
+    @field_validator("broker_url", "redis_url")
+    @classmethod
+    def _check_service(cls, value: str | None, info: ValidationInfo) -> str | None:
+        schemes = ("amqp", "amqps") if info.field_name == "broker_url" else ("redis", "rediss", "unix")
+        if value is not None and not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise wrong(("", f"a URL that begins with {' or '.join(f'{s}://' for s in schemes)}", NOT_SHOWN))
+        return value
+
+    @field_validator("accounts", mode="before")
+    @classmethod
+    def _default_account(cls, value: object) -> object:
+        return {DEFAULT: {}, **value} if isinstance(value, Mapping) else value
+
+    @field_validator("apps")
+    @classmethod
+    def _known_accounts(cls, value: dict[str, AppSettings], info: ValidationInfo) -> dict[str, AppSettings]:
+        known = info.data.get("accounts")
+        if known is None:  # the accounts have problems of their own
+            return value
+        problems = [
+            (f"{app}.accounts[{position}]", f"the name of an account{nearest(name, known)}", name)
+            for app, each in value.items()
+            for position, name in enumerate(each.accounts)
+            if name not in known
+        ]
+        if problems:
+            raise wrong(*problems)
+        return value
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], path: Path | None = None) -> Self:
+        """Defaults, then the file, then the variables of *environ*; later ones win.
+
+        *path* None means what MAILFLEET_CONFIG names, else `mailfleet.toml` in the working directory if it is there.
+        Raises `WrongSettings` (a SettingsError) with one line for every problem.
+        """
+        from mailfleet_workers.settings.sources import load
+
+        return load(environ, path, model=cls).settings
+
+    def app(self, name: str) -> AppSettings:
+        """What is set for the app *name*, the defaults if it is not listed."""
+        return self.apps.get(name) or AppSettings()
+
+    def account(self, name: str, *, catcher: tuple[str, int] | None = None) -> Account:
+        """The account *name* as a worker needs it.
+
+        *catcher* is where the embedded catching server listens; accounts without a host mean it. Raises SettingsError
+        for a name that is not set, and for an account without a host where there is no catching server.
+        """
+        found = self.accounts.get(name)
+        if found is None:
+            raise SettingsError("accounts", f"an account named {name}", sorted(self.accounts))
+        return found.account(name, catcher)
+
+    def patience(self) -> Patience:
+        """The times that the reconciler's statements need."""
+        timing = self.timing
+        return Patience(
+            grace_s=timing.grace_s,
+            step_s=timing.step_s,
+            most_step_s=timing.most_step_s,
+            max_next_s=timing.max_next_s,
+            max_age_s=timing.max_age_s,
+            settle_s=timing.settle_s,
+            quiet_s=timing.quiet_s,
+        )

@@ -1,0 +1,177 @@
+"""Opening a connection for an account: connect, greet, encrypt, log in. One transport per account.
+
+Everything a server or the network does on the way becomes an `Answer` of phase connect, ehlo or auth; so do a
+password or CA file that cannot be read, because an operator mends those while mail waits. TLS is always verified and
+at least 1.2, a server that does not offer STARTTLS where the account asks for it gets neither credentials nor mail.
+"""
+
+import ssl
+import time
+from collections.abc import Callable, Mapping
+
+from mailfleet.errors import SettingsError
+from mailfleet.failpoints import failpoint
+from mailfleet_workers.account import Account
+from mailfleet_workers.smtp import auth
+from mailfleet_workers.smtp.base import Answer, Connection, Envelope, Phase, Reply, Transport
+from mailfleet_workers.smtp.transaction import Transaction
+from mailfleet_workers.smtp.wire import Wire, WireError
+
+Clock = Callable[[], float]
+
+
+class _NotOpened(Exception):  # noqa: N818 - control flow inside this module, never seen outside
+    """The opening ended in `phase`: with the server's reply, or with what we saw or refused instead."""
+
+    def __init__(self, phase: Phase, reply: Reply | None, error: str | None = None) -> None:
+        super().__init__(phase)
+        self.phase = phase
+        self.reply = reply
+        self.error = error
+
+
+class SmtpTransport(Transport):
+    """Opens connections for *account*. Secrets are looked up in *environ* at every connect; *clock* is monotonic."""
+
+    def __init__(
+        self, account: Account, *, environ: Mapping[str, str], clock: Clock = time.monotonic
+    ) -> None:
+        self._account = account
+        self._environ = environ
+        self._clock = clock
+        self._context: ssl.SSLContext | None = None
+
+    def connect(self) -> Connection | Answer:
+        started = self._clock()
+        wire: Wire | None = None
+        try:
+            # Both before the socket: a connection that cannot be used only costs the server patience.
+            password = self._password()
+            context = self._tls()
+            wire = Wire(
+                helo=self._account.helo,
+                context=context if self._account.tls == "implicit" else None,
+                clock=self._clock,
+            )
+            self._open(wire, context, password)
+        except _NotOpened as end:
+            if wire is not None:
+                wire.drop()
+            return Answer(end.phase, end.reply, end.error, seconds=self._clock() - started)
+        except BaseException:
+            if wire is not None:
+                wire.drop()
+            raise
+        return SmtpConnection(wire, self._account, clock=self._clock)
+
+    def _password(self) -> str | None:
+        try:
+            return self._account.password.reveal(self._environ) if self._account.password else None
+        except SettingsError as error:
+            raise _NotOpened(Phase.AUTH, None, f"setting {error}") from None
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self._account.tls == "plain":
+            return None
+        if self._context is None:
+            try:
+                context = ssl.create_default_context(cafile=self._account.ca_file)
+            except OSError:
+                key = f"accounts.{self._account.name}.ca_file"
+                said = f"setting {key}: expected a readable PEM file, got {self._account.ca_file!r}"
+                raise _NotOpened(Phase.CONNECT, None, said) from None
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            self._context = context
+        return self._context
+
+    def _open(self, wire: Wire, context: ssl.SSLContext | None, password: str | None) -> None:
+        account, timeouts = self._account, self._account.timeouts
+        phase = Phase.CONNECT
+        try:
+            wire.timeout = wire.patience = timeouts.connect
+            greeting = Reply(*_text(wire.connect(account.host, account.port)))
+            _must(greeting, 220, phase)
+            failpoint("after_connect")
+            phase = Phase.EHLO
+            wire.patience = timeouts.ehlo
+            _greet(wire)
+            if account.tls == "starttls" and context is not None:
+                if not wire.has_extn("starttls"):
+                    raise _NotOpened(phase, None, "TLS: the server does not offer STARTTLS")
+                _must(Reply(*_text(wire.docmd("STARTTLS"))), 220, phase)
+                wire.encrypt(context)
+                _greet(wire)
+            if account.username is not None and password is not None:
+                phase = Phase.AUTH
+                wire.patience = timeouts.command
+                mechanism = auth.choose(wire.esmtp_features.get("auth", ""))
+                if mechanism is None:
+                    raise _NotOpened(phase, None, "the server offers no AUTH mechanism that we know")
+                reply = auth.log_in(wire, mechanism, account.username, password)
+                if reply.code >= 400:
+                    raise _NotOpened(phase, reply)
+        except WireError as error:
+            refusal = error.partial if error.partial and error.partial.code >= 400 else None
+            raise _NotOpened(phase, refusal, None if refusal else str(error)) from None
+
+
+def _greet(wire: Wire) -> None:
+    """EHLO, or HELO where the server knows no EHLO (RFC 5321 3.2)."""
+    reply = Reply(*_text(wire.ehlo()))
+    if reply.code >= 500:
+        helo = Reply(*_text(wire.helo()))
+        # What it said to EHLO is the better explanation when it wants neither.
+        reply = reply if helo.code >= 500 else helo
+    _must(reply, 250, Phase.EHLO)
+
+
+def _must(reply: Reply, code: int, phase: Phase) -> None:
+    if reply.code >= 400:
+        raise _NotOpened(phase, reply)
+    if reply.code != code:
+        raise _NotOpened(phase, None, f"unexpected reply {reply.code}")
+
+
+def _text(pair: tuple[int, bytes]) -> tuple[int, str]:
+    return pair[0], pair[1].decode()
+
+
+class SmtpConnection(Connection):
+    """An open connection over one `Wire`. For one thread at a time."""
+
+    def __init__(self, wire: Wire, account: Account, *, clock: Clock) -> None:
+        self._wire = wire
+        self._timeouts = account.timeouts
+        self._clock = clock
+
+    def transmit(self, envelope: Envelope, *, before_dot: Callable[[], bool]) -> Answer:
+        try:
+            answer = Transaction(self._wire, envelope, self._timeouts, self._clock).run(before_dot)
+        except BaseException:
+            # A bug or a killed thread: the server must not take what we have sent so far for a mail.
+            self._wire.drop()
+            raise
+        if not answer.reusable:
+            self._wire.drop()
+        return answer
+
+    def alive(self) -> bool:
+        """Whether the server answers RSET now, within the timeout of QUIT. Costs one round trip; never raises."""
+        if self._wire.broken:
+            return False
+        self._wire.patience = self._timeouts.quit
+        try:
+            return not self._wire.heard() and self._wire.rset()[0] == 250
+        except WireError:
+            return False
+
+    def close(self) -> None:
+        if not self._wire.broken:
+            self._wire.patience = self._timeouts.quit
+            try:
+                # Whatever is said to QUIT, 421 included, changes nothing about the mails before it.
+                self._wire.docmd("QUIT")
+            except WireError:
+                pass
+            finally:
+                self._wire.drop()

@@ -1,0 +1,246 @@
+"""One mail transaction: MAIL, RCPT, DATA, the body, the dot, and the reply to it.
+
+The promise: the final dot leaves at most once, only after `before_dot` agreed, and only while nothing was heard that
+speaks against it; the Answer says whether it may have left. What the replies mean for a mail is decided elsewhere.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+from mailfleet.failpoints import failpoint
+from mailfleet_workers.account import Timeouts
+from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
+from mailfleet_workers.smtp.wire import Wire, WireError
+
+#: Commands sent at once where PIPELINING is offered. Their replies must fit into the socket's buffers, or both sides
+#: would wait for each other (RFC 2920 3.1).
+GROUP = 50
+
+#: Bytes of the body sent under one timeout, and between two looks for an early refusal.
+BLOCK = 65536
+
+#: What fits between the angle brackets of MAIL and RCPT and cannot begin another command or parameter.
+_PATH = re.compile(r"[^\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+
+
+class Transaction:
+    """*envelope* over *wire*, once. *clock* is monotonic, in seconds."""
+
+    def __init__(
+        self, wire: Wire, envelope: Envelope, timeouts: Timeouts, clock: Callable[[], float]
+    ) -> None:
+        self._wire = wire
+        self._envelope = envelope
+        self._timeouts = timeouts
+        self._clock = clock
+        self._started = clock()
+        self._phase = Phase.MAIL
+        self._dot_sent = False
+        self._recipients: dict[str, Reply] = {}
+        self._utf8 = envelope.needs_smtputf8 or not _header(envelope.message).isascii()
+        self._eight_bit = not envelope.message.isascii()
+
+    def run(self, before_dot: Callable[[], bool]) -> Answer:
+        """The Answer; an exception only from `before_dot`, a failpoint or a bug, and then the dot may not leave."""
+        if refusal := self._refusal():
+            return self._answer(None, refusal, refused_locally=True, reusable=not self._wire.broken)
+        try:
+            return self._address() or self._data() or self._body() or self._finish(before_dot)
+        except WireError as error:
+            said = error.partial
+            # A reply that broke off still has its code; only after the dot can it be good news.
+            if said is not None and (said.code >= 400 or (self._dot_sent and said.code < 300)):
+                return self._answer(said)
+            return self._answer(None, str(error))
+
+    def _refusal(self) -> str | None:
+        """Why this server can never take this mail as it is; None if nothing speaks against trying."""
+        message, wire = self._envelope.message, self._wire
+        for what, address in (
+            # The null sender is a legal one (RFC 5321 4.5.5).
+            ("sender", self._envelope.sender or "-"),
+            *((f"recipient {n}", a) for n, a in enumerate(self._envelope.recipients)),
+        ):
+            if not _PATH.fullmatch(address):
+                return f"{what} is no address that a command can carry"
+        if not self._envelope.recipients:
+            return "no recipient"
+        lines = message.count(b"\r\n")
+        bare = message.count(b"\r") != lines or message.count(b"\n") != lines
+        if bare or b"\0" in message or not message.endswith(b"\r\n"):
+            return "message is not canonical: bare CR, bare LF, NUL or no line end at its end"
+        if self._utf8 and not wire.has_extn("smtputf8"):
+            return "an address is not ASCII and the server does not offer SMTPUTF8"
+        if self._eight_bit and not wire.has_extn("8bitmime"):
+            return "message has 8-bit bytes and the server does not offer 8BITMIME"
+        limit = self._size_limit()
+        if limit and len(message) > limit:
+            return f"message of {len(message)} bytes exceeds the server's SIZE limit {limit}"
+        return None
+
+    def _size_limit(self) -> int:
+        """What EHLO said after SIZE; 0 for no limit or none stated (RFC 1870)."""
+        said = self._wire.esmtp_features.get("size", "").strip()
+        return int(said) if said.isdecimal() and len(said) < 19 else 0
+
+    def _commands(self) -> Iterator[tuple[str | None, str]]:
+        """MAIL (no recipient), then each RCPT with its recipient."""
+        parameters = ""
+        if self._wire.has_extn("size"):
+            # Without the doubled dots, as RFC 1870 3 counts.
+            parameters += f" SIZE={len(self._envelope.message)}"
+        if self._eight_bit:
+            parameters += " BODY=8BITMIME"
+        if self._utf8:
+            parameters += " SMTPUTF8"
+        yield None, f"MAIL FROM:<{self._envelope.sender}>{parameters}\r\n"
+        for address in self._envelope.recipients:
+            yield address, f"RCPT TO:<{address}>\r\n"
+
+    def _address(self) -> Answer | None:
+        """MAIL and every RCPT; an Answer when the transaction ends here, None when somebody was accepted.
+
+        DATA is never sent along: with no recipient accepted a server may still say 354, and then only a lone dot
+        gets out of it (RFC 2920 3.1).
+        """
+        if ended := self._unasked():
+            return ended
+        self._wire.command_encoding = "utf-8" if self._utf8 else "ascii"
+        self._wire.patience = self._timeouts.command
+        commands = list(self._commands())
+        size = GROUP if self._wire.has_extn("pipelining") else 1
+        for start in range(0, len(commands), size):
+            group = commands[start : start + size]
+            self._wire.send("".join(line for _, line in group))
+            for sent, (address, _) in enumerate(group, 1):
+                if ended := self._judge(address, behind=len(group) - sent):
+                    return ended
+        if not any(reply.code < 300 for reply in self._recipients.values()):
+            return self._refused(self._recipients[self._envelope.recipients[-1]])
+        return None
+
+    def _judge(self, address: str | None, *, behind: int) -> Answer | None:
+        """Read the reply to one command; *behind* are the commands of its group that are still unanswered."""
+        try:
+            reply = self._wire.reply()
+        except WireError as error:
+            if address is not None and error.partial is not None and error.partial.code >= 400:
+                # Said of this recipient only; of the others we heard nothing more.
+                self._recipients[address] = error.partial
+                raise WireError(str(error)) from None
+            raise
+        if reply.code == 421:
+            return self._answer(reply)
+        if 300 <= reply.code < 400:
+            return self._answer(None, f"unexpected reply {reply.code}")
+        if address is not None:
+            self._recipients[address] = reply
+        elif reply.code >= 400:
+            return self._refused(reply, behind=behind)
+        else:
+            failpoint("after_mail")
+            self._phase = Phase.RCPT
+        return None
+
+    def _data(self) -> Answer | None:
+        self._phase = Phase.DATA
+        if ended := self._unasked():
+            return ended
+        self._wire.patience = self._timeouts.data
+        self._wire.putcmd("DATA")
+        reply = self._wire.reply()
+        if reply.code >= 400:
+            return self._refused(reply)
+        return None if reply.code == 354 else self._answer(None, f"unexpected reply {reply.code} to DATA")
+
+    def _body(self) -> Answer | None:
+        for block in _blocks(self._envelope.message):
+            self._wire.patience = self._timeouts.block
+            self._wire.send(block)
+            # Some servers refuse a large mail while it is still coming in.
+            if ended := self._unasked():
+                return ended
+        failpoint("after_body")
+        return None
+
+    def _finish(self, before_dot: Callable[[], bool]) -> Answer:
+        if not before_dot():
+            return self._answer(None, "withheld", withheld=True)
+        # `before_dot` may have taken long: a connection that ended meanwhile is no doubt, it is a certain "no".
+        if ended := self._unasked():
+            return ended
+        self._phase = Phase.EOD
+        self._dot_sent = True
+        self._wire.patience = self._timeouts.dot
+        self._wire.send(b".\r\n")
+        failpoint("after_dot")
+        reply = self._wire.reply()
+        if reply.code >= 400:
+            return self._refused(reply)
+        if reply.code >= 300:
+            return self._answer(None, f"unexpected reply {reply.code} to the final dot")
+        return self._answer(reply, reusable=self._quiet())
+
+    def _unasked(self) -> Answer | None:
+        """The end of the transaction if the server spoke when it was not its turn, None if it kept quiet."""
+        if not self._wire.heard():
+            return None
+        self._wire.patience = self._timeouts.command
+        reply = self._wire.reply()
+        if reply.code >= 400:
+            return self._answer(reply)
+        return self._answer(None, f"unexpected reply {reply.code}")
+
+    def _refused(self, reply: Reply, *, behind: int = 0) -> Answer:
+        """The Answer for a refusal that leaves the conversation in order, once RSET has proved it."""
+        reusable = reply.code != 421
+        self._wire.patience = self._timeouts.quit
+        try:
+            for _ in range(behind):
+                reusable = reusable and self._wire.reply().code != 421
+            reusable = reusable and self._wire.rset()[0] == 250 and self._quiet()
+        except WireError:
+            reusable = False
+        return self._answer(reply, reusable=reusable)
+
+    def _quiet(self) -> bool:
+        try:
+            return not self._wire.heard()
+        except WireError:
+            return False
+
+    def _answer(
+        self,
+        reply: Reply | None,
+        error: str | None = None,
+        *,
+        reusable: bool = False,
+        withheld: bool = False,
+        refused_locally: bool = False,
+    ) -> Answer:
+        return Answer(
+            phase=self._phase,
+            reply=reply,
+            error=error,
+            dot_sent=self._dot_sent,
+            withheld=withheld,
+            recipients=dict(self._recipients),
+            reusable=reusable,
+            seconds=self._clock() - self._started,
+            refused_locally=refused_locally,
+        )
+
+
+def stuffed(message: bytes) -> bytes:
+    """*message* (canonical) with every dot at the start of a line doubled (RFC 5321 4.5.2)."""
+    return (b"." if message.startswith(b".") else b"") + message.replace(b"\r\n.", b"\r\n..")
+
+
+def _blocks(message: bytes) -> Iterator[memoryview]:
+    view = memoryview(stuffed(message))
+    for start in range(0, len(view), BLOCK):
+        yield view[start : start + BLOCK]
+
+
+def _header(message: bytes) -> bytes:
+    return message[: message.find(b"\r\n\r\n")]

@@ -1,0 +1,27 @@
+"""What the rows say, read-only: the answers behind `list`, `show`, `why` and `status`, free of any screen.
+
+Each function takes a SQLAlchemy Connection of either dialect, asks one to four short statements, and returns frozen
+values; `as_json` makes them plain. Nothing here writes, locks or waits, so all of it works beside running
+workers. Every search ends: by its limit, by an index, or by a page of the newest rows.
+"""
+
+from mailfleet_workers.views.detail import Body, MailDetail, body_of, show_mail
+from mailfleet_workers.views.mails import Found, MailLine, list_mails, mails_of, search_mails
+from mailfleet_workers.views.status import Status, status
+from mailfleet_workers.views.why import Why, why
+
+__all__ = [
+    "Body",
+    "Found",
+    "MailDetail",
+    "MailLine",
+    "Status",
+    "Why",
+    "body_of",
+    "list_mails",
+    "mails_of",
+    "search_mails",
+    "show_mail",
+    "status",
+    "why",
+]

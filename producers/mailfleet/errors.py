@@ -75,5 +75,5 @@ class RetryScheduled(NotSent):
         self.due_at = due_at
 
 
-class SendRefused(MailfleetError):
+class SendRefused(MailfleetError):  # noqa: N818
     """`send` would wait for itself here; *reason* says why and what to do instead. Nothing was written."""

@@ -51,6 +51,11 @@ def open_engine(
             "prepare_threshold": 5 if prepared else None,
             "application_name": application_name,
             "connect_timeout": 10,
+            # A server that vanished is noticed in seconds, not after the kernel's quarter of an hour.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
         },
     )
 
@@ -92,13 +97,20 @@ def _open_sqlite(url: URL) -> Engine:
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         except BaseException:
-            turn.give(connection)  # there is no transaction whose end would
+            turn.give(connection.info)  # there is no transaction whose end would
             raise
 
     @event.listens_for(engine, "commit")
     @event.listens_for(engine, "rollback")
     def end(connection: Connection) -> None:
-        turn.give(connection)
+        turn.give(connection.info)
+
+    # A connection that is dropped, invalidated or collected in its transaction ends it without a word.
+    @event.listens_for(engine, "checkin")
+    @event.listens_for(engine, "invalidate")
+    def gone(_connection: object, record: Any, *_more: object) -> None:
+        if record is not None:
+            turn.give(record.info)
 
     return engine
 
@@ -118,7 +130,7 @@ class _Turn:
     def take(self, connection: Connection) -> None:
         connection.info[self._HELD] = self._lock.acquire(timeout=SQLITE_BUSY_S)
 
-    def give(self, connection: Connection) -> None:
+    def give(self, info: dict[Any, Any]) -> None:
         # A moment before the commit itself: the next one waits for that in SQLite.
-        if connection.info.pop(self._HELD, False):
+        if info.pop(self._HELD, False):
             self._lock.release()

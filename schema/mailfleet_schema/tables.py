@@ -4,12 +4,12 @@
 holds both against each other.
 """
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -55,8 +55,23 @@ class Instant(TypeDecorator[Any]):
 
 #: PostgreSQL bigint; SQLite makes a rowid only of an INTEGER primary key.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class JsonText(TypeDecorator[Any]):
+    """JSON as text, for SQLite: a column that is declared JSON turns the text of a number into a number there."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: SqlalchemyDialect) -> Any:  # noqa: ARG002 - the hook has it
+        return None if value is None else json.dumps(value, ensure_ascii=False)
+
+    def process_result_value(self, value: Any, dialect: SqlalchemyDialect) -> Any:  # noqa: ARG002 - the hook has it
+        return None if value is None else json.loads(value)
+
+
 #: none_as_null: None is SQL's NULL, not JSON's.
-Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+Json = JSONB(none_as_null=True).with_variant(JsonText(), "sqlite")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from mailfleet_workers.ledger import Result
 from mailfleet_workers.outcome import Outcome, Tried, cut, decide
 from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.smtp.base import Answer
+from mailfleet_workers.smtp.base import Phase as SmtpPhase
 from mailfleet_workers.smtp.pool import PooledConnection
 from mailfleet_workers.verdict import Judgement, Uncertain
 
@@ -120,6 +121,8 @@ class Courier:
             return
         try:
             answer = self._converse(parcel, before_dot)
+            if not answer.withheld:
+                outcome = self._judge(way, parcel, answer, Phase.DOT if recorded() else Phase.PREPARE)
         except Exception as error:
             log.exception("send_failed", extra={"mail_id": row.id, "app": row.app})
             self._drop()
@@ -131,13 +134,13 @@ class Courier:
                     [row], INTERRUPTED_S, f"{type(error).__name__} before the final dot", begun=True
                 )
             return
-        if not answer.reusable:
-            self.release()
         if not answer.withheld:
-            self._judge(way, parcel, answer, Phase.DOT if recorded() else Phase.PREPARE)
+            self._note(row, outcome, dot_sent=answer.dot_sent)
         elif self._desk.heap.holds(row.id, row.fence):
             # Too long without a heartbeat, or no journal. Nothing final was said.
             self.give_back([row], WITHHELD_S, "withheld: no heartbeat or no journal")
+        if not answer.reusable:
+            self.release()
 
     def _converse(self, parcel: Parcel, before_dot: Callable[[], bool]) -> Answer:
         connection = self._connection
@@ -158,24 +161,25 @@ class Courier:
         self.chunk.learn(answer.seconds - ours_s)
         return answer
 
-    def _judge(self, way: Way, parcel: Parcel, answer: Answer, phase: Phase) -> None:
+    def _judge(self, way: Way, parcel: Parcel, answer: Answer, phase: Phase) -> Outcome:
         judgement = classify(
             answer, parcel.envelope, host=way.account.host, rules=self._desk.rules, now=datetime.now(UTC)
         )
-        row = parcel.row
-        outcome = self.add(way, row, judgement, answer, parcel.envelope.recipients, phase, parcel.before)
+        return self.add(way, parcel.row, judgement, answer, parcel.envelope.recipients, phase, parcel.before)
+
+    def _note(self, row: Claimed, outcome: Outcome, *, dot_sent: bool) -> None:
+        """Write the result into the journal: from here on a killed process has not forgotten it."""
         try:
             self._desk.journal.answer(row.id, row.fence, outcome.as_json())
         except OSError:
             # The result is in memory, and the database gets it next.
             log.exception("journal_failed", extra={"mail_id": row.id, "app": row.app})
-        if answer.dot_sent:
+        if dot_sent:
             failpoint("after_reply")
 
     def _unreachable(self, way: Way, parcels: Sequence[Parcel], answer: Answer, phase: Phase) -> None:
         """No connection: the first row tells why, the others wait as long, without an attempt of their own."""
-        self._judge(way, parcels[0], answer, phase)
-        wait_s = self._results[-1][1].settlement.due_in_s
+        wait_s = self._judge(way, parcels[0], answer, phase).settlement.due_in_s
         self.settle()
         said = answer.reply.text if answer.reply else answer.error or "no answer"
         reason = cut(f"wait: {answer.phase}: {said}")
@@ -242,7 +246,12 @@ class Courier:
             if self._connection.account == way.account:
                 return None
             self.release()
-        taken = self._desk.connections.take(way.account)
+        try:
+            taken = self._desk.connections.take(way.account)
+        except Exception as error:
+            # A setting that only shows when it is used; the row says it, and the mail waits.
+            log.exception("connect_failed", extra={"account": way.account.name})
+            return Answer(SmtpPhase.CONNECT, None, f"{type(error).__name__}: {error}")
         if isinstance(taken, Answer):
             return taken
         self._connection = taken

@@ -1,7 +1,7 @@
 """A claimed row made ready for SMTP: its content as bytes, and the recipients that are still open."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mailfleet_schema.content import AttachmentRef
@@ -42,6 +42,10 @@ def pack(
     if stored is None:
         return Stop("content: the row has none")
     content = stored.content
+    if row.sum_done:
+        # A wanted copy is another mail: servers that suppress repeats must not swallow it.
+        left, at, domain = content.message_id.rpartition("@")
+        content = replace(content, message_id=f"{left}.copy-{row.sum_done + 1}{at}{domain}")
     if stored.renderer is not None and content.text is None and content.html is None:
         return Stop(f"content: no renderer {stored.renderer!r} is registered")
     sender = content.from_ or account.sender

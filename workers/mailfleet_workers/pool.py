@@ -105,7 +105,11 @@ class Pool:
         self._heap = RowHeap(plan.heap_rows)
         self._journal = Journal(plan.journal_dir, self.worker_id)
         self._pulse = Pulse(
-            self._engine, self.worker_id, heartbeat_s=plan.heartbeat_s, quiet_s=plan.patience.quiet_s
+            self._engine,
+            self.worker_id,
+            heartbeat_s=plan.heartbeat_s,
+            quiet_s=plan.patience.quiet_s,
+            on_lost=self._end_lost,
         )
         self._ledger = Ledger(
             self._engine,
@@ -144,6 +148,15 @@ class Pool:
         ]
         for thread in (*self._service_threads, *self._threads):
             thread.start()
+
+    @property
+    def lost(self) -> bool:
+        """Whether others took this worker's rows while it was away: it sends nothing more and should be replaced."""
+        return self._pulse.lost
+
+    def _end_lost(self) -> None:
+        self._drain.set()
+        self._heap.close()
 
     def _desk(self) -> Desk:
         return Desk(
@@ -203,8 +216,11 @@ class Pool:
         return in_time
 
     def _give_back_waiting(self) -> None:
-        with self._heap.claiming:  # an intake that is in its claim puts its rows in first
-            rows = self._heap.take_all()
+        # An intake that is in its claim puts its rows in first, unless its database has stopped answering.
+        claiming = self._heap.claiming.acquire(timeout=5.0)
+        rows = self._heap.take_all()
+        if claiming:
+            self._heap.claiming.release()
         self._ledger.give_back(rows, [Return(row.id, row.fence) for row in rows])
 
     def _retire(self) -> None:

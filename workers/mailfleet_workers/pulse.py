@@ -26,16 +26,27 @@ def boottime() -> float:
 
 
 class Pulse:
-    """Renews worker *worker_id* every *heartbeat_s*; *quiet_s* after the last good beat others take its rows."""
+    """Renews worker *worker_id* every *heartbeat_s*; *quiet_s* after the last good beat others take its rows.
+
+    *on_lost* is called when the database no longer knows the worker: others have taken its rows.
+    """
 
     def __init__(
-        self, engine: Engine, worker_id: int, *, heartbeat_s: float, quiet_s: float, clock: Clock = boottime
+        self,
+        engine: Engine,
+        worker_id: int,
+        *,
+        heartbeat_s: float,
+        quiet_s: float,
+        clock: Clock = boottime,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._worker_id = worker_id
         self._heartbeat_s = heartbeat_s
         self._quiet_s = quiet_s
         self._clock = clock
+        self._on_lost = on_lost
         self._last_good = clock()
         self._connected_since = clock()
         self._lost = False
@@ -72,6 +83,7 @@ class Pulse:
         if not known:
             log.error("heartbeat_lost", extra={"worker_id": self._worker_id})
             self._lost = True
+            self._on_lost()
             return False
         if asked_at - self._last_good >= self._quiet_s / 2:
             self._connected_since = self._clock()

@@ -189,15 +189,15 @@ class Reconciler:
         return total
 
     def _expire_and_look(self) -> Pass:
-        """Each page is judged before it is hinted: what has expired must not be sent once more."""
+        """Hint a page only when nothing of it expires: what has expired must not be sent once more."""
         total = Pass()
         for _ in range(PAGES):
             with self._engine.begin() as connection:
                 expired = reconcile.expire(connection, self._apps, self._patience, most=PAGE)
-                rows = [] if len(expired) == PAGE else self._page(connection)
+                rows = [] if expired else self._page(connection)
             self._notify([Notice(row.app, row.priority, row.mail_id, row.due_in_s) for row in rows])
             total += Pass(hinted=len(rows), expired=len(expired))
-            if max(len(rows), len(expired)) < PAGE:
+            if not expired and len(rows) < PAGE:
                 break
         return total
 

@@ -54,5 +54,7 @@ def _ascii_label(label: str, field: str) -> str:
         raise InvalidMail(field, "a domain label is not valid in IDNA 2008 (RFC 5891)")
     scripts = {word for c in shown if (word := unicodedata.name(c, "").split(" ", 1)[0]) in _CONFUSABLE}
     if len(scripts) > 1:
-        raise InvalidMail(field, f"a domain label mixes {' and '.join(sorted(scripts)).title()} letters")
+        raise InvalidMail(
+            field, f"a domain label mixes {' and '.join(sorted(s.title() for s in scripts))} letters"
+        )
     return done

@@ -290,7 +290,7 @@ def test_hosts_gate_before_the_first_try(engine: Engine, read: Connection) -> No
     mail_id = its_turn(rows)
     rows.gate("host", "smtp.example.com", 60)
 
-    first, second = why(read, mail_id), why(read, mail_id, host="smtp.example.com")
+    first, second = why(read, mail_id), why(read, mail_id, host_of=lambda _: "smtp.example.com")
     assert first is not None
     assert second is not None
     assert (first.waits_for, second.waits_for) == ("turn", "gate")

@@ -88,6 +88,7 @@ def test_the_builtin_table_is_read_once() -> None:
     """Every rule of the product's own table is well formed and says where it comes from."""
     rules = Rules.builtin()
     assert rules is Rules.builtin()
+    assert rules is Rules.load()
     assert len(rules.rules) > 60
     assert all(rule.source for rule in rules.rules)
 

@@ -1,6 +1,7 @@
 import email
 import email.policy
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.header import Header
 from email.headerregistry import Address as HeaderAddress
@@ -12,6 +13,8 @@ from email.mime.text import MIMEText
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mailfleet.emailmessage import from_email_message, from_eml
 from mailfleet.errors import InvalidMail
@@ -352,6 +355,53 @@ def test_files_that_readers_read_differently(data: bytes) -> None:
     with pytest.raises(InvalidMail) as caught:
         from_eml(data)
     assert caught.value.field == "eml"
+
+
+PIECES = [
+    b"\r\n",
+    b"\n",
+    b"=?utf-8?q?",
+    b"?=",
+    b'"',
+    b"<",
+    b">",
+    b"(",
+    b";",
+    b":",
+    b"\xff",
+    b"--",
+    b"@",
+    b",",
+    b"\t",
+    b"[",
+    b"=",
+]
+PIECES += [
+    b"Content-Type: ",
+    b"multipart/",
+    b"message/rfc822",
+    b"charset=",
+    b"*0*=",
+    b"filename*=utf-8''%00",
+    b"base64",
+    b"\0",
+]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4000), st.integers(0, 20), st.sampled_from(PIECES) | st.binary(max_size=4)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_damaged_files(damages: list[tuple[int, int, bytes]]) -> None:
+    """A file damaged anywhere is read or refused; nothing else is raised."""
+    data = full().as_bytes()
+    for place, lost, put in damages:
+        data = data[:place] + put + data[place + lost :]
+    with suppress(InvalidMail):
+        checked(from_eml(data))
 
 
 def compat32(**headers: str) -> Message:

@@ -78,7 +78,9 @@ def test_any_text_is_refused_or_comes_back(field: str, value: str) -> None:
     _holds(mail, message)
 
 
-@pytest.mark.parametrize("field", ["subject", "from name", "to name", "cc name", "reply name", "header value"])
+@pytest.mark.parametrize(
+    "field", ["subject", "from name", "to name", "cc name", "reply name", "header value"]
+)
 @given(value=_CLEAN)
 def test_text_without_control_characters_is_never_refused(field: str, value: str) -> None:
     """Names, subjects and headers of any script and length come back; `build` itself proves it."""

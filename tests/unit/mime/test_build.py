@@ -195,6 +195,16 @@ def test_files_come_back_with_bytes_name_type_and_id(filename: str) -> None:
     assert [p.get_content_disposition() for p in (inline, *others)] == ["inline", "attachment", "attachment"]
 
 
+def test_a_text_may_quote_the_boundary_of_its_own_message() -> None:
+    """Boundaries can be foretold, because they repeat; a text that holds one is encoded and ends nothing."""
+    boundary = built(content(html="<p>")).split(b'boundary="')[1].split(b'"')[0].decode()
+    text = f"--{boundary}\nContent-Type: text/html\n\nx\n--{boundary}--\n"
+    parsed = _parsed(built(content(text=text, html=text)))
+    assert _structure(parsed) == ["multipart/alternative", "text/plain", "text/html"]
+    bodies = [part.get_content() for part in parsed.iter_parts()]
+    assert [body.replace("\r\n", "\n") for body in bodies] == [text, text]
+
+
 def test_one_click_is_offered_for_https_only() -> None:
     """List-Unsubscribe lists every URI; the Post field stands beside an https URI (RFC 8058 3.1)."""
     both = _parsed(built(content(list_unsubscribe=("https://x.example/u?a=1", "mailto:u@x.example"))))

@@ -91,10 +91,30 @@ def test_room_never_counts_below_nothing() -> None:
 def test_threads_kept_for_high_take_nothing_else() -> None:
     """A thread with `high_only` leaves other rows, also those of the same account."""
     heap = RowHeap(10)
-    heap.put([claimed(1), claimed(2, priority=HIGH), claimed(3, account="other")])
+    heap.put([claimed(1), claimed(2, priority=HIGH), claimed(3, account="other", priority=BULK)])
     assert ids(take(heap, high_only=True)) == [2]
     assert take(heap, high_only=True) is None
     assert ids(take(heap)) == [1]
+
+
+def test_threads_spread_over_accounts() -> None:
+    """At equal priority the account with fewer threads comes first: a slow server does not gather them all."""
+    heap = RowHeap(10)
+    heap.put([claimed(n, account="slow", due_s=-n) for n in range(1, 4)])
+    heap.put([claimed(9, account="fast"), claimed(8, account="slow", priority=HIGH, due_s=-1)])
+    assert ids(take(heap, most=1)) == [8]
+    assert ids(take(heap, most=1)) == [9]
+    assert ids(take(heap, most=1)) == [3]
+    heap.finished("fast")
+
+
+def test_priority_goes_before_spreading() -> None:
+    """A high row is taken by the second thread of its account while others' normal rows wait."""
+    heap = RowHeap(10)
+    heap.put([claimed(1, account="a"), claimed(2, account="b")])
+    assert ids(take(heap)) == [1]
+    heap.put([claimed(3, account="a", priority=HIGH)])
+    assert ids(take(heap)) == [3]
 
 
 def test_an_account_that_sleeps_is_left_alone() -> None:
@@ -127,7 +147,8 @@ def test_an_error_while_sleeping_wakes_the_account() -> None:
         with heap.asleep("default"):
             raise RuntimeError("boom")
 
-    pytest.raises(RuntimeError, fail)
+    with pytest.raises(RuntimeError):
+        fail()
     assert ids(take(heap)) == [1]
 
 

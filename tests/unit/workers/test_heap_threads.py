@@ -86,7 +86,9 @@ def test_nothing_is_lost_and_nothing_comes_twice(seed: int) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("ab"), st.sampled_from(Priority), st.integers(0, 5)), min_size=1, max_size=40
+        st.tuples(st.sampled_from("ab"), st.sampled_from(Priority), st.integers(0, 5)),
+        min_size=1,
+        max_size=40,
     ),
     st.integers(1, 7),
 )
@@ -110,4 +112,5 @@ def test_batches_come_in_order(rows: list[tuple[str, Priority, int]], most: int)
         of_account = sorted((row for row in waiting if row.account == batch.account), key=order)
         assert list(batch.rows) == of_account[:most]
         waiting = [row for row in waiting if row not in batch.rows]
+        heap.finished(batch.account)
     assert heap.take_all() == []

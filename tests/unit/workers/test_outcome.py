@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.states import OnDoubt, Phase, Place, State, is_legal
 from mailfleet_workers.outcome import GateWish, Policy, decide, retry_in_s
 from mailfleet_workers.smtp.base import Reply
@@ -100,7 +99,9 @@ TABLE = (
         reason="stop: content: the row has none",
         counts=(1, 0, 0),
     ),
-    Case("wait of the mail", wait(), State.QUEUED, reason="wait(mail): too many", counts=(0, 0, 1), due_in_s=90),
+    Case(
+        "wait of the mail", wait(), State.QUEUED, reason="wait(mail): too many", counts=(0, 0, 1), due_in_s=90
+    ),
     Case(
         "wait, with no failure left",
         wait(),
@@ -153,7 +154,14 @@ TABLE = (
         reason="max_fail",
         counts=(1, 0, 0),
     ),
-    Case("the only failure of one", RETRY, State.FAILED, row={"max_fail": 1}, reason="max_fail", counts=(1, 0, 0)),
+    Case(
+        "the only failure of one",
+        RETRY,
+        State.FAILED,
+        row={"max_fail": 1},
+        reason="max_fail",
+        counts=(1, 0, 0),
+    ),
     Case(
         "more failures than allowed, after an operator lowered the limit",
         RETRY,
@@ -229,7 +237,9 @@ def test_the_table(case: Case) -> None:
 
 def test_the_reply_is_kept_in_the_row_and_in_the_attempt() -> None:
     """Code, enhanced code, text, queue id and cost of the last reply reach the row; the attempt says who tried."""
-    outcome = decide(claimed(5, 3), Judgement(accepted()), tried("a@x.net", "b@x.net"), POLICY, phase=Phase.DOT)
+    outcome = decide(
+        claimed(5, 3), Judgement(accepted()), tried("a@x.net", "b@x.net"), POLICY, phase=Phase.DOT
+    )
     row, attempt = outcome.settlement, outcome.attempt
     assert (row.code, row.enhanced, row.text) == (250, "2.0.0", "2.0.0 queued as 4Xyz")
     assert (row.queue_id, row.cost_ms) == ("4Xyz", 12)
@@ -289,133 +299,3 @@ def test_back_off_ends_at_the_longest_wait() -> None:
     waits = [retry_in_s(fails, POLICY) for fails in range(5)]
     assert waits == [60, 300, 1500, 7500, 14_400]
     assert retry_in_s(100_000, POLICY) == 14_400
-
-
-def before(*outcomes: tuple[str, str]) -> list[Recipient]:
-    return [Recipient(5, address, outcome) for address, outcome in outcomes]  # type: ignore[arg-type]
-
-
-def outcomes_of(judgement: Judgement, known: list[Recipient], **row: Any) -> tuple[Any, dict[str, str]]:
-    addresses = tuple(one.address for one in judgement.recipients) or ("b@x.net",)
-    outcome = decide(claimed(5, **row), judgement, tried(*addresses), POLICY, phase=Phase.DOT, before=known)
-    return outcome, {one.address: one.outcome for one in outcome.recipients}
-
-
-PARTS = (
-    RecipientVerdict("a@x.net", accepted()),
-    RecipientVerdict("b@x.net", STOP),
-    RecipientVerdict("c@x.net", wait(Scope.RECIPIENT, 1800)),
-)
-
-
-def test_recipients_that_wait_are_tried_again() -> None:
-    """Where one was accepted, one refused and one told to wait, the mail is queued for the last, as long as that says."""
-    outcome, recipients = outcomes_of(Judgement(accepted(), PARTS), [])
-    got = outcome.settlement
-    assert (got.state, got.due_in_s, got.dones, got.fails, got.waits) == (State.QUEUED, 1800, 0, 0, 1)
-    assert got.reason == "open: 1 of 3 recipients"
-    assert recipients == {"a@x.net": "accepted", "b@x.net": "refused", "c@x.net": "open"}
-
-
-def test_a_failing_recipient_counts_as_a_failure() -> None:
-    """A Retry of one recipient beside an acceptance adds one failure and backs off."""
-    parts = (PARTS[0], RecipientVerdict("c@x.net", RETRY))
-    outcome, recipients = outcomes_of(Judgement(accepted(), parts), [], sum_fail=1)
-    got = outcome.settlement
-    assert (got.state, got.due_in_s, got.fails, got.waits) == (State.QUEUED, 300, 1, 0)
-    assert recipients["c@x.net"] == "open"
-
-
-def test_the_longest_wait_of_open_recipients_counts() -> None:
-    """One recipient waits half an hour, another backs off a minute: the mail comes back when both are due."""
-    parts = (PARTS[0], PARTS[2], RecipientVerdict("d@x.net", RETRY))
-    outcome, _ = outcomes_of(Judgement(accepted(), parts), [])
-    assert (outcome.settlement.due_in_s, outcome.settlement.fails) == (1800, 1)
-
-
-def test_failures_that_are_spent_end_the_mail_as_sent_in_part() -> None:
-    """The last allowed failure of an open recipient gives it up: sent (partial), for others have it."""
-    parts = (PARTS[0], RecipientVerdict("c@x.net", RETRY))
-    outcome, recipients = outcomes_of(Judgement(accepted(), parts), [], sum_fail=2)
-    assert (outcome.settlement.state, outcome.settlement.reason) == (State.SENT, "partial")
-    assert (outcome.settlement.dones, outcome.settlement.fails) == (1, 1)
-    assert recipients == {"a@x.net": "accepted", "c@x.net": "refused"}
-
-
-def test_refused_recipients_beside_accepted_ones_are_final() -> None:
-    """Nobody is open, one was accepted, one refused: sent (partial)."""
-    outcome, recipients = outcomes_of(Judgement(accepted(), PARTS[:2]), [])
-    assert (outcome.settlement.state, outcome.settlement.reason) == (State.SENT, "partial")
-    assert recipients == {"a@x.net": "accepted", "b@x.net": "refused"}
-
-
-def test_the_last_open_recipient_is_accepted() -> None:
-    """Accepted for the last open one after others were accepted before: sent, nobody was refused."""
-    outcome, recipients = outcomes_of(
-        Judgement(accepted()), before(("a@x.net", "accepted"), ("b@x.net", "open"))
-    )
-    assert (outcome.settlement.state, outcome.settlement.reason) == (State.SENT, None)
-    assert recipients == {"b@x.net": "accepted"}
-
-
-def test_a_refusal_of_long_ago_keeps_the_mail_partial() -> None:
-    """Accepted for the last open one after another was refused before: sent (partial)."""
-    outcome, _ = outcomes_of(Judgement(accepted()), before(("a@x.net", "refused"), ("b@x.net", "open")))
-    assert (outcome.settlement.state, outcome.settlement.reason) == (State.SENT, "partial")
-
-
-@pytest.mark.parametrize(
-    ("verdict", "changes"), [(STOP, {}), (RETRY, {"sum_fail": 2}), (RETRY, {"retry": False})]
-)
-@pytest.mark.parametrize("phase", list(Phase))
-def test_what_was_accepted_before_never_becomes_failed(
-    verdict: Verdict, changes: dict[str, Any], phase: Phase
-) -> None:
-    """The last open recipient is given up while another has the mail: sent (partial), never failed."""
-    known = before(("a@x.net", "accepted"), ("b@x.net", "open"))
-    outcome = decide(
-        claimed(5, **changes), Judgement(verdict), tried("b@x.net"), POLICY, phase=phase, before=known
-    )
-    assert (outcome.settlement.state, outcome.settlement.reason) == (State.SENT, "partial")
-    assert outcome.settlement.dones == 1
-    assert [(one.address, one.outcome) for one in outcome.recipients] == [("b@x.net", "refused")]
-
-
-def test_what_was_only_refused_before_fails() -> None:
-    """Nobody ever accepted: the last refusal makes the mail failed."""
-    outcome, recipients = outcomes_of(Judgement(STOP), before(("a@x.net", "refused"), ("b@x.net", "open")))
-    assert outcome.settlement.state is State.FAILED
-    assert recipients == {"b@x.net": "refused"}
-
-
-@pytest.mark.parametrize("verdict", [wait(), RETRY])
-def test_what_is_tried_again_stays_open(verdict: Verdict) -> None:
-    """A Wait or Retry of the remaining recipients leaves them open and the mail queued."""
-    outcome, recipients = outcomes_of(
-        Judgement(verdict), before(("a@x.net", "accepted"), ("b@x.net", "open"))
-    )
-    assert outcome.settlement.state is State.QUEUED
-    assert recipients == {"b@x.net": "open"}
-
-
-def test_a_doubt_says_nothing_of_recipients() -> None:
-    """After silence nobody knows who has the mail: no recipient's outcome changes."""
-    outcome, recipients = outcomes_of(Judgement(UNCERTAIN), before(("a@x.net", "accepted"), ("b@x.net", "open")))
-    assert outcome.settlement.state is State.DOUBT
-    assert recipients == {}
-
-
-def test_the_next_copy_goes_to_everybody() -> None:
-    """When a further copy is due, the outcomes of this copy's recipients are dropped."""
-    outcome, recipients = outcomes_of(
-        Judgement(accepted()), before(("a@x.net", "accepted"), ("b@x.net", "open")), max_done=2
-    )
-    assert (outcome.settlement.state, outcome.settlement.reason) == (State.QUEUED, "copy")
-    assert outcome.forget_recipients
-    assert recipients == {}
-
-
-def test_an_open_recipient_comes_before_the_next_copy() -> None:
-    """A copy is done when nobody of it is open any more."""
-    outcome, _ = outcomes_of(Judgement(accepted(), PARTS), [], max_done=2)
-    assert (outcome.settlement.dones, outcome.forget_recipients) == (0, False)

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailfleet_schema.statements.recipient import Recipient
+from mailfleet_schema.statements.recipient import Recipient, RecipientOutcome
 from mailfleet_schema.states import OnDoubt, Phase, Place, State, is_legal
 from mailfleet_workers.outcome import MAX_TEXT, Outcome, Policy, decide
 from mailfleet_workers.smtp.base import Reply
@@ -45,7 +45,8 @@ ROWS = st.fixed_dictionaries(
         "on_doubt": st.sampled_from(OnDoubt),
     }
 )
-BEFORE = st.dictionaries(st.sampled_from(ADDRESSES), st.sampled_from(["accepted", "refused", "open"]))
+OUTCOMES: tuple[RecipientOutcome, ...] = ("accepted", "refused", "open")
+BEFORE = st.dictionaries(st.sampled_from(ADDRESSES), st.sampled_from(OUTCOMES))
 
 
 @st.composite

@@ -21,6 +21,8 @@ from mailfleet_workers.verdict import Scope
 Kind = Literal["stop", "wait", "retry"]
 
 _ADDRESS = re.compile(r"[^\s<>()\[\]\"',;:]+@[^\s<>()\[\]\"',;:]+")
+#: Characters of a reply that are read: reasons stand at the beginning, and a hostile server can send 64 KB.
+_READ = 2000
 #: What follows the path of a URL is an identifier or a parameter, never a reason.
 _QUERY = re.compile(r"(https?://[^\s?#]*)[?#]\S*")
 _ENHANCED = re.compile(r"(?m)^[245]\.\d{1,3}\.\d{1,3}[ \t]+")
@@ -100,8 +102,13 @@ class Rules:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Self:
-        """An operator's own table. Raises SettingsError, which names file and rule, when it is wrong; OSError."""
-        return cls.parse(path.read_text(encoding="utf-8"), origin=str(path))
+        """An operator's own table, the product's when *path* is None.
+
+        Raises SettingsError, which names file and rule, when it is wrong; OSError.
+        """
+        return (
+            cls.builtin() if path is None else cls.parse(path.read_text(encoding="utf-8"), origin=str(path))
+        )
 
     @classmethod
     def parse(cls, text: str, *, origin: str) -> Self:
@@ -143,9 +150,9 @@ class Rules:
 
 def plain_text(text: str) -> str:
     """A reply's text as rules see it: one line, lower case, without the enhanced codes that providers repeat on every
-    line, and with "<address>" for addresses, so that nobody's address reads like a reason.
+    line, and with "<address>" for addresses, so that nobody's address reads like a reason. Only the first 2000 characters are read.
     """
-    one_line = " ".join(_ENHANCED.sub("", text).split()).lower()
+    one_line = " ".join(_ENHANCED.sub("", text[:_READ]).split()).lower()
     return _ADDRESS.sub("address", _QUERY.sub(r"\1", one_line))
 
 

@@ -38,8 +38,9 @@ def stated_wait(text: str, now: datetime) -> float | None:
     """The seconds a reply asks us to wait, at least LEAST and at most MOST; None if it states no time.
 
     *now* is aware, and is compared with moments such as "after Sun, 05 Oct 2025 19:22:44 UTC"; one that has passed
-    states nothing. No margin is added.
+    states nothing. No margin is added. Only the first 2000 characters are read.
     """
+    text = text[:2000]
     if moment := _MOMENT.search(text):
         left = _seconds_until(moment["when"], now)
         return None if left is None or left <= 0 else min(max(left, LEAST), MOST)

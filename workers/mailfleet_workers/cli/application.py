@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mailfleet_workers.cli import config, database, demo, detail, mails, overview, scan
+from mailfleet_workers.cli import config, database, demo, detail, mails, overview, scan, send
 from mailfleet_workers.cli.context import Context
 from mailfleet_workers.cli.failure import Commands
 
@@ -50,11 +50,14 @@ def options(
     ctx.obj = Context(config_path=ctx.params["config"])
 
 
-app.command("demo")(demo.demo_command)
+app.command("demo", short_help="Send 300 mails to servers that answer like real ones.")(demo.demo_command)
+app.command("send", help=send.HELP, short_help="Send one mail, or one for each row of a table.")(
+    send.send_command
+)
 app.add_typer(database.commands, name="db")
 app.add_typer(config.commands, name="config")
 app.command("list")(mails.list_command)
-app.command("show")(detail.show_command)
-app.command("why")(mails.why_command)
-app.command("status")(overview.status_command)
-app.command("scan")(scan.scan_command)
+app.command("show", short_help="Show one mail: what it says, and what was tried.")(detail.show_command)
+app.command("why", short_help="Say why a mail is not sent.")(mails.why_command)
+app.command("status", short_help="Show how everything stands, by app and state.")(overview.status_command)
+app.command("scan", short_help="Send what is due and nobody carries, once.")(scan.scan_command)

@@ -3,13 +3,14 @@
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from mailfleet.errors import SettingsError
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import of
 from mailfleet_workers.cli.failure import WRONG, Commands, complain
 from mailfleet_workers.settings import WrongSettings
-from mailfleet_workers.settings.effective import effective, missing, notes
+from mailfleet_workers.settings.effective import Effective, effective, missing, notes
 
 commands = typer.Typer(cls=Commands, help="Look at the settings.", no_args_is_help=True)
 
@@ -45,14 +46,11 @@ def check(
             }
         )
     else:
-        table = screen.columns("setting", "value", "from")
-        table.columns[1].no_wrap, table.columns[1].overflow = False, "fold"
-        table.columns[2].no_wrap, table.columns[2].overflow = False, "fold"
-        for one in listed:
-            origin = screen.cell(one.origin, "dim" if one.origin == "default" else "")
-            table.add_row(screen.cell(one.key), screen.cell(one.value), origin)
+        rows = [
+            [screen.cell(one.key), _value(one), screen.cell(one.origin, _style(one.origin))] for one in listed
+        ]
         console = screen.output()
-        console.print(table)
+        console.print(screen.folded(["setting", "value", "from"], rows))
         for remark in remarks:
             console.print(screen.cell(f"note: {remark}", "yellow"))
     if problems:
@@ -64,3 +62,11 @@ def check(
 
 def _problem(error: SettingsError) -> dict[str, str]:
     return {"key": error.key, "expected": error.expected, "value": repr(error.value), "line": str(error)}
+
+
+def _style(origin: str) -> str:
+    return "dim" if origin == "default" else ""
+
+
+def _value(one: Effective) -> Text:
+    return screen.cell(one.value) if one.without is None else screen.cell(f"none: {one.without}", "dim")

@@ -68,9 +68,9 @@ class Context:
             raise Failure(f"database: there is none yet at {self.database}; `mailfleet db upgrade` makes it")
         engine = self.engine()
         try:
-            with self.expecting_database(), engine.connect() as connection:
-                # SQLite begins without the write lock; PostgreSQL refuses to write.
-                connection = connection.execution_options(mailfleet_read_only=True, postgresql_readonly=True)
+            # SQLite begins without the write lock; PostgreSQL refuses to write.
+            reader = engine.execution_options(mailfleet_read_only=True, postgresql_readonly=True)
+            with self.expecting_database(), reader.connect() as connection:
                 yield connection
         finally:
             engine.dispose()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import RenderableType
@@ -11,6 +11,7 @@ from rich.text import Text
 from mailfleet_schema.content import Address
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import of
+from mailfleet_workers.cli.grid import Cell
 from mailfleet_workers.cli.mails import Json, MailId, unknown
 from mailfleet_workers.cli.moments import moment
 from mailfleet_workers.cli.visible import visible_lines
@@ -40,7 +41,10 @@ def show_command(
         return
     console = screen.output()
     for part in _parts(found):
-        console.print(part)
+        if isinstance(part, screen.Grid):
+            part.print(console)
+        else:
+            console.print(part)
     if bodies is not None:
         for name, text in (("text", bodies.text), ("html", bodies.html)):
             if text is not None:
@@ -48,7 +52,7 @@ def show_command(
                 console.print(Text(visible_lines(text)), soft_wrap=True)
 
 
-def _parts(found: MailDetail) -> Iterator[RenderableType]:
+def _parts(found: MailDetail) -> Iterator[RenderableType | screen.Grid]:
     mail = found.mail
     phase = f" ({mail.phase})" if mail.phase else ""
     yield Text.assemble(
@@ -65,11 +69,11 @@ def _parts(found: MailDetail) -> Iterator[RenderableType]:
     yield screen.pairs(_row(mail, found.now))
     if found.recipients:
         yield screen.heading("recipients that differ")
-        table = screen.columns("address", "outcome", "reply")
-        for one in found.recipients:
-            said = " ".join(str(part) for part in (one.code, one.text) if part is not None)
-            table.add_row(screen.cell(one.address), screen.cell(one.outcome), screen.cell(said or None))
-        yield table
+        yield screen.Grid(
+            ["address", "outcome", "reply"],
+            [[one.address, one.outcome, _said(one.code, one.text)] for one in found.recipients],
+            flexible=(0, 2),
+        )
     if found.tries:
         yield screen.heading("tries, the newest" if found.earlier_tries else "tries")
         for tried in found.tries:
@@ -107,8 +111,14 @@ def _body(content: ContentSummary) -> str:
 
 
 def _row(mail: MailRow, now: datetime) -> list[tuple[str, object]]:
-    said = " ".join(str(part) for part in (mail.last_code, mail.last_text) if part is not None)
-    sums = f"{mail.sum_send} tries, {mail.sum_fail} failures, {mail.waits} waits, {mail.sum_done} of {mail.max_done} copies"
+    sums = ", ".join(
+        (
+            screen.count(mail.sum_send, "try", "tries"),
+            screen.count(mail.sum_fail, "failure"),
+            screen.count(mail.waits, "wait"),
+            f"{mail.sum_done} of {mail.max_done} copies",
+        )
+    )
     if mail.interruptions or mail.doubts:
         sums += f", {mail.interruptions} interruptions, {mail.doubts} doubts"
     return [
@@ -120,7 +130,7 @@ def _row(mail: MailRow, now: datetime) -> list[tuple[str, object]]:
         ("changed", moment(mail.changed_at, now)),
         ("sent", None if mail.sent_at is None else moment(mail.sent_at, now)),
         ("queue id", mail.queue_id),
-        ("last reply", said or None),
+        ("last reply", _said(mail.last_code, mail.last_text)),
         ("sums", sums),
         (
             "may",
@@ -131,13 +141,13 @@ def _row(mail: MailRow, now: datetime) -> list[tuple[str, object]]:
     ]
 
 
-def _files(content: ContentSummary) -> Any:
-    table = screen.columns("name", "type", "size", "shown as")
+def _files(content: ContentSummary) -> screen.Grid:
+    rows: list[list[Cell]] = []
     for file in content.files:
         shown = f"inline, cid:{file.content_id}" if file.content_id else file.disposition
-        size = size_of(file.size) if file.stored else "MISSING"
-        table.add_row(screen.cell(file.filename), screen.cell(file.content_type), size, screen.cell(shown))
-    return table
+        size = Text(size_of(file.size)) if file.stored else Text("MISSING", style="red")
+        rows.append([file.filename, file.content_type, size, shown])
+    return screen.Grid(["name", "type", "size", "shown as"], rows, flexible=(0, 1, 3), right=(2,))
 
 
 def _try(tried: Try, now: datetime) -> Text:
@@ -147,10 +157,14 @@ def _try(tried: Try, now: datetime) -> Text:
     line = Text(f"{moment(tried.ended_at, now)}: ")
     line.append(tried.verdict, style="bold")
     line.append_text(screen.cell(f" in {tried.phase}{where}{took}{dry}"))
-    said = " ".join(str(part) for part in (tried.code, tried.text or tried.reason) if part is not None)
+    said = _said(tried.code, tried.text or tried.reason)
     if said:
         line.append_text(screen.cell(f" - {said}"))
     return line
+
+
+def _said(code: int | None, text: str | None) -> str | None:
+    return " ".join(str(part) for part in (code, text) if part is not None) or None
 
 
 def _addresses(addresses: Sequence[Address]) -> str | None:
@@ -158,7 +172,12 @@ def _addresses(addresses: Sequence[Address]) -> str | None:
 
 
 def _address(address: Address) -> str:
-    return f"{address.name} <{address.address}>" if address.name else address.address
+    if not address.name:
+        return address.address
+    # A name must not look like a second address.
+    special = any(mark in address.name for mark in '<>,;:@"()')
+    name = '"' + address.name.replace('"', '\\"') + '"' if special else address.name
+    return f"{name} <{address.address}>"
 
 
 def size_of(count: int) -> str:

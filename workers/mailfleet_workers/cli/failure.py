@@ -41,7 +41,7 @@ class Commands(TyperGroup):
             complain(f"database: {' '.join(str(error.orig).split())}")
         except BrokenPipeError:
             # Whoever read our output has enough. Python would complain again when it closes the stream.
-            sys.stdout = None  # type: ignore[assignment]
+            sys.stdout = None
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
             complain("interrupted")

@@ -1,6 +1,7 @@
 """`mailfleet list` and `mailfleet why`: many mails in a line each, and one mail's reason in a sentence."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -8,9 +9,11 @@ from rich.text import Text
 
 from mailfleet_schema.states import Priority, State
 from mailfleet_workers.cli import screen
-from mailfleet_workers.cli.context import Context, of
+from mailfleet_workers.cli.context import of
 from mailfleet_workers.cli.failure import Failure
+from mailfleet_workers.cli.grid import Cell
 from mailfleet_workers.cli.moments import moment, short, zone
+from mailfleet_workers.settings import Settings
 from mailfleet_workers.views import MailLine, Why, search_mails, why
 from mailfleet_workers.views.answer import Gate, LastTry, Reply, Worker
 from mailfleet_workers.views.spans import relative
@@ -72,26 +75,15 @@ def print_lines(mails: tuple[MailLine, ...]) -> None:
     wide = console.width >= _WIDE
     now = _now(mails[0])
     names = ["id", "app", "state", f"when ({zone(now)})", "to", "subject"]
-    table = screen.columns(*names, *(["reason"] if wide else []))
-    for column, ratio in ((4, 3), (5, 3), (6, 4)):
-        if column < len(table.columns):
-            table.columns[column].ratio, table.columns[column].min_width = ratio, 8
-    table.expand = False
+    rows: list[list[Cell]] = []
     for mail in mails:
         instant = mail.due_at if mail.state == State.QUEUED else mail.changed_at
-        to = "-" if mail.to is None else mail.to
-        if mail.recipients > 1:
-            to = f"{to} +{mail.recipients - 1}"
-        table.add_row(
-            str(mail.id),
-            screen.cell(mail.app),
-            screen.state(mail.state),
-            short(instant, now),
-            screen.cell(to),
-            screen.cell(mail.subject),
-            *([screen.cell(mail.reason)] if wide else []),
-        )
-    console.print(table)
+        to = f"{mail.to} +{mail.recipients - 1}" if mail.recipients > 1 else mail.to
+        row: list[Cell] = [mail.id, mail.app, screen.state(mail.state), short(instant, now), to, mail.subject]
+        rows.append([*row, mail.reason] if wide else row)
+    screen.Grid([*names, "reason"] if wide else names, rows, flexible=(4, 5, 6) if wide else (4, 5)).print(
+        console
+    )
 
 
 def _now(mail: MailLine) -> datetime:
@@ -102,15 +94,12 @@ def why_command(ctx: typer.Context, mail_id: MailId, as_json: Json = False) -> N
     """Say why a mail is not sent: what it waits for, since when, and who looks next."""
     context = of(ctx)
     with context.reading() as connection:
-        found = why(connection, mail_id, quiet_s=context.settings.timing.quiet_s)
-        if found is not None and found.gate is None:
-            # The account is known now, and with it the host whose gate may be closed.
-            host = _host(context, found.account)
-            found = (
-                why(connection, mail_id, quiet_s=context.settings.timing.quiet_s, host=host)
-                if host
-                else found
-            )
+        found = why(
+            connection,
+            mail_id,
+            quiet_s=context.settings.timing.quiet_s,
+            host_of=partial(_host, context.settings),
+        )
     if found is None:
         raise unknown(mail_id)
     if as_json:
@@ -130,14 +119,19 @@ def unknown(mail_id: int) -> Failure:
     return Failure(f"mail {mail_id}: there is none with this number")
 
 
-def _host(context: Context, account: str) -> str | None:
-    set_up = context.settings.accounts.get(account)
-    return None if set_up is None else set_up.host
+def _host(settings: Settings, account: str) -> str | None:
+    """The server's name in gates; None for accounts that are not set or mean the catching server."""
+    from mailfleet_workers.desk import Way
+
+    if account not in settings.accounts or settings.accounts[account].host is None:
+        return None
+    return Way(settings.account(account), dry_run=True).host
 
 
 def _fields(found: Why) -> list[tuple[str, object]]:
     queued = found.state == State.QUEUED
-    counts = f"{found.sum_send} tries, {found.sum_fail} of {found.max_fail} failures, {found.waits} waits"
+    tries, waits = screen.count(found.sum_send, "try", "tries"), screen.count(found.waits, "wait")
+    counts = f"{tries}, {found.sum_fail} of {found.max_fail} failures, {waits}"
     return [
         ("due", moment(found.due_at, found.now) if queued else None),
         ("expires", None if found.expires_at is None else moment(found.expires_at, found.now)),

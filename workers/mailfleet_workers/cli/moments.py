@@ -14,9 +14,12 @@ def moment(instant: datetime | None, now: datetime) -> str:
 
 
 def short(instant: datetime, now: datetime) -> str:
-    """`14:03:22, in 3 min`, with the date instead of seconds on another day; the zone belongs into the heading."""
+    """`14:03:22, in 3 min`, `05 Oct 14:03, …` on another day, `2031-01-01, …` in another year; the zone belongs into the heading."""
     local, today = instant.astimezone(), now.astimezone()
-    shown = f"{local:%H:%M:%S}" if local.date() == today.date() else f"{local:%d %b %H:%M}"
+    if local.date() == today.date():
+        shown = f"{local:%H:%M:%S}"
+    else:
+        shown = f"{local:%d %b %H:%M}" if local.year == today.year else f"{local:%Y-%m-%d}"
     return f"{shown}, {relative((instant - now).total_seconds())}"
 
 

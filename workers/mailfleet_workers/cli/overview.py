@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import typer
-from rich.console import RenderableType
 from rich.text import Text
 
 from mailfleet_schema.states import State
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import of
+from mailfleet_workers.cli.grid import Cell
 from mailfleet_workers.cli.mails import Json
 from mailfleet_workers.views import Status, status
 from mailfleet_workers.views.spans import relative, span
@@ -26,10 +26,13 @@ def status_command(ctx: typer.Context, as_json: Json = False) -> None:
         return
     console = screen.output()
     for part in _parts(found):
-        console.print(part)
+        if isinstance(part, Text):
+            console.print(part)
+        else:
+            part.print(console)
 
 
-def _parts(found: Status) -> Iterator[RenderableType]:
+def _parts(found: Status) -> Iterator[Text | screen.Grid]:
     if not found.apps:
         yield Text("No mail.")
     else:
@@ -38,44 +41,37 @@ def _parts(found: Status) -> Iterator[RenderableType]:
         yield Text("What is through was counted among the newest mails only; all else in full.", style="dim")
     yield screen.heading("workers")
     if found.workers:
-        table = screen.columns("id", "app", "host", "pid", "version", "heartbeat")
+        workers: list[list[Cell]] = []
         for one in found.workers:
             age = Text(relative(-one.heartbeat_age_s), style="yellow" if one.quiet else "")
             if one.quiet:
                 age.append(" (quiet)")
-            names = (screen.cell(one.app), screen.cell(one.host), str(one.pid), screen.cell(one.version))
-            table.add_row(str(one.id), *names, age)
-        yield table
+            workers.append([one.id, one.app, one.host, one.pid, one.version, age])
+        yield screen.Grid(["id", "app", "host", "pid", "version", "heartbeat"], workers, flexible=(2,))
     else:
         yield Text("none is running", style="yellow" if _waiting(found) else "")
     if found.gates:
         yield screen.heading("closed gates")
-        table = screen.columns("gate", "opens", "reason")
-        for gate in found.gates:
-            table.add_row(
-                screen.cell(f"{gate.scope} {gate.key}"), relative(gate.remaining_s), screen.cell(gate.reason)
-            )
-        yield table
+        gates: list[list[Cell]] = [
+            [f"{gate.scope} {gate.key}", relative(gate.remaining_s), gate.reason] for gate in found.gates
+        ]
+        yield screen.Grid(["gate", "opens", "reason"], gates, flexible=(0, 2))
     if found.doubts or found.held:
         yield screen.heading("for a person")
-        yield screen.cell(
-            f"{found.doubts} in doubt, {found.held} held: see `mailfleet list --state held`", "yellow"
-        )
+        what = f"{found.doubts} in doubt, {found.held} held: `mailfleet list --state doubt --state held`"
+        yield screen.cell(what, "yellow")
 
 
-def _apps(found: Status) -> RenderableType:
+def _apps(found: Status) -> screen.Grid:
     present = [state for state in _ORDER if any(state in app.states for app in found.apps)]
-    table = screen.columns("app", *present, "overdue")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    rows: list[list[Cell]] = []
     for app in found.apps:
         counts = [
             Text(str(app.states[state]), style=screen.STYLES[state]) if state in app.states else Text("")
             for state in present
         ]
-        overdue = "" if app.oldest_due_s is None else span(app.oldest_due_s)
-        table.add_row(screen.cell(app.app), *counts, overdue)
-    return table
+        rows.append([app.app, *counts, "" if app.oldest_due_s is None else span(app.oldest_due_s)])
+    return screen.Grid(["app", *present, "overdue"], rows, right=range(1, len(present) + 2))
 
 
 def _waiting(found: Status) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mailfleet_workers.cli.visible import visible
+from mailfleet_workers.cli.grid import Grid, cell
+
+__all__ = ["Grid", "cell", "count", "errors", "folded", "heading", "output", "pairs", "print_json", "state"]
 
 #: Where there is no terminal: wide enough that little is cut, narrow enough for a log.
 _PIPE_WIDTH = 120
@@ -54,30 +55,9 @@ def print_json(document: Any) -> None:
     sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
-def cell(value: object, style: str = "") -> Text:
-    """*value* as foreign text for a table; None is a dash."""
-    return Text("-" if value is None else visible(str(value)), style=style)
-
-
 def state(name: str) -> Text:
     """The name of a mail's state, in its colour."""
     return Text(name, style=STYLES.get(name, ""))
-
-
-def columns(*headings: str, title: str | None = None) -> Table:
-    """A table without lines but one below the headings; each cell is one line, cut with … where it is too long."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        header_style="dim",
-        padding=(0, 2, 0, 0),
-    )
-    for heading in headings:
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
-    return table
 
 
 def pairs(rows: Sequence[tuple[str, object]]) -> Table:
@@ -87,10 +67,25 @@ def pairs(rows: Sequence[tuple[str, object]]) -> Table:
     table.add_column(overflow="fold")
     for name, value in rows:
         if value is not None:
-            table.add_row(name, value if isinstance(value, Text) else cell(value))
+            table.add_row(name, value if isinstance(value, Text) else cell(str(value)))
     return table
 
 
-def heading(text: str) -> Padding:
+def folded(headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> Table:
+    """A table that cuts nothing: long values go on below their beginning."""
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for position, name in enumerate(headings):
+        table.add_column(name, no_wrap=position == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def heading(text: str) -> Text:
     """The title of a section, with a blank line before it."""
-    return Padding(Text(text, style="bold"), (1, 0, 0, 0))
+    return Text.assemble("\n", (text, "bold"))
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """`1 try`, `2 tries`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

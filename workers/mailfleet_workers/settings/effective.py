@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from mailfleet.errors import SettingsError
 from mailfleet_workers.settings.keys import in_file
@@ -18,22 +19,28 @@ from mailfleet_workers.settings.sources import URLS, Loaded
 class Effective:
     """One setting: its dotted key, its value as it is written in a file, and `default`, the file's or the variable's name.
 
-    A password inside a URL is left out; `none` is what stands for nothing.
+    A password inside a URL is left out. Where nothing is set `value` is `none`, and `without` what that means.
     """
 
     key: str
     value: str
     origin: str
+    without: str | None = None
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, str | None]:
         return asdict(self)
 
 
 def effective(loaded: Loaded[Settings]) -> list[Effective]:
     """All settings of *loaded*, in the order of `docs/settings.md`."""
     return [
-        Effective(key, in_file(value), _origin(loaded.origins, key))
-        for key, value in _values((), loaded.settings)
+        Effective(
+            key,
+            in_file(value),
+            loaded.origins.get(key, "default"),
+            _without(field) if value is None else None,
+        )
+        for key, value, field in _values((), loaded.settings)
     ]
 
 
@@ -63,7 +70,7 @@ def notes(settings: Settings) -> list[str]:
     return found
 
 
-def _values(path: tuple[str, ...], model: BaseModel) -> Iterator[tuple[str, Any]]:
+def _values(path: tuple[str, ...], model: BaseModel) -> Iterator[tuple[str, Any, FieldInfo]]:
     for name, field in type(model).model_fields.items():
         here = (*path, field.alias or name)
         value = getattr(model, name)
@@ -73,7 +80,8 @@ def _values(path: tuple[str, ...], model: BaseModel) -> Iterator[tuple[str, Any]
             for each, below in value.items():
                 yield from _values((*here, each), below)
         else:
-            yield ".".join(here), without_password(value) if name in URLS and value else value
+            shown = without_password(value) if name in URLS and value else value
+            yield ".".join(here), shown, field
 
 
 def without_password(url: str) -> str:
@@ -96,5 +104,6 @@ def _masked(part: str) -> str:
     return f"{name}=***" if equals and "password" in name.lower() else part
 
 
-def _origin(origins: Mapping[str, str], key: str) -> str:
-    return origins.get(key, "default")
+def _without(field: FieldInfo) -> str | None:
+    extra = field.json_schema_extra
+    return str(extra["without"]) if isinstance(extra, dict) and "without" in extra else None

@@ -128,10 +128,7 @@ class Wire(smtplib.SMTP):
             self.sock = self._encrypted(self.sock, context)
         except OSError as error:
             raise WireError(describe(error)) from None
-        self.helo_resp = None
-        self.ehlo_resp = None
         self.esmtp_features = {}
-        self.does_esmtp = False
 
     def send(self, s: "ReadableBuffer | str") -> None:
         data = s.encode(self.command_encoding) if isinstance(s, str) else s

@@ -1,6 +1,6 @@
 """Why a mail is not sent: what it waits for, since when, and who looks next; one query, and the gates it may meet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -57,12 +57,16 @@ class Why(View):
 
 
 def why(
-    connection: Connection, mail_id: int, *, quiet_s: float = 30.0, host: str | None = None
+    connection: Connection,
+    mail_id: int,
+    *,
+    quiet_s: float = 30.0,
+    host_of: Callable[[str], str | None] = lambda _: None,
 ) -> Why | None:
     """Why mail *mail_id* is where it is; None when there is no such mail.
 
-    *quiet_s* is the settings' `timing.quiet_s`. *host* is the server of the mail's account, for its gate; None takes
-    the one of the last try.
+    *quiet_s* is the settings' `timing.quiet_s`. *host_of* says by which name gates know the server of an account
+    (`desk.Way.host`); where it is None, the server of the last try is meant.
     """
     dialect = dialect_of(connection)
     row = connection.execute(_query(dialect, mail_id)).one_or_none()
@@ -70,7 +74,7 @@ def why(
         return None
     facts = _facts(row, quiet_s)
     if row.state == State.QUEUED:
-        host = host or (facts.last_try.host if facts.last_try else None)
+        host = host_of(row.account) or (facts.last_try.host if facts.last_try else None)
         facts = replace(facts, gate=_gate(connection, dialect, row, host))
     waits_for, sentence = answer(facts)
     looks = row.state in {State.QUEUED, State.DOUBT}

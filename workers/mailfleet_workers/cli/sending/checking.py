@@ -65,7 +65,9 @@ class Check:
         checked = validate(mail, new_message_id=lambda: "<check@mailfleet.invalid>", now=self.now)
         self._look_at_account(checked.account)
         if checked.content.from_ is None and self.settings.accounts[checked.account].from_ is None:
-            raise InvalidMail("from_", f"nobody is named, and accounts.{checked.account}.from is not set either")
+            raise InvalidMail(
+                "from_", f"nobody is named, and accounts.{checked.account}.from is not set either"
+            )
         key = checked.idempotency_key
         if key is not None:
             place, payload = self._keys.setdefault(key, (plan.place, checked.payload_hash))

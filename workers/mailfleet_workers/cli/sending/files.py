@@ -11,7 +11,9 @@ from mailfleet_workers.cli.failure import Failure
 from mailfleet_workers.cli.sending.placeholders import Filled
 
 
-def read_attachment(path: Path, field: str, *, filename: str | None = None, cid: str | None = None) -> Attachment:
+def read_attachment(
+    path: Path, field: str, *, filename: str | None = None, cid: str | None = None
+) -> Attachment:
     """The file at *path*. Raises InvalidMail for *field* when it cannot be read or is too large to be tried."""
     try:
         if not path.is_file():
@@ -63,7 +65,9 @@ class NamedFile:
 
     def _fixed(self) -> Path:
         before, dollar, _ = self.path.text.strip().partition("$")
-        return Path(before.rpartition("/")[0] or ("/" if before.startswith("/") else "")) if dollar else Path()
+        return (
+            Path(before.rpartition("/")[0] or ("/" if before.startswith("/") else "")) if dollar else Path()
+        )
 
 
 def named_file(text: str, folder: Path, source: str, line: int, *, inline: bool) -> NamedFile:

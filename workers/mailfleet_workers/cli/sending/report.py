@@ -7,6 +7,7 @@ from rich.console import Console
 
 from mailfleet_schema.states import State
 from mailfleet_workers.cli import screen
+from mailfleet_workers.cli.grid import Cell
 from mailfleet_workers.cli.sending.fate import Fates, fate_of
 from mailfleet_workers.views import MailLine
 from mailfleet_workers.views.spans import relative
@@ -36,16 +37,19 @@ def show(console: Console, fates: Fates, notes: list[str]) -> None:
     few = len(fates.mails) <= MOST_LISTED
     listed = [mail for mail in fates.mails if few or fate_of(mail) != "sent"]
     if listed:
-        table = screen.columns("id", "to", "outcome", "why")
-        table.columns[1].max_width = 34
+        rows: list[list[Cell]] = []
         for mail in listed[:MOST_LISTED]:
             to = f"{mail.to} +{mail.recipients - 1}" if mail.recipients > 1 else mail.to
-            table.add_row(str(mail.id), screen.cell(to), screen.state(mail.state), screen.cell(_detail(mail)))
-        console.print(table)
+            rows.append([mail.id, to, screen.state(mail.state), _detail(mail)])
+        screen.Grid(["id", "to", "outcome", "why"], rows, flexible=(1, 3)).print(console)
         if len(listed) > MOST_LISTED:
             console.print(screen.cell(f"and {len(listed) - MOST_LISTED} more"))
     counts = fates.counts
-    console.print(screen.cell(", ".join(f"{counts[fate]} {word}" for fate, word in _WORDS.items() if counts[fate]) + "."))
+    console.print(
+        screen.cell(
+            ", ".join(f"{counts[fate]} {word}" for fate, word in _WORDS.items() if counts[fate]) + "."
+        )
+    )
     for note in notes:
         console.print(screen.cell(note, "dim"))
 

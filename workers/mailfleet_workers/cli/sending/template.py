@@ -124,7 +124,9 @@ def parse_template(content: str, source: str, folder: Path) -> Template:
             raise Failure(f"{source} line {seen['text-file']}: there is a text below the headers already")
         found.text = Filled(body, source, end + 2)
     if found.text is None and found.html is None:
-        raise Failure(f"{source}: there is no text: write it below an empty line, or name Html-File or Text-File")
+        raise Failure(
+            f"{source}: there is no text: write it below an empty line, or name Html-File or Text-File"
+        )
     if not found.boxes:
         raise Failure(f"{source}: there is no To, Cc or Bcc")
     return found
@@ -142,7 +144,9 @@ def _unfolded(lines: Sequence[str], source: str) -> Iterator[_Line]:
             yield current
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
-            raise Failure(f"{source} line {number}: expected `Header: value`, or an empty line before the text")
+            raise Failure(
+                f"{source} line {number}: expected `Header: value`, or an empty line before the text"
+            )
         current = _Line(name.strip().lower(), value.strip(), number)
         if current.name.startswith("x-"):
             current = _Line("header", line.strip(), number)

@@ -1,0 +1,30 @@
+"""`office`: a worker on each database, with a scripted server; when a test is over, nothing may be left in its hands."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from mailfleet.failpoints import disarm
+from tests.integration.workers.office import Office
+
+
+@pytest.fixture
+def office(engine: Engine, tmp_path: Path) -> Iterator[Office]:
+    """A worker that records one mail at a time."""
+    one = Office(engine, tmp_path)
+    yield one
+    disarm()
+    one.connections.close()
+    one.journal.close()
+
+
+@pytest.fixture
+def chunks(engine: Engine, tmp_path: Path) -> Iterator[Office]:
+    """A worker that records eight mails at once."""
+    one = Office(engine, tmp_path, chunk=8)
+    yield one
+    disarm()
+    one.connections.close()
+    one.journal.close()

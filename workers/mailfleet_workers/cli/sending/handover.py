@@ -1,0 +1,156 @@
+"""From checked mails to written rows, and, where this process is the worker, to their fate."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from sqlalchemy import Engine
+
+from mailfleet import Mailer
+from mailfleet.errors import MailfleetError
+from mailfleet.mail import Mail
+from mailfleet_schema.states import OnDoubt
+from mailfleet_workers.cli import screen
+from mailfleet_workers.cli.context import Context
+from mailfleet_workers.cli.failure import Failure
+from mailfleet_workers.cli.sending.checking import Check, Planned
+from mailfleet_workers.cli.sending.fate import Fates, follow
+from mailfleet_workers.embedded import AlreadyRunning, Embedded
+
+#: So many mails are written in one transaction.
+BATCH = 100
+#: Or fewer, when their files together have so many bytes.
+BATCH_BYTES = 32 * 1024 * 1024
+#: How long the embedded mode is waited for unless told otherwise, in seconds.
+WAIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be sent: mails of *app*, made anew by each call of *plans*; *wait_s* None is the default of the mode."""
+
+    app: str
+    check: Check
+    plans: Callable[[], Iterator[Planned]]
+    wait_s: float | None
+
+
+class Handover:
+    """One run of `mailfleet send`. `run` checks, writes and follows; `notes` says where mail went that did not leave."""
+
+    def __init__(self, context: Context, order: Order) -> None:
+        self._context = context
+        self._order = order
+        self._elsewhere = False
+        self.wait_s = order.wait_s if order.wait_s is not None else (WAIT_S if context.embedded else 0.0)
+
+    def run(self) -> Fates:
+        """Raises Failure when something is wrong; then nothing is written, unless it says what is."""
+        with ExitStack() as stack:
+            bar = stack.enter_context(_progress())
+            checking = bar.add_task("checking", total=None)
+            for _ in self._order.check.run(self._order.plans()):
+                bar.advance(checking)
+            total = self._order.check.count
+            bar.update(checking, total=total)
+            if not total:
+                raise Failure("nothing to send: the table has no rows")
+            engine, mailer = self._open(stack)
+            with self._context.expecting_database():
+                ids = self._write(mailer, bar, total)
+                mailer.close()
+                sending = bar.add_task("sending", total=total)
+                return follow(engine, ids, self.wait_s, lambda done: bar.update(sending, completed=done))
+
+    def notes(self, fates: Fates) -> list[str]:
+        """What a person should know beside the outcomes."""
+        settings = self._context.settings
+        found = []
+        if self._elsewhere:
+            found.append("Another process runs mailfleet on this database and sends these mails.")
+        if not fates.counts["sent"]:
+            return found
+        hosts = {
+            settings.accounts[mail.account].host for mail in fates.mails if mail.account in settings.accounts
+        }
+        if self._context.embedded and None in hosts:
+            found.append(f"Nothing left this machine: the mails are in {settings.data_dir / 'caught'}.")
+        if any(mail.reason == "dry_run" for mail in fates.mails):
+            found.append('This was a dry run; delivery = "live" in the settings sends.')
+        return found
+
+    def _open(self, stack: ExitStack) -> tuple[Engine, Mailer]:
+        context, app = self._context, self._order.app
+        if context.embedded:
+            try:
+                embedded = stack.enter_context(
+                    Embedded(context.settings, apps=[app], environ=context.environ)
+                )
+            except AlreadyRunning:
+                self._elsewhere = True
+            else:
+                return embedded.engine, embedded.mailer(app)
+        engine = context.engine()
+        stack.callback(engine.dispose)
+        settings = context.settings
+        sender = settings.accounts["default"].sender
+        mailer = Mailer(
+            app,
+            engine=engine,
+            on_doubt=OnDoubt(settings.app(app).on_doubt),
+            grace_s=settings.timing.grace_s,
+            message_id_domain=None if sender is None else sender.address.rpartition("@")[2],
+        )
+        return engine, mailer
+
+    def _write(self, mailer: Mailer, bar: Progress, total: int) -> list[int]:
+        ids: list[int] = []
+        writing = bar.add_task("writing", total=total)
+        places: list[str] = []
+        try:
+            for places, mails in _batches(self._order.plans()):  # noqa: B007 - named by the error below
+                ids += mailer.emit_many(mails)
+                bar.advance(writing, len(mails))
+        except MailfleetError as error:
+            # Checked before, and different now: a key that was used, or a file that changed meanwhile.
+            after = f"after {places[-1]}: " if ids and places[-1] else ""
+            written = (
+                f"; {screen.count(len(ids), 'mail is', 'mails are')} written"
+                if ids
+                else "; nothing was written"
+            )
+            raise Failure(f"{after}{error}{written}") from error
+        # A mail with a key that was used before is the first one's.
+        return list(dict.fromkeys(ids))
+
+
+def _batches(plans: Iterator[Planned]) -> Iterator[tuple[list[str], list[Mail]]]:
+    places: list[str] = []
+    mails: list[Mail] = []
+    size = 0
+    for plan in plans:
+        places.append(plan.place)
+        mails.append(plan.mail())
+        size += sum(len(file.content) for file in (*mails[-1].attachments, *mails[-1].inline))
+        if len(mails) == BATCH or size >= BATCH_BYTES:
+            yield places, mails
+            places, mails, size = [], [], 0
+    if mails:
+        yield places, mails
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Bars on standard error, where it is a terminal; they go when the command ends."""
+    console = screen.errors()
+    shown = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with shown:
+        yield shown

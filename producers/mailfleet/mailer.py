@@ -27,9 +27,10 @@ class Mailer(MailerBase):
         commit of a Core Connection call `publish`, or workers find the mail some seconds later.
 
         A mail with an idempotency key that was used before with the same payload is not stored again: the answer is
-        the first one's id. Raises InvalidMail and IdempotencyConflict, with nothing written; SendRefused, on SQLite
-        and without a session, where this thread emitted in a transaction that is still open; and whatever the
-        database raises. Never waits for a broker.
+        the first one's id. Raises InvalidMail and IdempotencyConflict, with nothing written, and whatever the
+        database raises; without a session also SendRefused, where it would wait for a transaction in which this
+        thread emitted and which is still open (on SQLite any, on PostgreSQL one with the same idempotency key).
+        Never waits for a broker.
         """
         return self._writer.write([self._preparation.one(mail)], session)[0]
 
@@ -65,8 +66,8 @@ class Mailer(MailerBase):
         when it never will, RetryScheduled when it was tried and will be again, and InvalidMail, IdempotencyConflict
         or SendRefused with nothing written.
 
-        The mail has a transaction of its own. On SQLite `send` is refused inside an open write transaction, and in a
-        worker's thread always.
+        The mail has a transaction of its own. `send` is refused where it would wait for itself: in a worker's thread,
+        on SQLite inside an open write transaction, and for an idempotency key that an open one has just stored.
         """
         row = self._preparation.one(mail, urgent=True)
         return raised(self._followed(start_sending(self._writer, [row], deadline_s))[0])

@@ -1,40 +1,55 @@
-"""Whether this thread (or asyncio task) has an open transaction in which it emitted: on SQLite it holds the one write lock.
+"""Whether this thread (or asyncio task) has an open transaction in which it emitted, and that others would wait for.
 
-Another connection of the same thread would wait for that lock until SQLite gives up, so it is refused at once. What the
+On SQLite that is every one: it holds the one write lock. On PostgreSQL it is one that has stored the same idempotency
+key. Another connection of the same thread would wait for it, in PostgreSQL for ever, so it is refused at once. What the
 application wrote without mailfleet is not known here.
 """
 
+from collections.abc import Iterable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from weakref import ref
 
 from sqlalchemy import Connection, RootTransaction
 
 from mailfleet.broker.running import database_key
 
-_Open = tuple[str, "ref[RootTransaction]"]
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A transaction that wrote, and the keys (of any app) that it stored; None holds a lock on everything."""
+
+    database: str
+    keys: frozenset[tuple[str, str]] | None
+    transaction: "ref[RootTransaction]"
+
+    def is_open(self) -> bool:
+        transaction = self.transaction()
+        return transaction is not None and transaction.is_active
+
 
 # A context, not a thread: `asyncio.to_thread` takes it along, and two tasks of one thread do not share it.
 _open: ContextVar[tuple[_Open, ...]] = ContextVar("mailfleet_open_writes", default=())
 
 
-def note_write(connection: Connection) -> None:
-    """Remember that *connection*'s transaction, as long as it is open, holds a write lock. Only SQLite has one."""
-    transaction = connection.get_transaction()
-    if transaction is None or connection.dialect.name != "sqlite":
+def note_write(connection: Connection, keys: Iterable[tuple[str, str]]) -> None:
+    """Remember, as long as it is open, that *connection*'s transaction wrote, and stored *keys* (app, key)."""
+    transaction, stored = connection.get_transaction(), frozenset(keys)
+    everything = connection.dialect.name == "sqlite"
+    if transaction is None or not (everything or stored):
         return
-    known = [one for one in _open.get() if _is_open(one)]
-    if any(one[1]() is transaction for one in known):
+    known = [one for one in _open.get() if one.is_open()]
+    if everything and any(one.transaction() is transaction for one in known):
         return
-    key = database_key(connection.engine.url)
-    if key is not None:
-        _open.set((*known, (key, ref(transaction))))
+    database = database_key(connection.engine.url)
+    if database is not None:
+        _open.set((*known, _Open(database, None if everything else stored, ref(transaction))))
 
 
-def is_writing(key: str) -> bool:
-    """Whether a transaction noted here is open on the SQLite database *key* (as `database_key` gives it)."""
-    return any(one[0] == key and _is_open(one) for one in _open.get())
-
-
-def _is_open(one: _Open) -> bool:
-    transaction = one[1]()
-    return transaction is not None and transaction.is_active
+def is_held(database: str, keys: Iterable[tuple[str, str]]) -> bool:
+    """Whether a write to *database* (as `database_key` gives it) that stores *keys* would wait for this thread."""
+    wanted = frozenset(keys)
+    return any(
+        one.database == database and one.is_open() and (one.keys is None or one.keys & wanted)
+        for one in _open.get()
+    )

@@ -27,12 +27,8 @@ class OwnEngine:
         self._engine = engine if isinstance(engine, Engine) else None
         self._ours = self._engine is None
         self.url = engine.url if isinstance(engine, Engine) else engine
-        #: Which SQLite file it is; None for every other database, where writers do not lock each other out.
-        self.sqlite_key = (
-            database_key(self.url)
-            if self.url is not None and self.url.get_backend_name() == "sqlite"
-            else None
-        )
+        #: Which database it is, as `open_writes` compares it; None where that cannot be said.
+        self.database = None if self.url is None else database_key(self.url)
 
     @contextmanager
     def write(self, *, patience_s: float | None = None) -> Iterator[Connection]:
@@ -41,7 +37,7 @@ class OwnEngine:
         *patience_s* None waits for SQLite's lock as long as the engine does; otherwise raises SendRefused after that.
         """
         with self._get().connect() as connection:
-            if patience_s is None or self.sqlite_key is None:
+            if patience_s is None or connection.dialect.name != "sqlite":
                 with connection.begin():
                     yield connection
                 return

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, scoped_session
 from mailfleet.collected import Collected
 from mailfleet.connections import collect_on_connection
 from mailfleet.errors import IdempotencyConflict, SendRefused
-from mailfleet.open_writes import is_writing, note_write
+from mailfleet.open_writes import is_held, note_write
 from mailfleet.outlet import Outlet, row_of
 from mailfleet.own_engine import OwnEngine
 from mailfleet.publisher import CAPACITY, Row
@@ -56,7 +56,7 @@ class Writer:
             return [one.mail_id for one in self.commit(mails)]
         orm, connection = enlisted(session)
         inserted = self._insert(connection, mails)
-        note_write(connection)
+        note_write(connection, self._keys(mails))
         rows = self._rows(mails, inserted)
         if orm is None:
             collect_on_connection(connection, self, rows)
@@ -70,7 +70,7 @@ class Writer:
         Raises SendRefused where that would wait for a transaction of this thread, or for SQLite's lock longer than
         *patience_s*; IdempotencyConflict, with nothing written.
         """
-        self._refuse_if_writing()
+        self._refuse_if_held(self._keys(mails))
         with self._own.write(patience_s=patience_s) as connection:
             inserted = self._insert(connection, mails)
         self.committed(self._rows(mails, inserted))
@@ -79,12 +79,12 @@ class Writer:
     def cancel(self, mail_id: int, session: SyncSession | None) -> bool:
         """Cancel *mail_id* if it is still to be had."""
         if session is None:
-            self._refuse_if_writing()
+            self._refuse_if_held([])
             with self._own.write() as connection:
                 return bool(operate(connection, CANCEL, [mail_id], apps=[self.app]))
         _, connection = enlisted(session)
         done = bool(operate(connection, CANCEL, [mail_id], apps=[self.app]))
-        note_write(connection)
+        note_write(connection, [])
         return done
 
     def look(self, ids: Sequence[int]) -> dict[int, Status]:
@@ -143,11 +143,14 @@ class Writer:
             row_of(self.app, mail.priority, one) for mail, one in zip(mails, inserted, strict=True) if one.new
         ]
 
-    def _refuse_if_writing(self) -> None:
-        if self._own.sqlite_key is not None and is_writing(self._own.sqlite_key):
+    def _keys(self, mails: Sequence[NewMail]) -> list[tuple[str, str]]:
+        return [(self.app, mail.key) for mail in mails if mail.key is not None]
+
+    def _refuse_if_held(self, keys: Sequence[tuple[str, str]]) -> None:
+        if self._own.database is not None and is_held(self._own.database, keys):
             raise SendRefused(
-                "this thread has emitted in a transaction that is still open, and SQLite has one write lock: commit"
-                " first, or give that session"
+                "this thread has emitted in a transaction that is still open, and would wait for it (SQLite has one"
+                " write lock, PostgreSQL one for each idempotency key): commit first, or give that session"
             )
 
 

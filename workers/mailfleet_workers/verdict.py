@@ -1,4 +1,4 @@
-"""What one attempt means for a mail: five verdicts, nothing else (design section 4).
+"""What one attempt means for a mail: five verdicts, nothing else.
 
 SMTP has four answers, and the phase decides before the code does: accepted; refused (with a class); nothing said,
 before the final dot; nothing said, after it. Expected outcomes are values: callers `match` on them and end with

@@ -6,6 +6,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from mailfleet import Mail
+from mailfleet.mail import Addresses
 from mailfleet_schema.dialects import dialect_named
 from mailfleet_schema.statements.claim import claim
 from mailfleet_schema.statements.settle import Settlement, settle
@@ -26,13 +27,13 @@ class Invoice(Base):
     number: Mapped[str] = mapped_column(unique=True)
 
 
-def mail(to: str = "ada@example.net", **fields: Any) -> Mail:
+def mail(to: Addresses = "ada@example.net", **fields: Any) -> Mail:
     """A small mail."""
     return Mail(**{"to": to, "subject": "hello", "text": "some text", **fields})
 
 
 def tables(engine: Engine) -> Tables:
-    """mailfleet's tables as *engine*'s database has them."""
+    """The tables of mailfleet as *engine*'s database has them."""
     return tables_of(dialect_named(engine.dialect.name))
 
 
@@ -48,7 +49,9 @@ def ids(engine: Engine) -> list[int]:
     return [row.id for row in rows(engine)]
 
 
-def work(engine: Engine, mail_id: int, app: str = "billing", *, phase: Phase = Phase.PREPARE, **result: Any) -> bool:
+def work(
+    engine: Engine, mail_id: int, app: str = "billing", *, phase: Phase = Phase.PREPARE, **result: Any
+) -> bool:
     """Claim *mail_id* and settle it with *result*, as a worker does; False if it could not be claimed."""
     with engine.begin() as connection:
         worker_id = register(connection, app=app, host="h", pid=1, version="0")
@@ -71,7 +74,14 @@ def accept(engine: Engine, mail_id: int, **result: Any) -> bool:
         with engine.begin() as connection:
             record(connection, [(one.id, one.fence)])
         with engine.begin() as connection:
-            accepted = {"state": State.SENT, "dones": 1, "sends": 1, "code": 250, "text": "ok", "queue_id": "A1"}
+            accepted = {
+                "state": State.SENT,
+                "dones": 1,
+                "sends": 1,
+                "code": 250,
+                "text": "ok",
+                "queue_id": "A1",
+            }
             done = Settlement(mail_id=one.id, fence=one.fence, phase=Phase.DOT, **{**accepted, **result})
             assert settle(connection, [done], grace_s=10) == {one.id}
     return bool(claimed)

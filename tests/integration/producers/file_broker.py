@@ -30,4 +30,6 @@ def published(path: Path) -> list[tuple[int, int]]:
     """(pid, row id) of everything published so far."""
     if not path.exists():
         return []
-    return [(int(pid), int(row_id)) for pid, row_id in (line.split() for line in path.read_text().splitlines())]
+    return [
+        (int(pid), int(row_id)) for pid, row_id in (line.split() for line in path.read_text().splitlines())
+    ]

@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.event import listen
 from sqlalchemy.orm import Session
 
 from mailfleet import Mailer
@@ -107,6 +108,18 @@ def test_one_connection_for_several_transactions(
     assert hinted(mailer, broker) == [first, third] == ids(engine)
 
 
+def test_a_commit_that_is_under_way_is_none_yet(engine: Engine, mailer: Mailer, broker: MemoryBroker) -> None:
+    """Another thread that calls `publish` while the server commits does not hint what a worker cannot see yet."""
+    during: list[int] = []
+    with engine.connect() as connection:
+        mailer.emit(mail(), connection)
+        listen(connection, "commit", lambda _connection: during.append(mailer.publish()))
+        connection.commit()
+
+    assert during == [0]
+    assert mailer.publish() == 1
+
+
 def test_two_mailers_publish_their_own(engine: Engine, mailer: Mailer, broker: MemoryBroker) -> None:
     """`publish` of one mailer does not touch the other's mails."""
     other_broker = MemoryBroker()
@@ -189,7 +202,11 @@ def test_a_two_phase_session(sqlite_engine: Engine, broker: MemoryBroker) -> Non
 
 def test_sqlalchemy_still_names_savepoints(sqlite_engine: Engine) -> None:
     """The private names that a SAVEPOINT's rollback is recognised by are there and are what the server knows."""
-    with sqlite_engine.begin() as connection, connection.begin_nested() as outer, connection.begin_nested() as inner:
+    with (
+        sqlite_engine.begin() as connection,
+        connection.begin_nested() as outer,
+        connection.begin_nested() as inner,
+    ):
         assert inner._previous_nested is outer
         connection.execute(text(f"ROLLBACK TO SAVEPOINT {inner._savepoint}"))
 

@@ -173,7 +173,7 @@ def test_a_stopped_worker_is_forgotten(broker: EmbeddedBroker) -> None:
 
 
 def test_a_running_worker_follows_new_queues(broker: EmbeddedBroker) -> None:
-    """dramatiq's own contract: a worker without a list of queues consumes those declared later."""
+    """As dramatiq promises: a worker without a list of queues consumes those declared later."""
     consumed = Consumed()
     worker = Worker(broker, worker_threads=1, worker_timeout=50)
     worker.start()
@@ -219,6 +219,8 @@ def test_dramatiqs_own_ways_in(broker: EmbeddedBroker, consumed: Consumed) -> No
     wait_until(lambda: consumed.ids == [1, 2], 5, lambda: f"{consumed.ids}")
     with pytest.raises(InvalidHint):
         actor.send("something else")
+    with pytest.raises(InvalidHint):
+        actor.send(hint(3).as_argument(), "more")
     with pytest.raises(QueueNotFound):
         broker.consume("unknown")
     with pytest.raises(QueueNotFound):

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from mailfleet import Conflict, IdempotencyConflict, Mailer, Pending
+from mailfleet import Conflict, IdempotencyConflict, Mailer, Pending, Refused, SendRefused
 from mailfleet.counters import Counts
 from tests.integration.producers.databases import ids, mail, rows
 from tests.unit.producers.brokers import MemoryBroker
@@ -138,3 +138,20 @@ def test_post_tells_a_conflict_as_a_value(engine: Engine, mailer: Mailer) -> Non
     assert isinstance(results[2], Pending)
     assert results[2].mail_id == second
     assert len(rows(engine)) == 3
+
+
+def test_a_key_in_an_open_transaction_of_the_same_thread(postgres_engine: Engine) -> None:
+    """PostgreSQL would wait for ever for that transaction, which waits for us: refused at once, also for `send`."""
+    mailer = Mailer("billing", engine=postgres_engine)
+    with Session(postgres_engine) as session, session.begin():
+        number = mailer.emit(mail(idempotency_key="k"), session)
+        with pytest.raises(SendRefused, match="still open"):
+            mailer.emit(mail(idempotency_key="k"))
+        assert isinstance(mailer.post(mail(idempotency_key="k")), Refused)
+        # Other keys, other apps and the session itself are not concerned.
+        other = mailer.emit(mail(idempotency_key="other"))
+        assert Mailer("news", engine=postgres_engine).emit(mail(idempotency_key="k")) > number
+        assert mailer.emit(mail(idempotency_key="k"), session) == number
+
+    assert mailer.emit(mail(idempotency_key="k")) == number
+    assert other != number

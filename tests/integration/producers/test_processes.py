@@ -120,7 +120,9 @@ def test_no_lock_stays_held_in_a_child(sqlite_engine: Engine, path: Path) -> Non
     assert len({pid for pid, n in published(path) if n == 1}) == 1
 
 
-@pytest.mark.parametrize("ending", ["pass", "sys.exit(0)", "threading.Thread(target=mailer.emit, args=[mail]).start()"])
+@pytest.mark.parametrize(
+    "ending", ["pass", "sys.exit(0)", "threading.Thread(target=mailer.emit, args=[mail]).start()"]
+)
 def test_what_is_queued_goes_out_at_the_end(sqlite_engine: Engine, path: Path, ending: str) -> None:
     """A program that emits and ends has its hints published, though the broker takes its time."""
     run(
@@ -158,9 +160,7 @@ def test_a_broker_that_hangs_does_not_hold_up_the_end(sqlite_engine: Engine, pat
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_multiprocessing_child_publishes_at_its_end(
-    sqlite_engine: Engine, path: Path, method: str
-) -> None:
+def test_a_multiprocessing_child_publishes_at_its_end(sqlite_engine: Engine, path: Path, method: str) -> None:
     """Such a child ends without atexit; its hints go out all the same."""
     run(
         f"""

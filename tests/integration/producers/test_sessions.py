@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.orm.session import JoinTransactionMode
 
 from mailfleet import InvalidMail, Mailer
 from mailfleet.counters import Counts
@@ -34,8 +35,8 @@ def session(engine: Engine) -> Iterator[Session]:
 
 
 def hinted(mailer: Mailer, broker: MemoryBroker) -> list[int]:
-    """What was hinted, once everything is."""
-    assert mailer.close()
+    """What was hinted without anybody calling `publish`, once everything is."""
+    assert mailer._writer.outlet.flush(5)
     return broker.ids
 
 
@@ -134,10 +135,15 @@ def test_a_failing_flush_takes_its_savepoint_only(
     session.add(Invoice(number="17"))
     session.flush()
     kept = mailer.emit(mail(), session)
-    with pytest.raises(IntegrityError), session.begin_nested():
-        mailer.emit(mail(), session)
-        session.add(Invoice(number="17"))
-        session.flush()
+
+    def emit_and_fail() -> None:
+        with session.begin_nested():
+            mailer.emit(mail(), session)
+            session.add(Invoice(number="17"))
+            session.flush()
+
+    with pytest.raises(IntegrityError):
+        emit_and_fail()
     session.commit()
 
     assert ids(engine) == [kept]
@@ -260,10 +266,11 @@ def test_a_joined_session_does_not_commit(engine: Engine, mailer: Mailer, broker
 
     The real commit comes later, or never; `publish` hints after it.
     """
-    for mode in ("conditional_savepoint", "rollback_only", "create_savepoint"):
+    modes: tuple[JoinTransactionMode, ...] = ("conditional_savepoint", "rollback_only", "create_savepoint")
+    for mode in modes:
         with engine.connect() as connection:
             outer = connection.begin()
-            with Session(connection, join_transaction_mode=mode) as session:  # type: ignore[arg-type]
+            with Session(connection, join_transaction_mode=mode) as session:
                 mailer.emit(mail(), session)
                 session.commit()
             assert mailer.publish() == 0
@@ -272,7 +279,7 @@ def test_a_joined_session_does_not_commit(engine: Engine, mailer: Mailer, broker
             assert ids(engine) == []
         with engine.connect() as connection:
             outer = connection.begin()
-            with Session(connection, join_transaction_mode=mode) as session:  # type: ignore[arg-type]
+            with Session(connection, join_transaction_mode=mode) as session:
                 number = mailer.emit(mail(), session)
                 session.commit()
             assert hinted(mailer, broker) == []

@@ -138,7 +138,15 @@ def test_a_mail_that_will_be_tried_again(
         broker,
         post,
         lambda n: work(
-            engine, n, state=State.QUEUED, reason="retry", due_in_s=1, sends=1, fails=1, code=451, text="later"
+            engine,
+            n,
+            state=State.QUEUED,
+            reason="retry",
+            due_in_s=1,
+            sends=1,
+            fails=1,
+            code=451,
+            text="later",
         ),
     )
 
@@ -285,9 +293,10 @@ def test_sqlite_refuses_inside_an_open_write_transaction(sqlite_engine: Engine) 
         session.rollback()
         assert isinstance(mailer.post(mail(), deadline_s=0), Pending)
     with sqlite_engine.connect() as connection:
+        transaction = connection.begin()
         mailer.emit(mail(), connection)
         assert isinstance(mailer.post(mail()), Refused)
-        connection.commit()
+        transaction.commit()
         assert isinstance(mailer.post(mail(), deadline_s=0), Pending)
 
     # Known, not waited for.

@@ -87,6 +87,9 @@ class Peer:
         self.say(final)
         return body
 
+    def quit(self) -> None:
+        self.answer("QUIT", "221 bye")
+
     def until_closed(self) -> bytes:
         """Everything the client still sends until it closes."""
         with contextlib.suppress(ConnectionError):

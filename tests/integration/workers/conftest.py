@@ -1,4 +1,5 @@
-"""`office`: a worker on each database, with a scripted server; when a test is over, nothing may be left in its hands."""
+"""`office`, `chunks`: a worker on each database, with a scripted server;
+no final dot may have left without its record."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,7 @@ def office(engine: Engine, tmp_path: Path) -> Iterator[Office]:
     """A worker that records one mail at a time."""
     one = Office(engine, tmp_path)
     yield one
-    disarm()
-    one.connections.close()
-    one.journal.close()
+    _end(one)
 
 
 @pytest.fixture
@@ -25,6 +24,11 @@ def chunks(engine: Engine, tmp_path: Path) -> Iterator[Office]:
     """A worker that records eight mails at once."""
     one = Office(engine, tmp_path, chunk=8)
     yield one
+    _end(one)
+
+
+def _end(one: Office) -> None:
     disarm()
     one.connections.close()
     one.journal.close()
+    assert one.violations == []

@@ -119,7 +119,7 @@ def test_a_gate_reaches_other_workers_through_the_database(office: Office) -> No
     office.let_pass(3601)
     stranger.reconciler().run_once()
     assert stranger.limiter.gate(account="default", host="h") is None
-    stranger.journal.close()
+    stranger.end()
 
 
 def test_wait_of_the_host(office: Office) -> None:

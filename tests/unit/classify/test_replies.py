@@ -1,5 +1,6 @@
 """The table of rules on replies that real servers gave: class, who waits, and how long."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailfleet_workers.classify import Rules, classify
+from mailfleet_workers.classify.stated import queue_id
 from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
 from mailfleet_workers.verdict import Scope, Stop, Verdict, Wait
 
@@ -146,3 +148,12 @@ def test_every_refusal_has_a_verdict(phase: Phase, code: int, text: str) -> None
         assert 1 <= verdict.seconds <= 172_800
     assert getattr(verdict, "reason", "")
     assert getattr(verdict, "reason", "") != "unknown refusal" or phase in {Phase.MAIL, Phase.DATA}
+
+
+@pytest.mark.parametrize("text", ["limit " * 11_000, "a" * 65_536, "too many " * 7_000, "<@" * 32_000])
+def test_an_endless_reply_is_read_in_time(text: str) -> None:
+    """What a hostile server says is judged, and its queue id looked for, within a fraction of a second."""
+    started = time.monotonic()
+    _verdict(ANY, Phase.EOD, Reply(550, text))
+    queue_id(text)
+    assert time.monotonic() - started < 2

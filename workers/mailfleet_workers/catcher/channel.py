@@ -100,7 +100,7 @@ class Channel(asyncio.Protocol, ABC):
             self._transport.write(b"".join(self._outgoing))
             self._outgoing.clear()
 
-    def perform(self, action: Action, default: Say | None, done: Done) -> None:  # noqa: C901 - one arm per action
+    def perform(self, action: Action, default: Say | None, done: Done) -> None:
         """Carry out *action*, where `Default()` means *default* (None: nothing is to be said).
 
         *done* is called once the reply is on its way, now or later; never when the action ends the connection.

@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 #: Seconds. A server may be wrong by any amount: two days are still watched, less than a second is a loop.
 LEAST, MOST = 1.0, 172_800.0
 
+#: Characters of a reply that are read: some patterns take quadratic time, and a hostile server can send 64 KB.
+_READ = 2000
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _UNIT = r"(?:s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|days?)"
 
@@ -40,7 +43,7 @@ def stated_wait(text: str, now: datetime) -> float | None:
     *now* is aware, and is compared with moments such as "after Sun, 05 Oct 2025 19:22:44 UTC"; one that has passed
     states nothing. No margin is added. Only the first 2000 characters are read.
     """
-    text = text[:2000]
+    text = text[:_READ]
     if moment := _MOMENT.search(text):
         left = _seconds_until(moment["when"], now)
         return None if left is None or left <= 0 else min(max(left, LEAST), MOST)
@@ -94,7 +97,7 @@ _QUEUE_IDS = tuple(
 
 def queue_id(text: str) -> str | None:
     """The name a server gave the mail in its 250, None if it named none that we can read. At most 128 characters."""
-    line = " ".join(text.split())
+    line = " ".join(text[:_READ].split())
     for pattern in _QUEUE_IDS:
         if found := pattern.search(line):
             return found[1].rstrip(".,;:")[:128] or None

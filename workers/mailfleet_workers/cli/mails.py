@@ -81,9 +81,9 @@ def print_lines(mails: tuple[MailLine, ...]) -> None:
         to = f"{mail.to} +{mail.recipients - 1}" if mail.recipients > 1 else mail.to
         row: list[Cell] = [mail.id, mail.app, screen.state(mail.state), short(instant, now), to, mail.subject]
         rows.append([*row, mail.reason] if wide else row)
-    screen.Grid([*names, "reason"] if wide else names, rows, flexible=(4, 5, 6) if wide else (4, 5)).print(
-        console
-    )
+    screen.Grid(
+        [*names, "reason"] if wide else names, rows, flexible=(1, 4, 5, 6) if wide else (1, 4, 5)
+    ).print(console)
 
 
 def _now(mail: MailLine) -> datetime:

@@ -47,7 +47,7 @@ def _parts(found: Status) -> Iterator[Text | screen.Grid]:
             if one.quiet:
                 age.append(" (quiet)")
             workers.append([one.id, one.app, one.host, one.pid, one.version, age])
-        yield screen.Grid(["id", "app", "host", "pid", "version", "heartbeat"], workers, flexible=(2,))
+        yield screen.Grid(["id", "app", "host", "pid", "version", "heartbeat"], workers, flexible=(1, 2))
     else:
         yield Text("none is running", style="yellow" if _waiting(found) else "")
     if found.gates:

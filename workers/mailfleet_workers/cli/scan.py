@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mailfleet_schema.statements.reconcile import look_now
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import of
 from mailfleet_workers.cli.failure import Failure
@@ -46,6 +47,9 @@ def scan_command(
         return
     try:
         with Embedded(context.settings, apps=sorted(apps), environ=context.environ) as embedded:
+            # What the last process had hinted to itself is gone with it: due mail is looked at now, not after its grace.
+            with embedded.engine.begin() as connection:
+                look_now(connection, sorted(apps))
             found = asdict(embedded.scan())
             done = embedded.wait_idle(wait)
     except AlreadyRunning:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mailfleet_schema.states import Priority
 from mailfleet_schema.statements.gate import Gate
+from mailfleet_schema.states import Priority
 
 
 @dataclass(frozen=True, slots=True)

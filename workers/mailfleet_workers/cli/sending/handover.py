@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from sqlalchemy import Engine
 
 from mailfleet import Mailer
-from mailfleet.errors import MailfleetError
+from mailfleet.errors import InvalidMail, MailfleetError
 from mailfleet.mail import Mail
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers.cli import screen
@@ -107,22 +107,24 @@ class Handover:
     def _write(self, mailer: Mailer, bar: Progress, total: int) -> list[int]:
         ids: list[int] = []
         writing = bar.add_task("writing", total=total)
-        places: list[str] = []
         try:
-            for places, mails in _batches(self._order.plans()):  # noqa: B007 - named by the error below
-                ids += mailer.emit_many(mails)
+            for places, mails in _batches(self._order.plans()):
+                ids += _emit(mailer, places, mails)
                 bar.advance(writing, len(mails))
         except MailfleetError as error:
             # Checked before, and different now: a key that was used, or a file that changed meanwhile.
-            after = f"after {places[-1]}: " if ids and places[-1] else ""
-            written = (
-                f"; {screen.count(len(ids), 'mail is', 'mails are')} written"
-                if ids
-                else "; nothing was written"
-            )
-            raise Failure(f"{after}{error}{written}") from error
+            count = screen.count(len(ids), "mail is", "mails are") if ids else "nothing was"
+            raise Failure(f"{error}; {count} written") from error
         # A mail with a key that was used before is the first one's.
         return list(dict.fromkeys(ids))
+
+
+def _emit(mailer: Mailer, places: list[str], mails: list[Mail]) -> list[int]:
+    try:
+        return mailer.emit_many(mails)
+    except MailfleetError as error:
+        where = f"{places[0]} to {places[-1]}: " if places[0] else ""
+        raise MailfleetError(f"{where}{error}") from error
 
 
 def _batches(plans: Iterator[Planned]) -> Iterator[tuple[list[str], list[Mail]]]:
@@ -131,7 +133,10 @@ def _batches(plans: Iterator[Planned]) -> Iterator[tuple[list[str], list[Mail]]]
     size = 0
     for plan in plans:
         places.append(plan.place)
-        mails.append(plan.mail())
+        try:
+            mails.append(plan.mail())
+        except InvalidMail as error:
+            raise InvalidMail(f"{plan.place}: {error.field}", error.reason) from error
         size += sum(len(file.content) for file in (*mails[-1].attachments, *mails[-1].inline))
         if len(mails) == BATCH or size >= BATCH_BYTES:
             yield places, mails

@@ -1,0 +1,175 @@
+"""200,000 rows to plan on, and every statement that sending and reconciling run, with parameters as in real use.
+
+There are three kinds of table. `settled` was analysed as it is: most rows sent, 1 % queued, few being sent or in doubt.
+`quiet` was analysed in a quiet hour, when all rows were sent; then 50,000 were queued, and nobody has analysed it since.
+That is what a database looks like in the minute in which it matters. `new` has 10,000 rows and was never
+analysed: a first day.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, TextClause, text
+
+from mailfleet_schema.dialects import Dialect, dialect_named
+from mailfleet_schema.statements import claim, operate, reconcile, settle, worker
+from mailfleet_schema.statements.claim import Return
+from mailfleet_schema.statements.settle import Settlement
+from mailfleet_schema.states import Phase, State
+
+ROWS = 200_000
+QUEUED_SINCE = 50_000
+#: Rows in one chunk, and in one page of the reconciler.
+CHUNK = 50
+PAGE = 200
+
+#: Every row is due, and looked at, 10 ms before the one in front of it; the numbers are the row's own.
+_SETTLED = """
+    SELECT 'app-' || ((n / 1000) % 4),
+           CASE WHEN n % 100 = 0 THEN 'queued' WHEN n % 1000 = 1 THEN 'sending' WHEN n % 1000 = 2 THEN 'doubt'
+                WHEN n % 200 = 3 THEN 'failed' ELSE 'sent' END,
+           CASE WHEN n % 1000 = 1 THEN CASE WHEN n % 2000 = 1 THEN 'dot' ELSE 'prepare' END END,
+           CASE WHEN n % 1000 = 1 THEN 1 + (n / 1000) % 16 END,
+           {due}, {due}, {due}, 1
+    FROM {series}
+"""
+_SENT = "SELECT 'app-' || ((n / 1000) % 4), 'sent', NULL, NULL, {due}, {due}, {due}, 1 FROM {series}"
+_BACKLOG = """
+    SELECT 'app-' || ((n / 1000) % 4),
+           CASE WHEN n % 25 = 1 THEN 'sending' WHEN n % 100 = 2 THEN 'doubt' ELSE 'queued' END,
+           CASE WHEN n % 25 = 1 THEN CASE WHEN n % 2 = 1 THEN 'dot' ELSE 'prepare' END END,
+           CASE WHEN n % 25 = 1 THEN 1 + (n / 1000) % 16 END,
+           {due}, {due}, {due}, 1
+    FROM {series}
+"""
+
+
+def _insert(engine: Engine, query: str, rows: int) -> None:
+    d = dialect_named(engine.dialect.name)
+    if d.name == "postgresql":
+        start, series = "", f"generate_series(1, {rows}) AS s(n)"
+        phase, worker_id = "CAST({} AS text)", "CAST({} AS bigint)"
+    else:
+        start = f"WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {rows})"
+        series, phase, worker_id = "s", "{}", "{}"
+    query = query.replace("NULL, NULL", f"{phase.format('NULL')}, {worker_id.format('NULL')}")
+    filled = query.format(due=d.plus(d.now, "-n * 0.01"), series=series)
+    columns = "app, state, phase, worker_id, due_at, look_at, wanted_at, fence"
+    with engine.begin() as connection:
+        connection.execute(text(f"{start} INSERT INTO {d.table('mail')} ({columns}) {filled}"))
+
+
+def _analyse(engine: Engine) -> None:
+    command = "VACUUM ANALYZE" if engine.dialect.name == "postgresql" else "ANALYZE"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(command))
+
+
+def fill_settled(engine: Engine) -> None:
+    """200,000 rows, most of them sent, and statistics that know it."""
+    _insert(engine, _SETTLED, ROWS)
+    _analyse(engine)
+
+
+def _never_analyse(engine: Engine) -> None:
+    if engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE mailfleet.mail SET (autovacuum_enabled = false)"))
+
+
+def fill_new(engine: Engine) -> None:
+    """10,000 rows and no statistics."""
+    _never_analyse(engine)
+    _insert(engine, _BACKLOG, 10_000)
+    _insert(engine, "SELECT 'app-1', 'sent', NULL, NULL, {due}, {due}, {due}, 1 FROM {series}", CHUNK)
+
+
+def fill_quiet(engine: Engine) -> None:
+    """200,000 sent rows with their statistics, and 50,000 newer ones that these do not know."""
+    _never_analyse(engine)
+    _insert(engine, _SENT, ROWS)
+    _analyse(engine)
+    _insert(engine, _BACKLOG, QUEUED_SINCE)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A statement as it is run. `most` is how many rows of `mail` it may visit, None when that is not bounded."""
+
+    name: str
+    statement: Callable[[Dialect], TextClause]
+    parameters: Mapping[str, Any]
+    most: int | None
+
+
+def planned(engine: Engine) -> list[Planned]:
+    """Every statement, on rows that are there."""
+    d = dialect_named(engine.dialect.name)
+    with engine.begin() as connection:
+
+        def some(condition: str) -> list[int]:
+            query = f"SELECT id FROM {d.table('mail')} WHERE {condition} ORDER BY id DESC LIMIT {CHUNK}"
+            return list(connection.execute(text(query)).scalars())
+
+        queued, prepare = some("app = 'app-1' AND state = 'queued'"), some("phase = 'prepare'")
+        dot, doubt, sent = some("phase = 'dot'"), some("state = 'doubt'"), some("state = 'sent'")
+        worker.register(connection, app="app-1", host="here", pid=1, version="1")
+    assert all(len(ids) == CHUNK for ids in (queued, prepare, dot, doubt, sent))
+
+    def pairs(ids: list[int]) -> str:
+        return d.bind_rows([{"mail_id": mail_id, "fence": 1} for mail_id in ids])
+
+    results = [Settlement(mail_id, 1, Phase.DOT, State.SENT, sends=1, dones=1) for mail_id in dot]
+    late = [Settlement(mail_id, 1, Phase.DOT, State.SENT, sends=1, dones=1) for mail_id in doubt]
+    returns = [Return(mail_id, 1) for mail_id in prepare]
+    age = {"grace_s": 10.0, "max_age_s": 432_000.0}
+    looks = {"step_s": 10.0, "most_step_s": 640.0, "max_next_s": 86_400.0, "max_age_s": 432_000.0}
+    page = {"app": "app-1", "most": PAGE}
+    quiet = {"worker_ids": d.bind_ids([2, 5]), "most": PAGE, "settle_s": 600.0}
+    app = {"apps": d.bind_names(["app-1"])}
+    # The page is read once to choose it and once to change it.
+    chunk, twice, pages = CHUNK, 2 * CHUNK, 2 * PAGE
+    return [
+        Planned(
+            "claim",
+            claim._claim,
+            {"ids": d.bind_ids(queued), "app": "app-1", "worker_id": 1, "room": CHUNK},
+            twice,
+        ),
+        Planned(
+            "give_back",
+            claim._give_back,
+            {"rows": d.bind_rows(returns), "max_interruptions": 3, **age},
+            chunk,
+        ),
+        Planned(
+            "hold_poison",
+            claim._hold_poison,
+            {"ids": d.bind_ids(prepare), "worker_id": 1, "max_interruptions": 3},
+            chunk,
+        ),
+        Planned("held_by", claim._held_by, {"worker_ids": d.bind_ids([2, 5]), "most": PAGE}, None),
+        Planned("record", settle._record, {"rows": pairs(prepare)}, chunk),
+        Planned("record one", settle._record, {"rows": pairs(prepare[:1])}, 1),
+        Planned("record expired", settle._expire, {"rows": pairs(prepare)}, chunk),
+        Planned("settle", settle._settle, {"rows": d.bind_rows(results), **age}, chunk),
+        Planned("settle one", settle._settle, {"rows": d.bind_rows(results[:1]), **age}, 1),
+        Planned("accept_late", settle._accept_late, {"rows": d.bind_rows(late), **age}, chunk),
+        Planned("expire", reconcile._expire, {**page, "max_next_s": 86_400.0, "max_age_s": 432_000.0}, pages),
+        Planned("look", reconcile._look, {**page, **looks}, pages),
+        Planned("look_now", reconcile._look_now, app, None),
+        Planned("settle_doubts", reconcile._settle_doubts, page, pages),
+        Planned("take_back", reconcile._take_back, quiet, None),
+        Planned("ownerless", reconcile._ownerless, {}, None),
+        Planned("retire", worker._retire, {"id": 2}, 1),
+        *(
+            Planned(
+                operation.name,
+                operate._STATEMENTS[operation],
+                {"ids": d.bind_ids(sent), "reason": None, **app},
+                chunk,
+            )
+            for operation in operate.OPERATIONS
+        ),
+    ]

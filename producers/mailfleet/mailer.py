@@ -13,7 +13,7 @@ from mailfleet.writer import SyncSession
 
 
 class Mailer(MailerBase):
-    """Mails of one *app*. Make one for each process and share it: it is safe to use from several threads, and over forks.
+    """Mails of one *app*. Make one for each process and share it: it is safe in several threads, and over forks.
 
     What it is made with stands in `mailfleet.mailer_base`.
     """

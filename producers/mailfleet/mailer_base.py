@@ -41,8 +41,8 @@ class MailerBase:
     *broker* None hints through the embedded broker that runs in this process for *engine*'s database; if none does,
     nobody is hinted and workers find the mails by themselves some seconds later.
 
-    *limits* bound every mail. *message_id_domain* is for mails that name no sender of their own, *on_doubt* for those that
-    do not say it. *grace_s* is how long after its due time a mail that no hint brought is looked for; the workers'
+    *limits* bound every mail. *message_id_domain* is for mails that name no sender of their own, *on_doubt* for those
+    that do not say it. *grace_s* is how long after its due time a mail that no hint brought is looked for; the workers'
     setting. *clock* gives aware times, *new_id* the left part of a Message-ID, different each time.
     """
 
@@ -88,5 +88,5 @@ class MailerBase:
         return self._writer.app
 
     def counts(self) -> Counts:
-        """What became of hints in this process: emitted, published, failed, dropped. Mailers of one broker share them."""
+        """What became of hints in this process. Mailers that share a broker, or have none, share the counts."""
         return self._writer.outlet.counts()

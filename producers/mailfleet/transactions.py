@@ -1,9 +1,10 @@
 """Rows written in an ORM Session: hinted after its outermost commit, and only then.
 
 A commit event also comes when a SAVEPOINT is released, and the transaction around it may still be rolled back. So
-rows belong to the SessionTransaction they were written in; a released savepoint gives them to the transaction around
-it, any other end drops them. A Session that has joined a transaction on a connection of the application's (`join_transaction_mode`)
-does not commit for real: its rows wait with that connection (`connections`). Nothing here raises from `commit`.
+rows belong to the SessionTransaction they were written in; a released savepoint gives them to the transaction
+around it, any other end drops them. A Session that has joined a transaction on a connection of the application's
+(`join_transaction_mode`) does not commit for real: its rows wait with that connection (`connections`). Nothing here
+raises from `commit`.
 """
 
 import logging

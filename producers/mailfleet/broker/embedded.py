@@ -1,9 +1,9 @@
 """The broker of the embedded mode: queues in this process's memory, consumed by dramatiq workers of this process.
 
 It is dramatiq's in-process broker with four differences. It encodes messages itself, never with the encoder that the
-process shares. It has no delay queues (`.DQ`): a delay waits in a thread of ours. It has no middleware of dramatiq's: no
-retries, no time limit, because the rows say what happens next. And what is no hint is dropped and counted,
-it cannot stop a consumer. Nothing here touches dramatiq's global broker.
+process shares. It has no delay queues (`.DQ`): a delay waits in a thread of ours. It has no middleware of dramatiq's:
+no retries, no time limit, because the rows say what happens next. And what is no hint is dropped and counted, it
+cannot stop a consumer. Nothing here touches dramatiq's global broker.
 
 Everything in it is lost with the process. That is all right: a hint is never the truth.
 """

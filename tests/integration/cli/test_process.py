@@ -81,7 +81,8 @@ def test_colour_is_for_terminals(tmp_path: Path) -> None:
 
 def test_reader_that_has_enough(tmp_path: Path) -> None:
     """Whoever closes our output, as `head` does, gets no traceback."""
-    run(tmp_path, "send", "--from", "a@example.com", "--to", "b@example.net", "--text", "x" * 500_000)
+    (tmp_path / "long.txt").write_text("a line\n" * 100_000)
+    run(tmp_path, "send", "--from", "a@example.com", "--to", "b@example.net", "--text-file", "long.txt")
     command = [sys.executable, "-m", "mailfleet", "show", "1", "--body"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -112,10 +113,9 @@ def test_interrupt_leaves_stored_mail(tmp_path: Path, command: Command) -> None:
     (tmp_path / "mailfleet.toml").write_text(
         'delivery = "live"\n[accounts.default]\nhost = "127.0.0.1"\nport = 1\ntls = "plain"\n[timing]\ndrain_s = 2\n'
     )
-    # The address is due in seconds, so that the command has something to wait for.
+    # Nobody listens there, so the mail waits for its host, and the command for the mail.
     arguments = ["send", "--from", "a@example.com", "--to", "b@example.net", "--text", "x", "--wait", "600"]
-    late = [*arguments, "--due-at", "2031-01-01"]
-    assert run(tmp_path, *late).returncode == 0
+    assert run(tmp_path, *arguments, "--due-at", "2031-01-01").returncode == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "mailfleet", *arguments],
         cwd=tmp_path,

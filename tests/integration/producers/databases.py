@@ -1,4 +1,4 @@
-"""What tests of producers ask of a database beside the mailer: rows, and a worker's part played with the real statements."""
+"""What tests of producers ask of a database: rows, and a worker's part played with the workers' own statements."""
 
 from typing import Any
 

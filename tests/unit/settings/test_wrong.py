@@ -71,10 +71,10 @@ WRONG = {
         "without a password",
         HIDDEN,
     ),
-    "broker of another kind": of_file(
-        'broker_url = "redis://h"', "broker_url", "amqp:// or amqps://", HIDDEN
+    "broker before there is one": of_variable(
+        "MAILFLEET_BROKER_URL", f"amqp://u:{SECRET}@h", "broker_url", "leave it out", HIDDEN
     ),
-    "Redis of another kind": of_file('redis_url = "http://h"', "redis_url", "redis:// or rediss://", HIDDEN),
+    "Redis before there is one": of_file('redis_url = "redis://h"', "redis_url", "leave it out", HIDDEN),
     "data directory that is a number": of_file("data_dir = 7", "data_dir", "expected text,", "7"),
     "data directory that is empty": of_file('data_dir = ""', "data_dir", "expected a path", "''"),
     "port as text": of_file(

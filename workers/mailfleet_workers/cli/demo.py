@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mailfleet_workers.cli import screen
+from mailfleet_workers.cli.context import of
 from mailfleet_workers.cli.failure import Failure
 from mailfleet_workers.cli.mails import Json
 
@@ -14,6 +15,7 @@ KEPT = Path("mailfleet-demo")
 
 
 def demo_command(
+    ctx: typer.Context,
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed makes other mails.")] = 1,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep database and caught mail, for list, show and why.")
@@ -29,6 +31,8 @@ def demo_command(
     """
     from mailfleet_workers.demo import run
 
+    # The demo brings its own settings; yours are read all the same, so that a mistake in them shows here and now.
+    _ = of(ctx).settings
     kept = directory or (KEPT if keep else None)
     try:
         right = run(seed=seed, keep=kept, console=screen.output(), json_output=as_json)

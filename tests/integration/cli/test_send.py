@@ -13,6 +13,7 @@ from mailfleet_workers.catcher import DirectoryStore, Receipt
 from mailfleet_workers.embedded import Embedded
 from mailfleet_workers.settings import Settings
 from tests.integration.cli.conftest import Command
+from tests.waiting import wait_until
 
 NAMES = (
     "Ada Lovelace",
@@ -300,8 +301,8 @@ def test_scan_sends_what_is_due(command: Command) -> None:
     """What came due while nothing ran is sent by a scan; a second one finds nothing."""
     soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
     assert command.json(*LETTER, "--due-at", soon, "--wait", "0")["counts"] == {"waiting": 1}
-    while command.json("list")["mails"][0]["due_in_s"] > 0:
-        assert receipts(command) == []
+    wait_until(lambda: command.json("list")["mails"][0]["due_in_s"] <= 0, 20, lambda: "it is not due")
+    assert receipts(command) == []
     found = command.json("scan")
 
     assert found["done"]

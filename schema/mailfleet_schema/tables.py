@@ -163,6 +163,14 @@ def _mail(dialect: Dialect, metadata: MetaData) -> Table:
             postgresql_where=text("state = 'sending'"),
             sqlite_where=text("state = 'sending'"),
         ),
+        # What waits for a person: few rows, which nobody may overlook.
+        Index(
+            "mail_held",
+            "app",
+            "id",
+            postgresql_where=text("state = 'held'"),
+            sqlite_where=text("state = 'held'"),
+        ),
         # A row is rewritten for its claim, its record and its result: room on the page keeps the three versions
         # together, and the record, which changes no state, off the indexes (HOT).
         postgresql_with={"fillfactor": "70"},

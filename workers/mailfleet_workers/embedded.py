@@ -25,7 +25,7 @@ from mailfleet_schema import migrations
 from mailfleet_schema.dialects import SQLITE
 from mailfleet_schema.engine import open_engine, parse_url, read_only
 from mailfleet_schema.names import check_name
-from mailfleet_schema.statements import worker
+from mailfleet_schema.statements import reconcile, worker
 from mailfleet_schema.states import OnDoubt, Priority
 from mailfleet_schema.topology import ACTOR, queue_name
 from mailfleet_workers import journal
@@ -109,6 +109,9 @@ class Embedded:
         try:
             migrations.upgrade(self.engine)
             self.recovered = self._recover()
+            # The last process's hints died with it: what is due is looked at now, not when its next look comes.
+            with self.engine.begin() as connection:
+                reconcile.look_now(connection, self._apps)
             self.catcher.start()
             self._start_pools()
         except BaseException:
@@ -122,8 +125,13 @@ class Embedded:
             engine=self.engine,
             broker=self._broker,
             on_doubt=OnDoubt(self._settings.app(app).on_doubt),
+            message_id_domain=self._message_id_domain(),
             grace_s=self._settings.timing.grace_s,
         )
+
+    def _message_id_domain(self) -> str | None:
+        sender = self._settings.accounts["default"].sender
+        return sender.address.rpartition("@")[2] if sender else None
 
     def scan(self) -> Pass:
         """One pass of every app's reconciler, now."""
@@ -270,6 +278,8 @@ class Embedded:
         return Way(account, dry_run=self._dry_run(account))
 
     def _dry_run(self, account: Account) -> bool:
+        if self._settings.accounts[account.name].dry_run:
+            return True
         caught = (account.host, account.port) == (self.catcher.host, self.catcher.port)
         return self._settings.delivery == "dry_run" and not caught
 

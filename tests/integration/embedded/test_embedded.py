@@ -141,6 +141,17 @@ def test_dry_run_is_the_default_for_a_real_host(tmp_path: Path) -> None:
         assert len(fleet.catcher.store) == 0
 
 
+def test_an_account_can_stay_dry_while_others_are_live(tmp_path: Path) -> None:
+    """`accounts.X.dry_run` keeps that account's mail here, also with `delivery = "live"`."""
+    host = {"host": "127.0.0.1", "port": 9, "tls": "plain", "from": SENDER}
+    accounts = {"default": host | {"dry_run": True}}
+    with Embedded(settings(tmp_path, accounts=accounts, delivery="live"), apps=["billing"]) as fleet:
+        result = fleet.mailer("billing").send(mail())
+
+        assert isinstance(result, Sent)
+        assert result.reason == "dry_run"
+
+
 def test_a_host_that_is_down_parks_everybody(tmp_path: Path) -> None:
     """No answer before MAIL is a Wait of the host: no failure is counted, one connection was tried for many mails."""
     accounts = {"default": {"host": "127.0.0.1", "port": 9, "tls": "plain", "from": SENDER}}

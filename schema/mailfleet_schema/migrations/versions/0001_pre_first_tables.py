@@ -77,6 +77,9 @@ POSTGRESQL = (
     CREATE INDEX mail_doubt ON mailfleet.mail (app, look_at) WHERE state = 'doubt'
     """,
     """
+    CREATE INDEX mail_held ON mailfleet.mail (app, id) WHERE state = 'held'
+    """,
+    """
     CREATE INDEX mail_held_by ON mailfleet.mail (worker_id) WHERE state = 'sending'
     """,
     """
@@ -241,6 +244,9 @@ SQLITE = (
     """,
     """
     CREATE INDEX mail_doubt ON mailfleet_mail (app, look_at) WHERE state = 'doubt'
+    """,
+    """
+    CREATE INDEX mail_held ON mailfleet_mail (app, id) WHERE state = 'held'
     """,
     """
     CREATE INDEX mail_held_by ON mailfleet_mail (worker_id) WHERE state = 'sending'

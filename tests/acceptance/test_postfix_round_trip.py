@@ -17,8 +17,7 @@ from typing import Any, cast
 import pytest
 
 from mailfleet_workers.demo.content import PEOPLE, pdf, png
-from tests.services.maildir import StoredMail
-from tests.services.postfix import PrivatePostfix
+from tests.services.base import PostfixServer, StoredMail
 
 MAILS = 200
 #: One mail carries this much.
@@ -124,7 +123,7 @@ def write_files(directory: Path, table: list[Row]) -> dict[str, bytes]:
     return contents
 
 
-def run_send(directory: Path, postfix: PrivatePostfix) -> dict[str, Any]:
+def run_send(directory: Path, postfix: PostfixServer) -> dict[str, Any]:
     (directory / "mailfleet.toml").write_text(
         f"""
         data_dir = "data"
@@ -158,7 +157,7 @@ def run_send(directory: Path, postfix: PrivatePostfix) -> dict[str, Any]:
 
 
 def leaf_parts(message: EmailMessage) -> list[EmailMessage]:
-    return [part for part in message.walk() if not part.is_multipart()]  # type: ignore[misc]
+    return [part for part in message.walk() if not part.is_multipart()]
 
 
 def lines(part: EmailMessage) -> list[str]:
@@ -167,7 +166,7 @@ def lines(part: EmailMessage) -> list[str]:
 
 
 def check_one(row: Row, stored: StoredMail, contents: dict[str, bytes]) -> None:
-    message = cast("EmailMessage", message_from_bytes(stored.content, policy=default_policy))
+    message = message_from_bytes(stored.content, policy=default_policy)
     assert message.defects == []
     assert stored.return_path == "billing@example.com"
     (sender,) = message["From"].addresses
@@ -202,7 +201,7 @@ def check_one(row: Row, stored: StoredMail, contents: dict[str, bytes]) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_every_field_survives(tmp_path: Path, postfix: PrivatePostfix) -> None:
+def test_every_field_survives(tmp_path: Path, postfix: PostfixServer) -> None:
     """Names in six scripts, both bodies, three attachments, an inline image, and 25 MiB once: nothing changes."""
     postfix.clear()
     table = rows()

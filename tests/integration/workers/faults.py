@@ -8,29 +8,38 @@ from sqlalchemy import Engine, event
 
 
 class Fault:
-    """How often it struck; `until` ends it from within a test's server."""
+    """How often it struck (`struck`), and how often it still will (`left`), after sparing `spared` occasions."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, times: int, spared: int = 0) -> None:
         self.left = times
+        self.spared = spared
         self.struck = 0
 
     def strike(self) -> bool:
         if self.left <= 0:
             return False
+        if self.spared > 0:
+            self.spared -= 1
+            return False
         self.left -= 1
         self.struck += 1
         return True
 
-    def end(self) -> None:
-        self.left = 0
-
 
 @contextmanager
 def failing_statement(
-    engine: Engine, fragment: str, *, times: int = 1_000_000, error: Callable[[], Exception] | None = None
+    engine: Engine,
+    fragment: str,
+    *,
+    times: int = 1_000_000,
+    spared: int = 0,
+    error: Callable[[], Exception] | None = None,
 ) -> Iterator[Fault]:
-    """Statements that contain *fragment* fail, *times* times, with the driver's OperationalError or *error*."""
-    fault = Fault(times)
+    """Statements that contain *fragment* fail, *times* times, with the driver's OperationalError or *error*.
+
+    The first *spared* of them do not.
+    """
+    fault = Fault(times, spared)
 
     def refuse(_cursor: Any, statement: str, _parameters: Any, _context: Any) -> None:
         if fragment in statement and fault.strike():

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, select, text
 
 from mailfleet_schema.content import Address, AttachmentRef, Content
 from mailfleet_schema.dialects import SQLITE, dialect_named
+from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import insert, worker
 from mailfleet_schema.statements.attachment import read_attachment
 from mailfleet_schema.statements.insert import NewMail
@@ -152,7 +153,7 @@ class Office:
         return Way(account, dry_run=False, max_idle_ms=self.max_idle_ms)
 
     def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:
-        with self.engine.connect() as connection:
+        with read_only(self.engine) as connection:
             return read_attachment(connection, app, ref.sha256)
 
     def _recorded(self, envelope: Envelope) -> None:
@@ -202,8 +203,7 @@ class Office:
             pass
 
     def let_pass(self, seconds: float) -> None:
-        """Seconds go by for the database; this worker's own clock goes with it, and its heartbeat."""
-        self.now += seconds
+        """Seconds go by for the database; this worker's own clock goes with it, and its heart beats on."""
         sqlite = self.engine.dialect.name == SQLITE.name
         by = f"{int(seconds * 1000)}" if sqlite else f"interval '{seconds} seconds'"
         columns = {
@@ -215,12 +215,15 @@ class Office:
             for table, names in columns.items():
                 moved = ", ".join(f"{name} = {name} - {by}" for name in names)
                 connection.execute(text(f"UPDATE {table} SET {moved}"))
-        self.pulse.run_once()
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, max(self.now + 10, end - 100))
+            self.pulse.run_once()
 
     # What is in the database.
 
     def row(self, mail_id: int) -> dict[str, Any]:
-        with self.engine.connect() as connection:
+        with read_only(self.engine) as connection:
             mail = self.tables.mail
             return dict(connection.execute(select(mail).where(mail.c.id == mail_id)).mappings().one())
 
@@ -236,11 +239,11 @@ class Office:
     def due_in_s(self, mail_id: int) -> float:
         sql = dialect_named(self.engine.dialect.name)
         statement = sql.format("SELECT {left} FROM {mail} WHERE id = :id", left=sql.seconds_until("due_at"))
-        with self.engine.connect() as connection:
+        with read_only(self.engine) as connection:
             return float(connection.execute(text(statement), {"id": mail_id}).scalar_one())
 
     def attempts(self, mail_id: int) -> list[str]:
-        with self.engine.connect() as connection:
+        with read_only(self.engine) as connection:
             attempt = self.tables.mail_attempt
             found = connection.execute(
                 select(attempt.c.verdict).where(attempt.c.mail_id == mail_id).order_by(attempt.c.id)
@@ -248,7 +251,7 @@ class Office:
             return list(found.scalars())
 
     def outcomes(self, mail_id: int) -> dict[str, str]:
-        with self.engine.connect() as connection:
+        with read_only(self.engine) as connection:
             recipient = self.tables.mail_recipient
             found = connection.execute(select(recipient).where(recipient.c.mail_id == mail_id))
             return {one.address: one.outcome for one in found}

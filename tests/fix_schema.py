@@ -10,16 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import Engine, event, make_url
 
-from mailfleet_schema.dialects import POSTGRESQL
-from mailfleet_schema.dialects.postgresql import SCHEMA
 from mailfleet_schema.engine import open_engine
 from mailfleet_schema.migrations import upgrade
-from mailfleet_schema.tables import tables_of
 from tests.fix_postgres import execute
 from tests.services.base import PostgresServer
 
@@ -66,49 +62,22 @@ def sqlite_engine(sqlite_template: Path, tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture(scope="session")
-def postgres_migrated(postgres_server: PostgresServer, postgres_template: str) -> Iterator[list[str]]:
-    """The names of migrated databases that are empty and not in use."""
-    free: list[str] = []
-    yield free
-    for name in free:
-        execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
 @pytest.fixture
-def postgres_engine(
-    postgres_server: PostgresServer, postgres_template: str, postgres_migrated: list[str]
-) -> Iterator[Engine]:
-    """An engine on a migrated, empty PostgreSQL database. A test that changes its schema takes `postgres_url`.
-
-    Databases are emptied and used again: making one takes a quarter of a second, emptying it some milliseconds.
-    """
-    if postgres_migrated:
-        name = postgres_migrated.pop()
-    else:
-        name = f"test_{secrets.token_hex(8)}"
-        both = (sql.Identifier(name), sql.Identifier(postgres_template))
-        execute(postgres_server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*both))
+def postgres_engine(postgres_server: PostgresServer, postgres_template: str) -> Iterator[Engine]:
+    """An engine on a migrated, empty PostgreSQL database."""
+    name = copy_of_template(postgres_server, postgres_template)
     engine = open_engine(make_url(postgres_server.url(name)), pool_size=POOL_SIZE)
     yield engine
     engine.dispose()
-    _empty(postgres_server.dsn(name))
-    postgres_migrated.append(name)
+    execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _empty(dsn: str) -> None:
-    """End what is still connected, delete every row, and let ids begin at 1."""
-    tables = [sql.Identifier(SCHEMA, t.name) for t in reversed(tables_of(POSTGRESQL).metadata.sorted_tables)]
-    sequences = "SELECT sequencename FROM pg_sequences WHERE schemaname = %s"
-    with psycopg.connect(dsn) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-        for table in tables:
-            connection.execute(sql.SQL("DELETE FROM {}").format(table))
-        for (name,) in connection.execute(sequences, [SCHEMA]).fetchall():
-            connection.execute(sql.SQL("ALTER SEQUENCE {} RESTART").format(sql.Identifier(SCHEMA, name)))
+def copy_of_template(server: PostgresServer, template: str) -> str:
+    """Make a database like *template*; returns its name."""
+    name = f"test_{secrets.token_hex(8)}"
+    both = (sql.Identifier(name), sql.Identifier(template))
+    execute(server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*both))
+    return name
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -103,7 +103,8 @@ def _open_sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "commit")
     @event.listens_for(engine, "rollback")
     def end(connection: Connection) -> None:
-        turn.give(connection.info)
+        if not connection.invalidated:  # else `gone` has heard of it
+            turn.give(connection.info)
 
     # A connection that is dropped, invalidated or collected in its transaction ends it without a word.
     @event.listens_for(engine, "checkin")

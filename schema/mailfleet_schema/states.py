@@ -93,7 +93,14 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(PREPARE, QUEUED, ("not begun", "Wait", "Retry", "no permit", "drain", "quiet or dead worker")),
     Transition(PREPARE, HELD, ("the third interruption of a begun row: poison",)),
     Transition(PREPARE, FAILED, ("Stop", "bad content", "max_fail")),
-    Transition(PREPARE, SENT, ("the last open recipients are refused, others were accepted before",)),
+    Transition(
+        PREPARE,
+        SENT,
+        (
+            "the last open recipients are refused, others were accepted before",
+            "a 250 in the journal whose record a failover lost",
+        ),
+    ),
     Transition(PREPARE, CANCELLED, ("cancelled by somebody, fence + 1",)),
     Transition(PREPARE, EXPIRED, ("past expires_at at the record",)),
     Transition(DOT, SENT, ("250 after the dot",)),

@@ -99,6 +99,11 @@ class Journal:
             found = self._open.get((mail_id, fence))
             return None if found is None else self._clock() - found[1]
 
+    def open_claims(self) -> list[tuple[int, int]]:
+        """The claims (id, fence) that are not settled, as far as the journal knows."""
+        with self._lock:
+            return list(self._open)
+
     def dotted(self, mail_id: int, fence: int) -> bool:
         """Whether this process may have said the final dot of a claim that is not settled yet."""
         with self._lock:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet_schema.engine import read_only
-from mailfleet_schema.statements import claim, gate, reconcile, settle, worker
+from mailfleet_schema.statements import claim, gate, reconcile, worker
 from mailfleet_schema.statements.claim import Held, Return
 from mailfleet_schema.statements.reconcile import Looked, Patience
 from mailfleet_schema.states import Phase
@@ -23,7 +23,7 @@ from mailfleet_workers.journal import Journal
 from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.pulse import Pulse
-from mailfleet_workers.recovery import doubt_of
+from mailfleet_workers.recovery import put_in_doubt
 
 log = logging.getLogger(__name__)
 
@@ -151,23 +151,27 @@ class Reconciler:
             orphans = [
                 row for row in rows if self._overdue(row) or not self._heap.holds(row.mail_id, row.fence)
             ]
+            ours = {(row.mail_id, row.fence) for row in rows}
+            # What ended while the database did not say so: neither we nor it hold these.
+            ended = [
+                claimed
+                for claimed in self._journal.open_claims()
+                if claimed not in ours and not self._heap.holds(*claimed)
+            ]
+        self._journal.settled(ended)
         returns = [
             Return(row.mail_id, row.fence, begun=self._overdue(row))
             for row in orphans
             if not self._may_be_sent(row)
         ]
-        doubts = [
-            doubt_of(row, self._patience, "no thread knows its answer")
-            for row in orphans
-            if self._may_be_sent(row)
-        ]
+        doubts = [row for row in orphans if self._may_be_sent(row)]
         if not orphans:
             return Pass()
         with self._engine.begin() as connection:
             freed = claim.give_back(connection, returns, grace_s=0.0)
-            doubted = settle.settle(connection, doubts, grace_s=0.0)
+            doubted = put_in_doubt(connection, doubts, self._patience, "no thread knows its answer")
         self._journal.settled([(row.mail_id, row.fence) for row in orphans])
-        return Pass(freed=len(freed), doubted=len(doubted))
+        return Pass(freed=len(freed), doubted=doubted)
 
     def _overdue(self, row: Held) -> bool:
         # A thread that hangs in prepare loses the row: its record will find another fence. What waits in the heap is
@@ -176,7 +180,7 @@ class Reconciler:
         return row.phase is Phase.PREPARE and begun_for_s is not None and begun_for_s > self._prepare_s
 
     def _may_be_sent(self, row: Held) -> bool:
-        return row.phase is Phase.DOT and self._journal.dotted(row.mail_id, row.fence)
+        return self._journal.dotted(row.mail_id, row.fence)
 
     def _settle_doubts(self) -> Pass:
         total = Pass()

@@ -109,19 +109,29 @@ def _return(
     patience: Patience,
     total: Recovered,
 ) -> None:
-    doubts, returns = [], []
+    doubts: list[Held] = []
+    returns: list[Return] = []
     for row in rows:
         entry = entries.get((row.mail_id, row.fence))
-        if row.phase is Phase.DOT and entry is not None and entry.step != "begun":
-            doubts.append(doubt_of(row, patience, "killed after the final dot"))
+        if entry is not None and entry.step != "begun":
+            doubts.append(row)
         else:
             returns.append(Return(row.mail_id, row.fence, begun=entry is not None))
     total.queued += len(claim.give_back(connection, returns, grace_s=0.0))
-    total.doubt += len(settle.settle(connection, doubts, grace_s=0.0))
+    total.doubt += put_in_doubt(connection, doubts, patience, "killed after the final dot")
 
 
-def doubt_of(row: Held, patience: Patience, reason: str) -> Settlement:
-    """A row whose final dot may have been said, and of whose answer nobody knows."""
+def put_in_doubt(connection: Connection, rows: Sequence[Held], patience: Patience, reason: str) -> int:
+    """Rows whose final dot may have been said, and of whose answer nobody knows; how many that were.
+
+    A row whose record a failover lost is recorded again first: the journal knows better than the database.
+    """
+    unrecorded = [(row.mail_id, row.fence) for row in rows if row.phase is Phase.PREPARE]
+    settle.record(connection, unrecorded)
+    return len(settle.settle(connection, [_doubt(row, patience, reason) for row in rows], grace_s=0.0))
+
+
+def _doubt(row: Held, patience: Patience, reason: str) -> Settlement:
     return Settlement(
         mail_id=row.mail_id,
         fence=row.fence,

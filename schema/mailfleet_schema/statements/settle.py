@@ -190,7 +190,7 @@ def accept_late(
     """A 250 that is known late (a paused worker, a replayed journal) settles a doubt by the same fence.
 
     *settlements* are acceptances: `sent`, or `queued` for a further copy or for recipients still open. It also
-    takes a row that is still in `dot`, one that policy `hold` holds, and one that waits to be sent again and
+    takes a row that is still being sent (in `prepare` only if a failover lost its record), one that policy `hold` holds, and one that waits to be sent again and
     that nobody has claimed since. Harmless when repeated. Returns the ids that it settled.
     """
     if not settlements:

@@ -37,8 +37,8 @@ CONTENT = Content(
 
 
 def about(seconds: float) -> Any:
-    """A time between two columns of one statement: the clock goes on while it runs."""
-    return pytest.approx(seconds, abs=0.2)
+    """A time between two clocks that were read one after the other, on a machine that may be busy."""
+    return pytest.approx(seconds, abs=3.0)
 
 
 @dataclass(frozen=True)

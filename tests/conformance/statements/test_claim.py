@@ -140,6 +140,15 @@ def test_giving_back_needs_the_fence(bench: Bench) -> None:
     assert bench.row(new.id).worker_id == OTHER_WORKER
 
 
+def test_a_row_comes_back_once(bench: Bench) -> None:
+    """A second return of the same claim changes nothing: neither the due time nor the counters."""
+    row = bench.claimed()
+    assert bench.give_back(row, due_in_s=HOUR_S)
+    before = bench.row(row.id)
+    assert bench.give_back(row, due_in_s=0.0, waited=True, begun=True) == set()
+    assert bench.row(row.id) == before
+
+
 def test_interruptions_count_only_what_was_begun(bench: Bench) -> None:
     """A row that no thread had begun may come back any number of times."""
     row = bench.claimed()

@@ -12,7 +12,7 @@ from mailfleet_schema.content import Address, AttachmentRef, Content
 from mailfleet_schema.statements.content import StoredContent, contents_of
 from mailfleet_schema.statements.insert import Inserted, NewMail, insert_mails
 from mailfleet_schema.states import OnDoubt, Priority, State
-from tests.conformance.statements.bench import APP, CONTENT, GRACE_S, Bench
+from tests.conformance.statements.bench import APP, CONTENT, GRACE_S, Bench, about
 
 FULL = Content(
     message_id="<full@example.net>",
@@ -139,7 +139,7 @@ def test_defaults_are_those_of_the_table(bench: Bench) -> None:
     ours, theirs = bench.row(mail_id), bench.row(foreign)
     times = {"due_at", "look_at", "wanted_at", "created_at"}
     assert ours.changed_from(theirs).keys() == {"id", *times}
-    assert theirs.seconds("look_at", "due_at") == pytest.approx(0.0, abs=0.2)
+    assert theirs.seconds("look_at", "due_at") == about(0.0)
 
 
 def test_what_is_said_is_stored(bench: Bench) -> None:
@@ -179,7 +179,7 @@ def test_results_are_in_the_order_of_the_mails(bench: Bench) -> None:
     with bench.engine.begin() as connection:
         stored = contents_of(connection, ids)
     assert [stored[mail_id].content.message_id for mail_id in ids] == [m.content.message_id for m in mails]
-    assert all(one.due_in_s == pytest.approx(3600 if n % 2 else 0, abs=5) for n, one in enumerate(inserted))
+    assert all(one.due_in_s == about(3600 if n % 2 else 0) for n, one in enumerate(inserted))
     assert all(one.new for one in inserted)
 
 

@@ -59,7 +59,7 @@ def test_looks_double_up_to_the_most(bench: Bench) -> None:
         row = bench.row(mail_id)
         steps.append((row.look_at - datetime.now(UTC)).total_seconds())
         bench.shift(mail_id, -steps[-1] - 1, "look_at")
-    assert steps == [pytest.approx(step, abs=1.0) for step in (10, 20, 40, 80, 160, 320, 640, 640, 640)]
+    assert steps == [about(step) for step in (10, 20, 40, 80, 160, 320, 640, 640, 640)]
 
 
 def test_looks_do_not_overflow(bench: Bench) -> None:
@@ -89,7 +89,7 @@ def test_the_next_look_counts_from_the_due_time(bench: Bench) -> None:
     mail_id = bench.new(due_at=datetime.now(UTC) + timedelta(hours=1))
     bench.shift(mail_id, -2 * HOUR_S, "look_at")
     (looked,) = bench.look()
-    assert looked.due_in_s == pytest.approx(HOUR_S, abs=5)
+    assert looked.due_in_s == about(HOUR_S)
     assert bench.row(mail_id).seconds("look_at", "due_at") == about(PATIENCE.step_s)
 
 
@@ -97,7 +97,7 @@ def test_a_row_far_ahead_is_looked_at_before_it_is_due(bench: Bench) -> None:
     """What the delay ladder cannot hold is looked at half a ladder before it is due, in time to be hinted."""
     due_at = datetime.now(UTC) + timedelta(seconds=MAX_DELAY_S + HOUR_S)
     row = bench.row(bench.new(due_at=due_at))
-    assert row.seconds("due_at", "look_at") == pytest.approx(MAX_DELAY_S / 2, abs=1.0)
+    assert row.seconds("due_at", "look_at") == about(MAX_DELAY_S / 2)
     near = bench.row(bench.new(due_at=due_at - timedelta(hours=2)))
     assert near.seconds("look_at", "due_at") == about(GRACE_S)
 
@@ -179,7 +179,7 @@ def test_after_a_broker_loss_every_due_row_is_looked_at(bench: Bench) -> None:
 
 def test_a_row_past_its_expiry_is_looked_at_when_it_expires(bench: Bench) -> None:
     """The look of a mail with `expires_at` is never later than that, at insertion and at every look."""
-    expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
+    expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=8)
     mail_id = bench.new(expires_at=expires_at)
     assert bench.row(mail_id).look_at == expires_at
     bench.shift(mail_id, -60, "look_at")

@@ -1,0 +1,148 @@
+"""From hints to claimed rows: what is claimed, what is left, and that nothing is claimed twice."""
+
+import random
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import update
+
+from mailfleet_schema.states import Priority
+from mailfleet_schema.statements.operate import CANCEL, operate
+from mailfleet_workers.heap import RowHeap
+from mailfleet_workers.intake import Intake
+from tests.integration.workers.faults import failing_commit, failing_statement
+from tests.integration.workers.office import APP, Office
+
+
+def intake(office: Office, heap: RowHeap) -> Intake:
+    return Intake(
+        office.engine, heap, apps=[APP], worker_id=office.worker_id, pulse=office.pulse, most_wait_s=0.0
+    )
+
+
+def hint(*ids: int) -> dict[str, object]:
+    return {"v": 1, "app": APP, "priority": "normal", "ids": list(ids)}
+
+
+def test_what_is_due_is_claimed_and_the_rest_left_out(office: Office) -> None:
+    """Rows that are not due, expired, cancelled, claimed or not there are misses; the others are in the heap."""
+    now = datetime.now(UTC)
+    due = office.emit("due@example.net")
+    later = office.emit("later@example.net", due_at=now + timedelta(hours=1))
+    late = office.emit("late@example.net", expires_at=now + timedelta(minutes=1))
+    cancelled = office.emit("gone@example.net")
+    ours = office.emit("ours@example.net")
+    with office.engine.begin() as connection:
+        operate(connection, CANCEL, [cancelled], apps=[APP])
+        mail = office.tables.mail
+        connection.execute(
+            update(mail).where(mail.c.id == late).values(expires_at=now - timedelta(minutes=1))
+        )
+    assert office.hint(ours) == 1
+    assert office.hint(due, later, late, cancelled, ours, 999_999) == 1
+    assert office.intake.misses == 5
+    assert office.heap.holds(due, 1)
+    assert office.heap.count() == 2
+
+
+def test_rows_of_another_app_are_not_claimed(office: Office) -> None:
+    """A hint of our app that names another app's row claims nothing: the row says whose it is."""
+    mail = office.emit("a@example.net")
+    with office.engine.begin() as connection:
+        table = office.tables.mail
+        connection.execute(update(table).where(table.c.id == mail).values(app="crm"))
+    assert office.hint(mail) == 0
+    assert office.state(mail) == "queued"
+
+
+def test_as_many_as_fit(office: Office) -> None:
+    """Rows for which the heap has no room stay queued, for others; those that fit are claimed, also in several steps."""
+    mails = [office.emit(f"{n}@example.net") for n in range(10)]
+    heap = RowHeap(4)
+    taker = intake(office, heap)
+    assert taker.take(hint(*mails)) == 4
+    assert office.states(mails) == ["sending(prepare)"] * 4 + ["queued"] * 6
+    heap.take(most=3, high_only=False, timeout_s=0.0)
+    assert taker.take(hint(*mails[4:])) == 3
+
+
+def test_a_full_heap_does_not_keep_high_out(office: Office) -> None:
+    """The room of `high` is its own."""
+    mail = office.emit("a@example.net")
+    high = office.emit("b@example.net", priority=Priority.HIGH)
+    other = office.emit("c@example.net")
+    heap = RowHeap(1)
+    taker = intake(office, heap)
+    assert taker.take(hint(mail)) == 1
+    assert taker.take(hint(other)) == 0
+    assert taker.take({**hint(high), "priority": "high"}) == 1
+
+
+def test_poison_is_held_at_its_claim(office: Office) -> None:
+    """A row interrupted three times in `dot` never reaches a thread: it is held when it is claimed again."""
+    mail, other = office.emit("a@example.net"), office.emit("b@example.net")
+    with office.engine.begin() as connection:
+        table = office.tables.mail
+        connection.execute(update(table).where(table.c.id == mail).values(interruptions=3))
+    office.hint(mail, other)
+    assert office.states([mail, other]) == ["held: poison", "sending(prepare)"]
+    assert office.heap.count() == 1
+
+
+def test_the_database_is_away(office: Office) -> None:
+    """A claim that fails is no error of the consumer: the rows are as they were, and the next hint claims them."""
+    mail = office.emit("a@example.net")
+    with failing_statement(office.engine, "UPDATE"):
+        assert office.hint(mail) == 0
+    assert office.state(mail) == "queued"
+    assert office.hint(mail) == 1
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_claim_whose_commit_is_unknown(office: Office, done: bool) -> None:
+    """The connection is lost in the claim's COMMIT: if it happened, the next pass frees the rows; nothing is lost."""
+    mail = office.emit("a@example.net")
+    with failing_commit(office.engine, done=done):
+        assert office.hint(mail) == 0
+    assert office.heap.count() == 0
+    assert office.state(mail) == ("sending(prepare)" if done else "queued")
+    assert office.reconciler().run_once().freed == int(done)
+    office.deliver(mail)
+    assert office.state(mail) == "sent"
+    office.nothing_is_left()
+
+
+def test_a_hundred_hints_of_one_row(office: Office) -> None:
+    """The same ids, a hundred times, to four workers at once: every row is claimed once, and sent once."""
+    mails = [office.emit(f"{n}@example.net") for n in range(20)]
+    workers = [Office(office.engine, office.directory / f"w{n}", server=office.server) for n in range(4)]
+    start = threading.Barrier(4)
+
+    def take(number: int) -> int:
+        rng, claimed = random.Random(number), 0
+        start.wait(10)
+        for _ in range(25):
+            claimed += workers[number].hint(*rng.sample(mails, len(mails)))
+        return claimed
+
+    with ThreadPoolExecutor(4) as threads:
+        jobs = [threads.submit(take, number) for number in range(4)]
+        assert sum(job.result(60) for job in jobs) == 20
+    for one in workers:
+        one.ids = office.ids
+        one.deliver()
+    assert Counter(office.server.taken) == Counter(f"{n}@example.net" for n in range(20))
+    for one in workers:
+        one.end()
+    office.nothing_is_left()
+
+
+def test_a_closed_heap_claims_nothing(office: Office) -> None:
+    """Once a drain has begun, hints are let go: others shall have the rows."""
+    mail = office.emit("a@example.net")
+    office.heap.close()
+    assert office.hint(mail) == 0
+    assert office.state(mail) == "queued"

@@ -41,7 +41,7 @@ class Courier:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self.chunk = ChunkSize(fixed=desk.fixed_chunk)
+        self.chunk = ChunkSize(aim_s=desk.chunk_s, fixed=desk.fixed_chunk)
         self._results: list[Result] = []
         self._connection: PooledConnection | None = None
         self._last_answer: Answer | None = None

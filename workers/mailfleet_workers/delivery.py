@@ -111,7 +111,14 @@ class Delivery:
                 return parcels, list(rows[number:])
             before = outcomes.get(row.id, [])
             try:
-                parcel = pack(row, contents.get(row.id), before, way.account, fetch=self._desk.fetch)
+                parcel = pack(
+                    row,
+                    contents.get(row.id),
+                    before,
+                    way.account,
+                    fetch=self._desk.fetch,
+                    run_mode=self._desk.run_mode,
+                )
             except SQLAlchemyError:
                 raise
             except Exception as error:

@@ -41,7 +41,8 @@ class Way:
 class Desk:
     """The shared parts of an app's pool. `way` is None for an account that nobody configured.
 
-    `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts.
+    `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts a chunk to
+    `chunk_s` seconds of SMTP. `run_mode` is what mails vote on.
     """
 
     app: str
@@ -59,3 +60,5 @@ class Desk:
     stop: threading.Event
     rng: random.Random
     fixed_chunk: int | None = None
+    chunk_s: float = 0.05
+    run_mode: str = "local"

@@ -260,6 +260,8 @@ class Embedded:
             prepare_s=timing.prepare_s,
             drain_s=timing.drain_s,
             fixed_chunk=self._fixed_chunk,
+            chunk_s=timing.chunk_ms / 1000,
+            run_mode=settings.run_mode,
             alone=True,
         )
 

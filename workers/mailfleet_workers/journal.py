@@ -1,14 +1,16 @@
 """What a process was about to say, and what was answered: a local file that outlives it.
 
-Three lines, each one `write` without `fsync` (a killed process loses none of them, a lost host may):
+Lines, each one `write` without `fsync` (a killed process loses none of them, a lost host may):
 
+    J worker boot         the file's first line: whose it is, and in which boot of the machine it was written
     B id fence            a thread has begun the row
     D id fence            the final dot is next
     A id fence {result}   the server's answer, and the settlement that follows from it
 
 Whoever recovers a dead process reads them: A is settled as answered, D without A is a doubt, B without D was
 interrupted, and a row of which nothing stands here was never begun. So a killed process leaves only the mails
-that were truly in the air.
+that were truly in the air. What does *not* stand in a journal proves something only if nothing of it can be missing:
+when it was written in this very boot. Else (the machine went down, the directory is gone) every recorded row is in doubt.
 """
 
 import contextlib
@@ -38,6 +40,14 @@ class Entry:
     result: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a dead worker's journal says: `entries` by claim (id, fence); `complete` False if something may be missing."""
+
+    entries: Mapping[tuple[int, int], Entry]
+    complete: bool
+
+
 class Journal:
     """The journal of worker *worker_id* in *directory*; thread-safe.
 
@@ -51,12 +61,14 @@ class Journal:
         *,
         rotate_bytes: int = ROTATE_BYTES,
         clock: Callable[[], float] = time.monotonic,
+        boot: str | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._worker_id = worker_id
         self._rotate_bytes = rotate_bytes
         self._clock = clock
+        self._boot = boot_id() if boot is None else boot
         self._lock = threading.Lock()
         self._generation = 0
         self._oldest = 0
@@ -72,7 +84,9 @@ class Journal:
         return self._directory / f"{self._worker_id}.{generation}.journal"
 
     def _create(self, generation: int) -> int:
-        return os.open(self._path(generation), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        file = os.open(self._path(generation), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(file, f"J {self._worker_id} {self._boot}\n".encode())
+        return file
 
     def begin(self, mail_id: int, fence: int) -> None:
         """A thread is at work on the row from now on."""
@@ -170,18 +184,35 @@ def workers_in(directory: Path) -> set[int]:
     return set()
 
 
-def read(directory: Path, worker_id: int) -> dict[tuple[int, int], Entry]:
+def read(directory: Path, worker_id: int, *, boot: str | None = None) -> Record:
     """What the journal of a dead worker says last of each claim (id, fence).
 
     A line that broke off is left out: its step had not happened, or (an answer) the mail is in doubt for want of it.
+    It is complete when every file of it was begun in this *boot* (None: the machine's).
     """
+    this_boot = boot_id() if boot is None else boot
+    header = f"J {worker_id} {this_boot}".encode()
+    files = [path.read_bytes().split(b"\n") for path in files_of(directory, worker_id)]
     entries: dict[tuple[int, int], Entry] = {}
-    for path in files_of(directory, worker_id):
-        for line in path.read_bytes().split(b"\n"):
+    for lines in files:
+        for line in lines:
             entry = _entry(line)
             if entry is not None:
                 entries[entry.mail_id, entry.fence] = entry
-    return entries
+    complete = bool(files) and this_boot != UNKNOWN_BOOT and all(lines[0] == header for lines in files)
+    return Record(entries, complete)
+
+
+#: Where a machine does not say which boot it is in: no journal of it is taken for complete.
+UNKNOWN_BOOT = "unknown"
+
+
+def boot_id() -> str:
+    """This boot of this machine; Linux makes a random one each time."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return UNKNOWN_BOOT
 
 
 _STEPS: dict[bytes, Step] = {b"B": "begun", b"D": "dot", b"A": "answered"}

@@ -18,6 +18,7 @@ from mailfleet_schema.statements.claim import Claimed, Return
 from mailfleet_schema.statements.content import StoredContent
 from mailfleet_schema.statements.gate import Gate
 from mailfleet_schema.statements.recipient import Recipient
+from mailfleet_schema.statements.reconcile import MAX_AGE_S
 from mailfleet_schema.statements.settle import Recorded
 from mailfleet_schema.states import State
 from mailfleet_workers.heap import RowHeap
@@ -46,6 +47,7 @@ class Ledger:
         limiter: Limiter,
         notify: Notify,
         grace_s: float,
+        max_age_s: float = MAX_AGE_S,
         abandon: threading.Event,
     ) -> None:
         self._engine = engine
@@ -54,6 +56,7 @@ class Ledger:
         self._limiter = limiter
         self._notify = notify
         self._grace_s = grace_s
+        self._max_age_s = max_age_s
         self._abandon = abandon
 
     def contents(
@@ -126,7 +129,7 @@ class Ledger:
 
     def _settle(self, connection: Connection, results: Sequence[Result]) -> set[int]:
         outcomes = [outcome for _, outcome in results]
-        return write_outcomes(connection, outcomes, grace_s=self._grace_s)
+        return write_outcomes(connection, outcomes, grace_s=self._grace_s, max_age_s=self._max_age_s)
 
     def _settled(self, results: Sequence[Result], ours: set[int]) -> None:
         if not results:
@@ -166,7 +169,7 @@ class Ledger:
             return
         try:
             with self._engine.begin() as connection:
-                ours = claim.give_back(connection, returns, grace_s=self._grace_s)
+                ours = claim.give_back(connection, returns, grace_s=self._grace_s, max_age_s=self._max_age_s)
         except SQLAlchemyError as error:
             log.warning("give_back_failed", extra={"error": _name(error), "mails": len(rows)})
             self._heap.forget(rows)
@@ -181,7 +184,9 @@ def _name(error: Exception) -> str:
     return type(getattr(error, "orig", None) or error).__name__
 
 
-def write_outcomes(connection: Connection, outcomes: Sequence[Outcome], *, grace_s: float) -> set[int]:
+def write_outcomes(
+    connection: Connection, outcomes: Sequence[Outcome], *, grace_s: float, max_age_s: float = MAX_AGE_S
+) -> set[int]:
     """Settle *outcomes* in the caller's transaction, with their attempts, recipients and gates.
 
     An acceptance whose claim is gone settles a doubt, if there still is one. Returns the ids whose rows changed;
@@ -192,11 +197,13 @@ def write_outcomes(connection: Connection, outcomes: Sequence[Outcome], *, grace
     last = {one.settlement.mail_id: one for one in outcomes}
     if len(last) < len(outcomes):
         earlier = [one for one in outcomes if last[one.settlement.mail_id] is not one]
-        done = write_outcomes(connection, earlier, grace_s=grace_s)
-        return done | write_outcomes(connection, list(last.values()), grace_s=grace_s)
-    ours = settle.settle(connection, [one.settlement for one in outcomes], grace_s=grace_s)
+        done = write_outcomes(connection, earlier, grace_s=grace_s, max_age_s=max_age_s)
+        return done | write_outcomes(connection, list(last.values()), grace_s=grace_s, max_age_s=max_age_s)
+    ours = settle.settle(
+        connection, [one.settlement for one in outcomes], grace_s=grace_s, max_age_s=max_age_s
+    )
     lost = [one.settlement for one in outcomes if one.accepted and one.settlement.mail_id not in ours]
-    ours |= settle.accept_late(connection, lost, grace_s=grace_s)
+    ours |= settle.accept_late(connection, lost, grace_s=grace_s, max_age_s=max_age_s)
     written = [one for one in outcomes if one.settlement.mail_id in ours]
     attempt.add_attempts(connection, [one.attempt for one in written])
     recipient.put_recipients(connection, [r for one in written for r in one.recipients])

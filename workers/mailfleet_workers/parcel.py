@@ -10,6 +10,7 @@ from mailfleet_schema.statements.content import StoredContent
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_workers.account import Account
 from mailfleet_workers.mime import MimeMismatch, build
+from mailfleet_workers.run_mode import accepts
 from mailfleet_workers.smtp.base import Envelope
 from mailfleet_workers.verdict import Stop
 
@@ -33,6 +34,7 @@ def pack(
     account: Account,
     *,
     fetch: Fetch,
+    run_mode: str = "local",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Parcel | Stop:
     """Build the message of *row*, or say why it can never be sent.
@@ -41,6 +43,8 @@ def pack(
     """
     if stored is None:
         return Stop("content: the row has none")
+    if not accepts(stored.run_modes, run_mode):
+        return Stop(f"run mode: the mail is for {' '.join(stored.run_modes)}, this is {run_mode}")
     content = stored.content
     if row.sum_done:
         # A wanted copy is another mail: servers that suppress repeats must not swallow it.

@@ -59,6 +59,8 @@ class PoolPlan:
     prepare_s: float = 900.0
     drain_s: float = 25.0
     fixed_chunk: int | None = None
+    chunk_s: float = 0.05
+    run_mode: str = "local"
     also: tuple[str, ...] = ()
     alone: bool = False
 
@@ -118,6 +120,7 @@ class Pool:
             limiter=self._limiter,
             notify=self._notify,
             grace_s=plan.patience.grace_s,
+            max_age_s=plan.patience.max_age_s,
             abandon=self._abandon,
         )
         self._reconciler = Reconciler(
@@ -138,6 +141,7 @@ class Pool:
         self.intake = Intake(
             self._engine, self._heap, apps=(plan.app, *plan.also), worker_id=self.worker_id, pulse=self._pulse
         )
+        self._reconciler.refresh_gates()
         self._service_threads = [
             self._thread("heartbeat", lambda: self._pulse.run(self._end)),
             self._thread("reconciler", lambda: self._reconciler.run(self._drain)),
@@ -175,6 +179,8 @@ class Pool:
             stop=self._drain,
             rng=self._rng,
             fixed_chunk=self._plan.fixed_chunk,
+            chunk_s=self._plan.chunk_s,
+            run_mode=self._plan.run_mode,
         )
 
     def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:

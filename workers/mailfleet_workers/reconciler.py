@@ -105,15 +105,19 @@ class Reconciler:
 
     def run_once(self) -> Pass:
         """One pass. Raises SQLAlchemyError when the database does not answer; what was done stays done."""
+        self.refresh_gates()
         total = self._take_back_quiet() + self._free_own() + self._settle_doubts()
         total += self._expire_and_look()
-        with read_only(self._engine) as connection:
-            gates = gate.closed_gates(connection)
-        self._limiter.refresh_gates(gates)
         self._limiter.renew()
         if total.found:
             log.info("pass", extra={"apps": self._apps, **asdict(total)})
         return total
+
+    def refresh_gates(self) -> None:
+        """Know the gates that are closed; before anything is hinted, and before the first row is claimed."""
+        with read_only(self._engine) as connection:
+            gates = gate.closed_gates(connection)
+        self._limiter.refresh_gates(gates)
 
     def _take_back_quiet(self) -> Pass:
         if self._alone or not self._pulse.may_judge():
@@ -160,7 +164,7 @@ class Reconciler:
             ]
         self._journal.settled(ended)
         returns = [
-            Return(row.mail_id, row.fence, begun=self._overdue(row))
+            Return(row.mail_id, row.fence, begun=self._overdue(row), phase=row.phase)
             for row in orphans
             if not self._may_be_sent(row)
         ]
@@ -168,7 +172,7 @@ class Reconciler:
         if not orphans:
             return Pass()
         with self._engine.begin() as connection:
-            freed = claim.give_back(connection, returns, grace_s=0.0)
+            freed = claim.give_back(connection, returns, grace_s=0.0, max_age_s=self._patience.max_age_s)
             doubted = put_in_doubt(connection, doubts, self._patience, "no thread knows its answer")
         self._journal.settled([(row.mail_id, row.fence) for row in orphans])
         return Pass(freed=len(freed), doubted=doubted)

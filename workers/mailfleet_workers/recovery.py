@@ -18,7 +18,7 @@ from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.statements.settle import Settlement
 from mailfleet_schema.states import OnDoubt, Phase, State
 from mailfleet_workers import journal
-from mailfleet_workers.journal import Entry
+from mailfleet_workers.journal import Entry, Record
 from mailfleet_workers.ledger import write_outcomes
 from mailfleet_workers.outcome import Outcome
 
@@ -42,14 +42,14 @@ def recover(engine: Engine, directory: Path, worker_ids: Sequence[int], patience
     """Recover the rows of *worker_ids*, which are dead, with the journals in *directory*. Harmless when repeated."""
     total = Recovered()
     for worker_id in worker_ids:
-        entries = journal.read(directory, worker_id)
-        _settle_answered(engine, [_outcome(e) for e in entries.values()], patience, total)
+        record = journal.read(directory, worker_id)
+        _settle_answered(engine, [_outcome(e) for e in record.entries.values()], patience, total)
         while True:
             with engine.begin() as connection:
                 rows = claim.held_by(connection, [worker_id], most=PAGE)
                 if not rows:
                     break
-                _return(connection, rows, entries, patience, total)
+                _return(connection, rows, record, patience, total)
         with engine.begin() as connection:
             worker.retire(connection, worker_id)
         journal.remove(directory, worker_id)
@@ -91,7 +91,9 @@ def _write(engine: Engine, outcomes: Sequence[Outcome], patience: Patience) -> i
     """Settle *outcomes*; those that the database refuses alone, then without their texts, and else not at all."""
     try:
         with engine.begin() as connection:
-            return len(write_outcomes(connection, outcomes, grace_s=patience.grace_s))
+            return len(
+                write_outcomes(connection, outcomes, grace_s=patience.grace_s, max_age_s=patience.max_age_s)
+            )
     except (DataError, IntegrityError, ValueError):
         if len(outcomes) > 1:
             return sum(_write(engine, [one], patience) for one in outcomes)
@@ -105,20 +107,22 @@ def _write(engine: Engine, outcomes: Sequence[Outcome], patience: Patience) -> i
 def _return(
     connection: Connection,
     rows: Sequence[Held],
-    entries: dict[tuple[int, int], Entry],
+    record: Record,
     patience: Patience,
     total: Recovered,
 ) -> None:
     doubts: list[Held] = []
     returns: list[Return] = []
     for row in rows:
-        entry = entries.get((row.mail_id, row.fence))
-        if entry is not None and entry.step != "begun":
+        entry = record.entries.get((row.mail_id, row.fence))
+        said = entry is not None and entry.step != "begun"
+        unknown = row.phase is Phase.DOT and not record.complete
+        if said or unknown:
             doubts.append(row)
         else:
             returns.append(Return(row.mail_id, row.fence, begun=entry is not None))
-    total.queued += len(claim.give_back(connection, returns, grace_s=0.0))
-    total.doubt += put_in_doubt(connection, doubts, patience, "killed after the final dot")
+    total.queued += len(claim.give_back(connection, returns, grace_s=0.0, max_age_s=patience.max_age_s))
+    total.doubt += put_in_doubt(connection, doubts, patience, "the worker died at the final dot")
 
 
 def put_in_doubt(connection: Connection, rows: Sequence[Held], patience: Patience, reason: str) -> int:

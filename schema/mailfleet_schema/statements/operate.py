@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.statements.recipient import forget_recipients, reopen_recipients
 from mailfleet_schema.statements.template import template
 from mailfleet_schema.states import State
 
@@ -90,10 +91,16 @@ def operate(
 ) -> set[int]:
     """Apply *operation* to those of *ids* in *apps* that are in one of its states; returns which were.
 
-    What became `queued` is due and looked at by the next pass of a reconciler; publish a hint to be faster.
+    A forced copy goes to every recipient again, a retry to those who were refused; in the same transaction. What
+    became `queued` is due and looked at by the next pass of a reconciler; publish a hint to be faster.
     """
     if not ids:
         return set()
     d = dialect_of(connection)
     bound = {"ids": d.bind_ids(ids), "apps": d.bind_names(apps), "reason": reason}
-    return {row.id for row in connection.execute(_STATEMENTS[operation](d), bound)}
+    changed = {row.id for row in connection.execute(_STATEMENTS[operation](d), bound)}
+    if operation is FORCE:
+        forget_recipients(connection, sorted(changed))
+    elif operation is RETRY:
+        reopen_recipients(connection, sorted(changed))
+    return changed

@@ -71,6 +71,24 @@ def forget_recipients(connection: Executor, ids: Sequence[int]) -> None:
 
 
 @template
+def _reopen_recipients(d: Dialect) -> str:
+    return d.format(
+        """
+        UPDATE {mail_recipient} SET outcome = 'open', changed_at = {clock}
+        WHERE mail_id {ids} AND outcome = 'refused'
+        """,
+        ids=d.in_ids("ids"),
+    )
+
+
+def reopen_recipients(connection: Executor, ids: Sequence[int]) -> None:
+    """Those who were refused are tried again; those who have the mail keep it."""
+    if ids:
+        d = dialect_of(connection)
+        connection.execute(_reopen_recipients(d), {"ids": d.bind_ids(ids)})
+
+
+@template
 def _recipients_of(d: Dialect) -> str:
     return d.format(
         """

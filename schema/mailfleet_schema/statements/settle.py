@@ -154,7 +154,10 @@ def _settle(d: Dialect) -> str:
 @template
 def _accept_late(d: Dialect) -> str:
     # A queued or held row counts only while it still is what the doubt made of it: the same fence, reason doubt.
-    guard = "(m.phase = 'dot' OR m.state = 'doubt' OR (m.state IN ('held', 'queued') AND m.reason = 'doubt'))"
+    # In `prepare` the record before the dot was lost: whoever has a 250 under this fence knows better.
+    guard = (
+        "(m.phase IS NOT NULL OR m.state = 'doubt' OR (m.state IN ('held', 'queued') AND m.reason = 'doubt'))"
+    )
     return _result(d, guard, "v.state")
 
 
@@ -190,8 +193,9 @@ def accept_late(
     """A 250 that is known late (a paused worker, a replayed journal) settles a doubt by the same fence.
 
     *settlements* are acceptances: `sent`, or `queued` for a further copy or for recipients still open. It also
-    takes a row that is still being sent (in `prepare` only if a failover lost its record), one that policy `hold` holds, and one that waits to be sent again and
-    that nobody has claimed since. Harmless when repeated. Returns the ids that it settled.
+    takes a row that is still being sent (in `prepare` only if a failover lost its record), one that policy `hold`
+    holds, and one that waits to be sent again and that nobody has claimed since. Harmless when repeated. Returns
+    the ids that it settled.
     """
     if not settlements:
         return set()

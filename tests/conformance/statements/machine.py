@@ -329,7 +329,7 @@ def _should_expire(row: Row) -> bool:
 
 def _open_to_late(row: Row) -> bool:
     waits = row.state in {"held", "queued"} and row.reason == "doubt"
-    return bool(row.phase == "dot" or row.state == "doubt" or waits)
+    return bool(row.phase or row.state == "doubt" or waits)
 
 
 def _operable(operation: Operation, row: Row) -> bool:

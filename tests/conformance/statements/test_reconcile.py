@@ -73,12 +73,16 @@ def test_looks_do_not_overflow(bench: Bench) -> None:
     assert bench.row(mail_id).looks == 1000
 
 
-def test_an_attempt_resets_the_looks(bench: Bench) -> None:
+@pytest.mark.parametrize("how", ["given_back", "settled"])
+def test_an_attempt_resets_the_looks(bench: Bench, how: str) -> None:
     """When something happened to a row, the steps begin anew."""
     mail_id = _looked_at(bench)
     bench.look()
     row = bench.claimed(mail_id)
-    assert bench.give_back(row, due_in_s=HOUR_S)
+    if how == "given_back":
+        assert bench.give_back(row, due_in_s=HOUR_S)
+    else:
+        assert bench.settle(row, State.QUEUED, phase=Phase.PREPARE, due_in_s=HOUR_S)
     after = bench.row(mail_id)
     assert after.looks == 0
     assert after.seconds("look_at", "due_at") == about(GRACE_S)

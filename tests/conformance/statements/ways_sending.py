@@ -165,6 +165,15 @@ def last_recipients_refused(bench: Bench) -> Change:
     return change
 
 
+@way(PREPARE, SENT, "a 250 in the journal whose record a failover lost")
+def accepted_without_a_record(bench: Bench) -> Change:
+    row = bench.claimed()
+    change = gone(bench, row.id, lambda: bench.accept_late(row))
+    assert change.after.sum_done == 1
+    assert bench.record(row).dot == set()
+    return change
+
+
 @way(PREPARE, CANCELLED, "cancelled by somebody, fence + 1")
 def cancelled_in_prepare(bench: Bench) -> Change:
     row = bench.claimed()

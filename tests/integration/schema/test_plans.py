@@ -4,7 +4,6 @@ Run with `-s` to see the times.
 """
 
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from sqlalchemy import Engine, make_url, text
 from mailfleet_schema.dialects import dialect_named
 from mailfleet_schema.engine import open_engine
 from tests.fix_postgres import execute
+from tests.fix_schema import copy_of_template
 from tests.integration.schema.planned import Planned, fill_new, fill_quiet, fill_settled, planned
 from tests.services.base import PostgresServer
 
@@ -40,14 +40,12 @@ def sqlite_filled(
 def postgres_filled(
     request: pytest.FixtureRequest, postgres_server: PostgresServer, postgres_template: str
 ) -> Iterator[Engine]:
-    name = f"plans_{secrets.token_hex(8)}"
-    both = (sql.Identifier(name), sql.Identifier(postgres_template))
-    execute(postgres_server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*both))
+    name = copy_of_template(postgres_server, postgres_template)
     engine = open_engine(make_url(postgres_server.url(name)))
     FILLED[request.param](engine)
     yield engine
     engine.dispose()
-    execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(both[0]))
+    execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def test_sqlite_goes_by_indexes(sqlite_filled: Engine) -> None:

@@ -1,5 +1,6 @@
 """`office`, `chunks`: a worker on each database, with a scripted server;
-no final dot may have left without its record."""
+no final dot may have left without its record.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -98,8 +98,8 @@ class Office:
         self.tables = tables_of(dialect_named(engine.dialect.name))
         self.now = 1000.0
         self.notices: list[Notice] = []
-        self.ids: dict[str, int] = {}
-        self.violations: list[str] = []
+        self.ids = self.server.ids
+        self.violations = self.server.violations
         self.directory = directory / "journal"
         self.stop, self.abandon = threading.Event(), threading.Event()
         self.max_idle_ms = 0
@@ -181,9 +181,11 @@ class Office:
     # What applications, brokers and time do.
 
     def emit(self, *recipients: str, text: str = "Hello", **fields: Any) -> int:
-        """A committed mail; the server's acts and `ids` know it by any of its recipients."""
+        """A committed mail; the server's acts and `ids` know it by its recipients."""
         to = tuple(Address("", address) for address in recipients)
-        content = fields.pop("content", None) or Content(f"<{len(self.ids)}@x>", None, to, subject="Hi", text=text)
+        content = fields.pop("content", None) or Content(
+            f"<{len(self.ids)}@x>", None, to, subject="Hi", text=text
+        )
         with self.engine.begin() as connection:
             (inserted,) = insert.insert_mails(
                 connection, APP, [NewMail(content, **fields)], grace_s=PATIENCE.grace_s

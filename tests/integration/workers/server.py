@@ -132,7 +132,8 @@ class Server:
 
     `acts` says by a mail's first recipient what is done with it, in turn, the last for ever; `rcpt` which recipients
     are refused with what. `refused` holds Answers for the next connections. `taken` are the recipients
-    whose mail the server has, each as often as it took it; `dots` the envelopes whose dot left.
+    whose mail the server has, each as often as it took it; `dots` the envelopes whose dot left. `ids` says which row a
+    recipient's mail is, for all workers of a test, and `violations` what no worker may ever do.
     """
 
     def __init__(self) -> None:
@@ -142,6 +143,8 @@ class Server:
         self.taken: list[str] = []
         self.taken_by: list[tuple[str, Envelope]] = []
         self.dots: list[Envelope] = []
+        self.ids: dict[str, int] = {}
+        self.violations: list[str] = []
         self.connects = 0
         self.open = 0
         self.seconds = 0.001

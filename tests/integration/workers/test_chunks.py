@@ -1,10 +1,13 @@
 """Mails recorded together: what is certain and what is in doubt when something happens in the middle of a chunk."""
 
+from collections.abc import Sequence
+
 import pytest
 from sqlalchemy import event
 
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers import courier
+from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.smtp.base import Answer, Phase
 from tests.integration.workers.office import Office
 from tests.integration.workers.server import (
@@ -96,9 +99,7 @@ def test_a_gate_in_the_middle(chunks: Office, mails: list[int]) -> None:
     chunks.nothing_is_left()
 
 
-def test_a_server_that_turns_slow(
-    chunks: Office, mails: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_turns_slow(chunks: Office, mails: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left of a chunk some time after its record goes back and is recorded anew, never sent long after it."""
     monkeypatch.setattr(courier, "CHUNK_STALE_S", 0.0)
     chunks.hint(*mails)
@@ -156,8 +157,8 @@ def test_another_account_gets_another_connection(chunks: Office) -> None:
     chunks.nothing_is_left()
 
 
-def _failing_once(office: Office) -> object:
-    def notify(notices: object) -> None:
+def _failing_once(office: Office) -> Notify:
+    def notify(_notices: Sequence[Notice]) -> None:
         office.ledger._notify = office.notices.extend
         raise RuntimeError("the broker has a bug")
 

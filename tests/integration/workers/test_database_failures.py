@@ -4,15 +4,16 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from mailfleet.failpoints import FailpointError, arm
 from mailfleet_schema.states import OnDoubt
-from mailfleet_workers import ledger
+from mailfleet_workers import journal, ledger
 from tests.integration.workers.faults import Fault, failing_commit, failing_statement
 from tests.integration.workers.office import Office
 from tests.integration.workers.server import accept, between, first, refuse
+from tests.waiting import wait_until
 
 ADA, BOB = "ada@example.net", "bob@example.net"
 
@@ -137,16 +138,11 @@ def test_a_value_that_is_refused(chunks: Office) -> None:
     mails = [chunks.emit(f"{n}@example.net") for n in range(4)]
     chunks.server.script("2@example.net", refuse(451, "4.3.0 poisoned text"))
     engine = chunks.engine
-    data_error = driver_error(engine, "DataError")
-
-    def poisoned() -> Exception:
-        return data_error()
-
-    from sqlalchemy import event
+    error = driver_error(engine, "DataError")
 
     def refuse_poison(_cursor: object, _statement: str, parameters: object, _context: object) -> None:
         if "poisoned" in str(parameters):
-            raise poisoned()
+            raise error()
 
     event.listen(engine, "do_execute", refuse_poison)
     try:
@@ -163,20 +159,16 @@ def test_a_value_that_is_refused(chunks: Office) -> None:
 
 def test_a_hard_stop_leaves_the_result_to_the_journal(office: Office) -> None:
     """The database stays away and the process must end: the journal keeps the answer for the next start."""
-    from mailfleet_workers import journal
-
     mail = office.emit(ADA)
     office.hint(mail)
     with failing_statement(office.engine, SETTLE) as fault:
         thread = threading.Thread(target=office.sender.run_once, kwargs={"timeout_s": 0.0})
         thread.start()
-        from tests.waiting import wait_until
-
         wait_until(lambda: fault.struck > 1, 10, lambda: "the result was not tried")
         office.abandon.set()
         thread.join(10)
         assert not thread.is_alive()
-    entry = journal.read(office.directory, office.worker_id)[mail, 1]
+    entry = journal.read(office.directory, office.worker_id).entries[mail, 1]
     assert entry.step == "answered"
     assert office.state(mail) == "sending(dot)"
 

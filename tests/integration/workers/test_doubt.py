@@ -2,17 +2,18 @@
 
 import pytest
 
-from mailfleet_schema.states import OnDoubt
 from mailfleet_schema.statements import reconcile
-from mailfleet_schema.statements.operate import CANCEL, RELEASE, operate
+from mailfleet_schema.statements.operate import CANCEL, RELEASE, Operation, operate
+from mailfleet_schema.states import OnDoubt
+from mailfleet_workers.smtp.base import Reply
 from tests.integration.workers.office import APP, PATIENCE, Office
 from tests.integration.workers.server import accept, between, cut_after_dot, cut_and_not_taken, fail_after_dot
 
 ADA = "ada@example.net"
 
 
-def in_doubt(office: Office, policy: OnDoubt, *, taken: bool = True, **fields: object) -> int:
-    mail = office.emit(ADA, on_doubt=policy, **fields)
+def in_doubt(office: Office, policy: OnDoubt, *, taken: bool = True) -> int:
+    mail = office.emit(ADA, on_doubt=policy)
     office.server.script(ADA, cut_after_dot if taken else cut_and_not_taken, accept)
     office.deliver(mail)
     assert office.state(mail) == "doubt: uncertain: connection reset"
@@ -131,7 +132,6 @@ def test_a_late_250_does_not_touch_the_next_claim(office: Office) -> None:
     """The row was claimed by another worker meanwhile: the late 250 changes nothing, the other one's result counts."""
     mail = office.emit(ADA, on_doubt=OnDoubt.RESEND)
     other = Office(office.engine, office.directory / "other", server=office.server)
-    other.ids = office.ids
 
     def another_claims_it() -> None:
         with office.engine.begin() as connection:
@@ -153,7 +153,7 @@ def test_a_late_250_does_not_touch_the_next_claim(office: Office) -> None:
 
 
 @pytest.mark.parametrize("operation", [RELEASE, CANCEL])
-def test_what_an_operator_decided_stands(office: Office, operation: object) -> None:
+def test_what_an_operator_decided_stands(office: Office, operation: Operation) -> None:
     """An operator released or cancelled the held row: a 250 that comes after that changes nothing."""
     mail = office.emit(ADA, on_doubt=OnDoubt.HOLD)
     seen: list[str] = []
@@ -163,7 +163,7 @@ def test_what_an_operator_decided_stands(office: Office, operation: object) -> N
             reconcile.take_back(connection, [office.worker_id], PATIENCE, most=10)
         office.reconciler().run_once()
         with office.engine.begin() as connection:
-            assert operate(connection, operation, [mail], apps=[APP]) == {mail}  # type: ignore[arg-type]
+            assert operate(connection, operation, [mail], apps=[APP]) == {mail}
         seen.append(office.state(mail))
 
     office.server.script(ADA, between(operator_decides))
@@ -179,8 +179,6 @@ def test_a_late_refusal_does_not_settle_a_doubt(office: Office) -> None:
     def others_take_it() -> None:
         with office.engine.begin() as connection:
             reconcile.take_back(connection, [office.worker_id], PATIENCE, most=10)
-
-    from mailfleet_workers.smtp.base import Reply
 
     office.server.script(ADA, between(others_take_it, Reply(550, "5.7.1 refused")))
     office.deliver(mail)

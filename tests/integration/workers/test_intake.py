@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from mailfleet_schema.states import Priority
 from mailfleet_schema.statements.operate import CANCEL, operate
+from mailfleet_schema.states import Priority
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.intake import Intake
 from tests.integration.workers.faults import failing_commit, failing_statement
@@ -132,7 +132,6 @@ def test_a_hundred_hints_of_one_row(office: Office) -> None:
         jobs = [threads.submit(take, number) for number in range(4)]
         assert sum(job.result(60) for job in jobs) == 20
     for one in workers:
-        one.ids = office.ids
         one.deliver()
     assert Counter(office.server.taken) == Counter(f"{n}@example.net" for n in range(20))
     for one in workers:

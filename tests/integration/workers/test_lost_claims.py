@@ -1,13 +1,15 @@
 """A row that stops being ours between claim and dot: nothing is sent, nothing is held, nothing leaks."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from mailfleet_schema.states import OnDoubt
+from mailfleet_schema.content import Address, Content
 from mailfleet_schema.statements import reconcile
 from mailfleet_schema.statements.operate import CANCEL, operate
+from mailfleet_schema.states import OnDoubt
+from mailfleet_workers import mime
 from tests.integration.workers.office import APP, PATIENCE, Office
 from tests.integration.workers.server import accept, fail_before_dot, first
 
@@ -66,7 +68,6 @@ def test_taken_back_and_claimed_by_another(office: Office) -> None:
     """Another worker has the row by the time of the record: our dot is withheld, its own is the only one."""
     mail = office.emit(ADA)
     other = Office(office.engine, office.directory / "other", server=office.server)
-    other.ids = office.ids
 
     def another_takes_it() -> None:
         with office.engine.begin() as connection:
@@ -99,7 +100,9 @@ def test_a_stale_heartbeat_withholds_the_dot(
     worker.deliver(*mails)
     assert worker.server.dots == []
     assert all(state.startswith("queued") for state in worker.states(mails))
-    assert all(worker.due_in_s(mail) > 0 for mail in mails), "due at once: they would come back in a tight loop"
+    assert all(worker.due_in_s(mail) > 0 for mail in mails), (
+        "due at once: they would come back in a tight loop"
+    )
     assert {worker.row(mail)["sum_fail"] for mail in mails} == {0}
     worker.pulse.run_once()
     worker.let_pass(10)
@@ -171,17 +174,14 @@ def test_a_mail_that_cannot_be_built_is_not_its_neighbours_fault(
     chunks: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unexpected error while building one mail of a chunk interrupts that one; the others are sent."""
-    from mailfleet_workers import parcel
-
     bad, good = chunks.emit(ADA, text="boom"), chunks.emit(BOB)
-    real: Callable[..., bytes] = parcel.build
 
-    def build(content: object, **more: object) -> bytes:
-        if getattr(content, "text", None) == "boom":
+    def build(content: Content, **more: Any) -> bytes:
+        if content.text == "boom":
             raise RecursionError
-        return real(content, **more)
+        return mime.build(content, **more)
 
-    monkeypatch.setattr(parcel, "build", build)
+    monkeypatch.setattr("mailfleet_workers.parcel.build", build)
     chunks.deliver(bad, good)
     assert chunks.states([bad, good]) == ["queued: RecursionError while building", "sent"]
     assert chunks.row(bad)["interruptions"] == 1
@@ -191,8 +191,6 @@ def test_a_mail_that_cannot_be_built_is_not_its_neighbours_fault(
 
 def test_a_renderer_that_nobody_knows(office: Office) -> None:
     """Content that can never be built ends the mail with its reason, without a connection."""
-    from mailfleet_schema.content import Address, Content
-
     content = Content("<lazy@x>", None, (Address("", ADA),), subject="Hi")
     mail = office.emit(ADA, content=content, renderer="bill")
     office.deliver(mail)

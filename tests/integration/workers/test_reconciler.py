@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import delete, event, update
 from sqlalchemy.exc import OperationalError
 
-from mailfleet_schema.states import OnDoubt
 from mailfleet_schema.statements import reconcile, settle
+from mailfleet_schema.states import OnDoubt
 from mailfleet_workers import reconciler as module
 from mailfleet_workers.notify import Notice
 from mailfleet_workers.reconciler import Pass
@@ -56,9 +56,7 @@ def test_orphans_of_our_own_are_freed(office: Office) -> None:
     office.nothing_is_left()
 
 
-@pytest.mark.parametrize(
-    ("said", "state"), [(False, "queued"), (True, "doubt: no thread knows its answer")]
-)
+@pytest.mark.parametrize(("said", "state"), [(False, "queued"), (True, "doubt: no thread knows its answer")])
 def test_orphans_at_the_dot(office: Office, said: bool, state: str) -> None:
     """An orphan in `dot` is certain when the journal says that its dot was never said, and a doubt otherwise."""
     mail = office.emit(ADA)
@@ -224,10 +222,10 @@ def test_many_reconcilers_at_once(office: Office) -> None:
         for _ in range(3):
             one.now += 10
             one.pulse.run_once()
-    start = threading.Barrier(4)
+    together = threading.Barrier(4)
 
     def run(one: Office) -> Pass:
-        start.wait(10)
+        together.wait(10)
         total = Pass()
         for _ in range(5):
             total += one.reconciler().run_once()

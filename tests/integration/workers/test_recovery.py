@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
 from mailfleet_schema.statements import reconcile, settle
@@ -23,9 +23,9 @@ STOP = Stop("no such user", Reply(550, "5.1.1 no such user"))
 RETRY = Retry("later", Reply(451, "4.3.0 later"))
 
 
-def claimed(office: Office, *, dot: bool, **fields: object) -> int:
+def claimed(office: Office, *, dot: bool, on_doubt: OnDoubt = OnDoubt.RESEND_ONCE) -> int:
     """A row that a worker claimed and, with *dot*, recorded."""
-    mail = office.emit(ADA, **fields)
+    mail = office.emit(ADA, on_doubt=on_doubt)
     assert office.hint(mail) == 1
     if dot:
         with office.engine.begin() as connection:
@@ -246,8 +246,6 @@ def test_an_answer_that_nobody_can_read(office: Office, line: str) -> None:
 
 def test_a_value_that_is_refused(office: Office) -> None:
     """An answer whose text the database refuses is settled without it, and its neighbours with theirs."""
-    from sqlalchemy import event
-
     mails = [office.emit("0@example.net"), office.emit("1@example.net")]
     office.hint(*mails)
     with office.engine.begin() as connection:

@@ -18,7 +18,12 @@ def directory(tmp_path: Path) -> Path:
 
 
 def lines(directory: Path, worker_id: int = 7) -> list[str]:
-    return [line for path in files_of(directory, worker_id) for line in path.read_text().splitlines()]
+    """What was written, but for each file's own first line."""
+    return [line for path in files_of(directory, worker_id) for line in path.read_text().splitlines()[1:]]
+
+
+def entries(directory: Path) -> dict[tuple[int, int], Entry]:
+    return dict(read(directory, 7).entries)
 
 
 def test_three_lines_for_a_mail(directory: Path) -> None:
@@ -43,7 +48,7 @@ def test_read_says_the_last_step_of_each_claim(directory: Path) -> None:
     journal.answer(3, 1, {"state": "sent"})
     journal.begin(3, 2)
     journal.answer(4, 1, {"state": "queued"})  # no connection: never begun
-    assert read(directory, 7) == {
+    assert entries(directory) == {
         (1, 1): Entry(1, 1, "begun"),
         (2, 1): Entry(2, 1, "dot"),
         (3, 1): Entry(3, 1, "answered", {"state": "sent"}),
@@ -55,7 +60,7 @@ def test_read_says_the_last_step_of_each_claim(directory: Path) -> None:
 
 def test_nothing_to_read(directory: Path) -> None:
     """A worker without a journal, in a directory that may not be there either, says nothing."""
-    assert read(directory, 7) == {}
+    assert entries(directory) == {}
     assert workers_in(directory) == set()
     remove(directory, 7)
 
@@ -66,7 +71,7 @@ def test_every_worker_has_a_journal_of_its_own(directory: Path) -> None:
     one.begin(1, 1)
     other.begin(2, 1)
     assert workers_in(directory) == {7, 77}
-    assert list(read(directory, 7)) == [(1, 1)]
+    assert list(entries(directory)) == [(1, 1)]
     remove(directory, 7)
     assert workers_in(directory) == {77}
     one.close()
@@ -84,7 +89,7 @@ def test_a_torn_last_line_had_not_happened(directory: Path, cut: int) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
     # Without its newline alone the line is whole: then it may count.
-    assert read(directory, 7)[17, 3].step == ("dot" if cut > 1 else "answered")
+    assert entries(directory)[17, 3].step == ("dot" if cut > 1 else "answered")
     journal.close()
 
 
@@ -96,7 +101,7 @@ def test_a_damaged_journal_is_still_read(
     directory = tmp_path_factory.mktemp("journal")
     good = b"B 1 1\nD 1 1\nB 2 1\nB 3 1\nD 3 1\n"
     (directory / "7.0.journal").write_bytes(good[:at] + garbage + good[at:] + b"\nB 4 1\nD 4 1\n")
-    assert read(directory, 7)[4, 1].step == "dot"
+    assert entries(directory)[4, 1].step == "dot"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,7 @@ def test_what_is_no_line_is_left_out(directory: Path, line: str) -> None:
     """A line that says nothing known is as if it were not there."""
     directory.mkdir()
     (directory / "7.0.journal").write_text(f"B 1 1\n{line}\nB 9 1\n")
-    assert read(directory, 7) == {(1, 1): Entry(1, 1, "begun"), (9, 1): Entry(9, 1, "begun")}
+    assert entries(directory) == {(1, 1): Entry(1, 1, "begun"), (9, 1): Entry(9, 1, "begun")}
 
 
 def test_begun_and_dotted_until_settled(directory: Path) -> None:
@@ -145,7 +150,7 @@ def test_close_keeps_what_is_open(directory: Path) -> None:
     journal.begin(2, 1)
     journal.settled([(1, 1)])
     journal.close()
-    assert (2, 1) in read(directory, 7)
+    assert (2, 1) in entries(directory)
 
 
 def test_a_closed_journal_takes_nothing(directory: Path) -> None:
@@ -172,9 +177,9 @@ def test_rotation_keeps_what_is_open(directory: Path) -> None:
         journal.answer(mail_id, 1, {"n": mail_id})
         journal.settled([(mail_id, 1)])
     assert len(files_of(directory, 7)) > 5, "the first file is open, so nothing may go"
-    assert read(directory, 7)[1, 1].step == "begun"
+    assert entries(directory)[1, 1].step == "begun"
     journal.dot(1, 1)
-    assert read(directory, 7)[1, 1].step == "dot"
+    assert entries(directory)[1, 1].step == "dot"
     journal.settled([(1, 1)])
     assert len(files_of(directory, 7)) == 1
     journal.close()
@@ -189,7 +194,7 @@ def test_read_goes_through_more_than_nine_generations_in_order(directory: Path) 
         journal.begin(mail_id, 1)
     journal.dot(1, 1)
     assert len(files_of(directory, 7)) == 11
-    assert read(directory, 7)[1, 1].step == "dot"
+    assert entries(directory)[1, 1].step == "dot"
     journal.close()
 
 
@@ -207,7 +212,7 @@ def test_a_new_file_that_cannot_be_made(directory: Path, monkeypatch: pytest.Mon
             journal.begin(2, 1)
         journal.dot(1, 1)
     journal.begin(3, 1)
-    assert {claim: entry.step for claim, entry in read(directory, 7).items()} == {
+    assert {claim: entry.step for claim, entry in entries(directory).items()} == {
         (1, 1): "dot",
         (3, 1): "begun",
     }
@@ -229,7 +234,7 @@ def test_a_line_after_a_torn_one_stands_alone(directory: Path, monkeypatch: pyte
             journal.dot(1, 1)
     journal.begin(2, 1)
     journal.dot(2, 1)
-    assert read(directory, 7) == {(1, 1): Entry(1, 1, "begun"), (2, 1): Entry(2, 1, "dot")}
+    assert entries(directory) == {(1, 1): Entry(1, 1, "begun"), (2, 1): Entry(2, 1, "dot")}
     journal.close()
 
 
@@ -239,7 +244,7 @@ def test_the_journal_of_a_worker_that_never_was(directory: Path) -> None:
     (directory / "7.0.journal").write_text('A 1 1 {"state":"sent"}\n')
     (directory / "7.3.journal").write_text("D 2 1\n")
     journal = Journal(directory, 7)
-    assert read(directory, 7) == {}
+    assert entries(directory) == {}
     journal.close()
 
 
@@ -266,11 +271,35 @@ def test_threads_write_whole_lines(directory: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         for job in [threads.submit(work, first) for first in range(8)]:
             job.result(30)
-    found = read(directory, 7)
+    found = entries(directory)
     assert {mail_id for mail_id, _ in found} >= keep
     assert {entry.step for entry in found.values()} == {"answered"}
     whole = {"B": 3, "D": 3, "A": 4}
     assert all(len(line.split(" ", 3)) == whole[line[0]] for line in lines(directory))
     journal.settled([(mail_id, 1) for mail_id in keep])
     assert len(files_of(directory, 7)) == 1
+    journal.close()
+
+
+def test_a_journal_of_this_boot_is_complete(directory: Path) -> None:
+    """What is missing in it was not said: every file of it begins with this worker and this boot."""
+    journal = Journal(directory, 7, rotate_bytes=1, boot="this")
+    journal.begin(1, 1)
+    journal.begin(2, 1)
+    assert len(files_of(directory, 7)) > 1
+    assert read(directory, 7, boot="this").complete
+    journal.close()
+
+
+def test_a_journal_that_may_lack_lines_is_not_complete(directory: Path) -> None:
+    """None at all, an empty file, another boot, a boot nobody knows: then silence proves nothing."""
+    assert not read(directory, 7, boot="this").complete
+    journal = Journal(directory, 7, boot="this")
+    journal.begin(1, 1)
+    assert not read(directory, 7, boot="next").complete
+    (path,) = files_of(directory, 7)
+    path.write_bytes(b"")
+    assert not read(directory, 7, boot="this").complete
+    path.write_bytes(b"J 7 unknown\n")
+    assert not read(directory, 7, boot="unknown").complete
     journal.close()

@@ -1,0 +1,22 @@
+"""Mails vote on the run mode of an installation: a mail meant for `product` must not leave a developer's machine."""
+
+from collections.abc import Sequence
+
+#: In this mode only mails without a vote are sent.
+NOTHING = "nothing"
+
+
+def accepts(votes: Sequence[str], run_mode: str) -> bool:
+    """Whether a mail with *votes* may be sent in *run_mode*; no vote is yes, compared without case.
+
+    `x` is a yes for mode x; `!x` vetoes mode x, whatever else is there, and is a yes for every other.
+    """
+    if not votes:
+        return True
+    mode = run_mode.lower()
+    if mode == NOTHING:
+        return False
+    wanted = [vote.lower() for vote in votes]
+    if f"!{mode}" in wanted:
+        return False
+    return mode in wanted or any(vote.startswith("!") for vote in wanted)

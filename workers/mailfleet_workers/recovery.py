@@ -122,7 +122,7 @@ def _return(
         else:
             returns.append(Return(row.mail_id, row.fence, begun=entry is not None))
     total.queued += len(claim.give_back(connection, returns, grace_s=0.0, max_age_s=patience.max_age_s))
-    total.doubt += put_in_doubt(connection, doubts, patience, "the worker died at the final dot")
+    total.doubt += put_in_doubt(connection, doubts, patience, "killed after the final dot")
 
 
 def put_in_doubt(connection: Connection, rows: Sequence[Held], patience: Patience, reason: str) -> int:

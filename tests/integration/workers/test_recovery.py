@@ -301,3 +301,19 @@ def test_a_worker_without_rows_and_without_journal(office: Office) -> None:
     assert again(office).workers == [office.worker_id]
     assert again(office, worker_id=99).workers == [99]
     assert recover(office.engine, office.directory, [], PATIENCE).workers == []
+
+
+@pytest.mark.parametrize("loss", ["no file", "empty file", "another boot"])
+@pytest.mark.parametrize("policy", list(OnDoubt))
+def test_a_journal_that_may_lack_lines(office: Office, policy: OnDoubt, loss: str) -> None:
+    """After a lost host a recorded row may have been sent: it is in doubt, never simply queued; one in prepare is not."""
+    recorded = claimed(office, dot=True, on_doubt=policy)
+    prepared = claimed(office, dot=False, on_doubt=policy)
+    dies(office)
+    for path in journal.files_of(office.directory, office.worker_id):
+        path.write_bytes(b"" if loss == "empty file" else f"J {office.worker_id} other\n".encode())
+        if loss == "no file":
+            path.unlink()
+    again(office)
+    assert office.state(recorded) == "doubt: killed after the final dot"
+    assert office.state(prepared) == "queued"

@@ -37,5 +37,7 @@ def demo_command(
     try:
         right = run(seed=seed, keep=kept, console=screen.output(), json_output=as_json)
     except FileExistsError as error:
-        raise Failure(f"--keep: there is a database already at {error}") from None
+        raise Failure(
+            f"--keep: there is a database already at {error}; remove it, or name another --dir"
+        ) from None
     raise typer.Exit(0 if right else 1)

@@ -22,6 +22,10 @@ class Failure(Exception):  # noqa: N818 - reads as the fact it states
         self.lines = lines
 
 
+class Interrupted(Exception):  # noqa: N818 - reads as the fact it states
+    """The user stopped the command; the text says what was done by then."""
+
+
 def complain(*lines: str) -> None:
     """Print *lines* to standard error, each with our name in front."""
     for line in lines:
@@ -43,6 +47,12 @@ class Commands(TyperGroup):
             # Whoever read our output has enough. Python would complain again when it closes the stream.
             sys.stdout = None
             raise typer.Exit(0) from None
+        except OSError as error:
+            # A directory that cannot be made, a disk that is full: the setting or option names it.
+            complain(f"{error.filename or 'system'}: {error.strerror or error}")
+        except Interrupted as interrupted:
+            complain(str(interrupted))
+            raise typer.Exit(INTERRUPTED) from None
         except KeyboardInterrupt:
             complain("interrupted")
             raise typer.Exit(INTERRUPTED) from None

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from mailfleet_schema.hint import MAX_ID
 from mailfleet_schema.states import Priority, State
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import of
@@ -18,7 +19,7 @@ from mailfleet_workers.views import MailLine, Why, search_mails, why
 from mailfleet_workers.views.answer import Gate, LastTry, Reply, Worker
 from mailfleet_workers.views.spans import relative
 
-MailId = Annotated[int, typer.Argument(metavar="ID", help="The mail's number.", min=1)]
+MailId = Annotated[int, typer.Argument(metavar="ID", help="The mail's number.", min=1, max=MAX_ID)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 
 #: From so many columns on, the reason is shown too.
@@ -39,7 +40,8 @@ def list_command(
     account: Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="At most so many.")] = 50,
     before: Annotated[
-        int | None, typer.Option(metavar="ID", min=1, help="Only mails older than this one, to go on.")
+        int | None,
+        typer.Option(metavar="ID", min=1, max=MAX_ID, help="Only mails older than this one, to go on."),
     ] = None,
     as_json: Json = False,
 ) -> None:

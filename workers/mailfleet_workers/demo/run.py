@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 import tempfile
 import threading
 import time
@@ -61,7 +62,8 @@ def run(*, seed: int, keep: Path | None, console: Console, json_output: bool = F
         console.print(line, style="green" if right else "red")
         if keep is not None:
             data = shlex.quote(str(keep))
-            console.print(f"Kept: MAILFLEET_DATA_DIR={data} mailfleet list")
+            command = shlex.quote(sys.argv[0]) if sys.argv[0].endswith("mailfleet") else "mailfleet"
+            console.print(f"Kept: MAILFLEET_DATA_DIR={data} {command} list")
         return right
 
 

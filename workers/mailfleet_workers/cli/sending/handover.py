@@ -13,7 +13,7 @@ from mailfleet.mail import Mail
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import Context
-from mailfleet_workers.cli.failure import Failure
+from mailfleet_workers.cli.failure import Failure, Interrupted
 from mailfleet_workers.cli.sending.checking import Check, Planned
 from mailfleet_workers.cli.sending.fate import Fates, follow
 from mailfleet_workers.embedded import AlreadyRunning, Embedded
@@ -61,7 +61,10 @@ class Handover:
                 ids = self._write(mailer, bar, total)
                 mailer.close()
                 sending = bar.add_task("sending", total=total)
-                return follow(engine, ids, self.wait_s, lambda done: bar.update(sending, completed=done))
+                try:
+                    return follow(engine, ids, self.wait_s, lambda done: bar.update(sending, completed=done))
+                except KeyboardInterrupt:
+                    raise Interrupted(_stored(len(ids), total)) from None
 
     def notes(self, fates: Fates) -> list[str]:
         """What a person should know beside the outcomes."""
@@ -111,12 +114,22 @@ class Handover:
             for places, mails in _batches(self._order.plans()):
                 ids += _emit(mailer, places, mails)
                 bar.advance(writing, len(mails))
+        except KeyboardInterrupt:
+            raise Interrupted(_stored(len(ids), total)) from None
         except MailfleetError as error:
             # Checked before, and different now: a key that was used, or a file that changed meanwhile.
             count = screen.count(len(ids), "mail is", "mails are") if ids else "nothing was"
             raise Failure(f"{error}; {count} written") from error
         # A mail with a key that was used before is the first one's.
         return list(dict.fromkeys(ids))
+
+
+def _stored(stored: int, total: int) -> str:
+    """What somebody who interrupted the command has to know."""
+    if not stored:
+        return "interrupted; nothing was stored"
+    rest = "; what is not sent yet goes on with `mailfleet scan` or the next command that sends"
+    return f"interrupted; {stored} of {total} mails are stored{rest}"
 
 
 def _emit(mailer: Mailer, places: list[str], mails: list[Mail]) -> list[int]:

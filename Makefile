@@ -22,7 +22,7 @@ demo: $(RUN)/$(STAMP) ## send mail of three small applications to a catching ser
 
 test: $(DEV)/$(STAMP) ## find or install PostgreSQL and Postfix, then run every test that is not long
 	@$(DEV)/bin/python -m tests.services.install
-	@$(DEV)/bin/python -m pytest -m "not acceptance" $(ARGS)
+	@$(DEV)/bin/python -m pytest -n auto --dist loadfile -m "not acceptance" $(ARGS)
 
 acceptance: $(DEV)/$(STAMP) ## run the long tests only
 	@$(DEV)/bin/python -m tests.services.install

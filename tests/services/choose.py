@@ -137,7 +137,7 @@ def open_postgres() -> PostgresServer:
         case Named(url):
             return external.ExternalPostgres(url)
         case OnMachine(binaries):
-            return PrivatePostgres(binaries).start()
+            return PrivatePostgres(binaries, durable=False).start()
         case Container():
             return containers.ContainerPostgres().start()
         case DebianPackage() | Missing():

@@ -18,5 +18,7 @@ def test_demo_does_not_write_into_a_kept_one(
     kept.parent.mkdir(parents=True)
     kept.write_text("kept")
 
-    assert command.complaints("demo", *arguments) == [f"--keep: there is a database already at {kept}"]
+    assert command.complaints("demo", *arguments) == [
+        f"--keep: there is a database already at {kept}; remove it, or name another --dir"
+    ]
     assert kept.read_text() == "kept"

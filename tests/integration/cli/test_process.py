@@ -129,5 +129,7 @@ def test_interrupt_leaves_stored_mail(tmp_path: Path, command: Command) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
 
-    assert (process.returncode, said) == (130, "mailfleet: interrupted\n")
+    assert process.returncode == 130
+    assert said.startswith("mailfleet: interrupted; 1 of 1 mails are stored;")
+    assert len(said.splitlines()) == 1
     assert command.json("list")["mails"][0]["state"] == "queued"

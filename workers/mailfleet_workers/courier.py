@@ -249,9 +249,9 @@ class Courier:
         try:
             taken = self._desk.connections.take(way.account)
         except Exception as error:
-            # A setting that only shows when it is used; the row says it, and the mail waits.
+            # A setting that only shows when it is used; the row says it, and the account waits, not its host.
             log.exception("connect_failed", extra={"account": way.account.name})
-            return Answer(SmtpPhase.CONNECT, None, f"{type(error).__name__}: {error}")
+            return Answer(SmtpPhase.AUTH, None, f"{type(error).__name__}: {error}")
         if isinstance(taken, Answer):
             return taken
         self._connection = taken

@@ -85,7 +85,14 @@ class Journal:
 
     def _create(self, generation: int) -> int:
         file = os.open(self._path(generation), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.write(file, f"J {self._worker_id} {self._boot}\n".encode())
+        header = f"J {self._worker_id} {self._boot}\n".encode()
+        try:
+            if os.write(file, header) != len(header):
+                raise OSError(errno.ENOSPC, "the journal's first line was not written whole")
+        except OSError:
+            os.close(file)
+            self._path(generation).unlink(missing_ok=True)
+            raise
         return file
 
     def begin(self, mail_id: int, fence: int) -> None:

@@ -49,10 +49,14 @@ def recover(engine: Engine, directory: Path, worker_ids: Sequence[int], patience
                 rows = claim.held_by(connection, [worker_id], most=PAGE)
                 if not rows:
                     break
-                _return(connection, rows, record, patience, total)
+                if not _return(connection, rows, record, patience, total):
+                    # Left to `quiet_s`; the journal stays for whoever looks into it.
+                    log.error("recovery_stuck", extra={"worker_id": worker_id, "mails": len(rows)})
+                    break
         with engine.begin() as connection:
-            worker.retire(connection, worker_id)
-        journal.remove(directory, worker_id)
+            gone = worker.retire(connection, worker_id)
+        if gone or not rows:
+            journal.remove(directory, worker_id)
         total.workers.append(worker_id)
     if worker_ids:
         log.info(
@@ -110,7 +114,8 @@ def _return(
     record: Record,
     patience: Patience,
     total: Recovered,
-) -> None:
+) -> bool:
+    """Put *rows* back or in doubt; False when none of them changed."""
     doubts: list[Held] = []
     returns: list[Return] = []
     for row in rows:
@@ -121,8 +126,11 @@ def _return(
             doubts.append(row)
         else:
             returns.append(Return(row.mail_id, row.fence, begun=entry is not None))
-    total.queued += len(claim.give_back(connection, returns, grace_s=0.0, max_age_s=patience.max_age_s))
-    total.doubt += put_in_doubt(connection, doubts, patience, "killed after the final dot")
+    queued = len(claim.give_back(connection, returns, grace_s=0.0, max_age_s=patience.max_age_s))
+    doubted = put_in_doubt(connection, doubts, patience, "killed after the final dot")
+    total.queued += queued
+    total.doubt += doubted
+    return queued + doubted > 0
 
 
 def put_in_doubt(connection: Connection, rows: Sequence[Held], patience: Patience, reason: str) -> int:

@@ -170,6 +170,40 @@ def test_a_bug_before_the_dot_is_an_interruption(office: Office, chunks: Office,
     worker.nothing_is_left()
 
 
+def test_a_bug_that_nobody_caught_frees_its_rows(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that ends a whole batch leaves its rows to the next pass: freed, hinted, and sent once the bug is gone."""
+    mails = [office.emit(ADA), office.emit(BOB)]
+
+    def fail(**_who: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(office.limiter, "gate", fail)
+        office.deliver(*mails)
+        assert office.heap.count() == 0
+        office.reconciler().run_once()
+        assert office.states(mails) == ["queued", "queued"]
+    office.deliver(*mails)
+    assert office.states(mails) == ["sent", "sent"]
+    office.nothing_is_left()
+
+
+def test_a_transport_that_cannot_be_made(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error instead of a connection makes the mail wait, with its name for whoever asks why."""
+    mail = office.emit(ADA)
+
+    def fail(_account: object) -> None:
+        raise ZeroDivisionError("no such setting")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(office.connections, "take", fail)
+        office.deliver(mail)
+    assert "ZeroDivisionError: no such setting" in office.state(mail)
+    assert office.state(mail).startswith("queued: wait")
+    assert office.row(mail)["sum_fail"] == 0
+    office.nothing_is_left()
+
+
 def test_a_mail_that_cannot_be_built_is_not_its_neighbours_fault(
     chunks: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import queue
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +13,7 @@ from sqlalchemy import delete, event, update
 from sqlalchemy.exc import OperationalError
 
 from mailfleet_schema.statements import reconcile, settle
+from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers import reconciler as module
 from mailfleet_workers.notify import Notice
@@ -70,6 +71,25 @@ def test_orphans_at_the_dot(office: Office, said: bool, state: str) -> None:
     office.reconciler().run_once()
     assert office.state(mail) == state
     office.nothing_is_left()
+
+
+def test_a_pass_in_the_middle_of_a_claim(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim is committed and its rows are not in the heap yet: a pass at this instant takes none for an orphan."""
+    mail = office.emit(ADA)
+    passes: list[Pass] = []
+    real = office.heap.put
+    thread = threading.Thread(target=lambda: passes.append(office.reconciler().run_once()))
+
+    def put(rows: Iterable[Claimed]) -> None:
+        thread.start()
+        thread.join(0.5)  # it waits for us, or it has looked by then
+        real(rows)
+
+    monkeypatch.setattr(office.heap, "put", put)
+    assert office.hint(mail) == 1
+    thread.join(20)
+    assert [one.freed for one in passes] == [0]
+    assert office.state(mail) == "sending(prepare)"
 
 
 def test_a_thread_that_prepares_too_long_loses_its_row(office: Office) -> None:

@@ -195,6 +195,23 @@ def test_others_have_claimed_it_since(office: Office) -> None:
     assert office.row(mail)["worker_id"] == other.worker_id
 
 
+@pytest.mark.parametrize(
+    ("write", "state"),
+    [
+        pytest.param(d, "doubt: killed after the final dot", id="dot"),
+        pytest.param(a(ACCEPTED), "sent", id="accepted"),
+        pytest.param(a(STOP), "doubt: killed after the final dot", id="refused"),
+    ],
+)
+def test_a_failover_lost_the_record(office: Office, write: Write, state: str) -> None:
+    """The database does not know that the dot was recorded, the journal does: never simply queued."""
+    mail = claimed(office, dot=False)
+    write(office, mail, 1, True)
+    dies(office)
+    again(office)
+    assert office.state(mail) == state
+
+
 def test_the_third_death_is_poison(office: Office) -> None:
     """A mail at which its worker died three times is held; a neighbour that only waited is not."""
     bad = office.emit(ADA)

@@ -233,9 +233,43 @@ def test_a_line_after_a_torn_one_stands_alone(directory: Path, monkeypatch: pyte
         with pytest.raises(OSError, match="of 6 bytes"):
             journal.dot(1, 1)
     journal.begin(2, 1)
-    journal.dot(2, 1)
-    assert entries(directory) == {(1, 1): Entry(1, 1, "begun"), (2, 1): Entry(2, 1, "dot")}
+    assert entries(directory) == {(1, 1): Entry(1, 1, "begun"), (2, 1): Entry(2, 1, "begun")}
     journal.close()
+
+
+def test_rotation_leaves_one_file_open(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file but the last is closed, also those whose beginning could not be written: a full disk costs no files."""
+    journal = Journal(directory, 7, rotate_bytes=1)
+    opened: list[int] = []
+    real = os.open
+
+    def remembered(path: Path, flags: int, mode: int) -> int:
+        opened.append(real(path, flags, mode))
+        return opened[-1]
+
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", remembered)
+        journal.begin(1, 1)
+        journal.begin(2, 1)
+        patch.setattr(os, "write", full)
+        for _ in range(3):
+            with pytest.raises(OSError, match="no space"):
+                journal.begin(3, 1)
+    assert len(opened) >= 4
+    still_open = {file for file in opened if _is_open(file)}
+    assert still_open == {journal._file}
+    journal.close()
+
+
+def _is_open(file: int) -> bool:
+    try:
+        os.fstat(file)
+    except OSError:
+        return False
+    return True
 
 
 def test_the_journal_of_a_worker_that_never_was(directory: Path) -> None:

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from tests.services.base import MissingServiceError, PostgresServer
 from tests.services.choose import POSTGRES, describe, open_postgres
+from tests.waiting import wait_until
 
 
 def pytest_report_header() -> str:
@@ -36,10 +37,23 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     name = f"test_{secrets.token_hex(8)}"
     execute(postgres_server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     yield postgres_server.url(name)
-    execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    drop_database(postgres_server, name)
 
 
 def execute(server: PostgresServer, statement: sql.Composed) -> None:
     """Run one statement outside of a transaction, where databases are made and dropped."""
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(statement)
+
+
+def drop_database(server: PostgresServer, name: str) -> None:
+    """Drop *name* with whoever is connected, but for an autovacuum, which may not be ended: it is waited for."""
+
+    def dropped() -> bool:
+        try:
+            execute(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+        return True
+
+    wait_until(dropped, 30, lambda: f"database {name} is still in use")

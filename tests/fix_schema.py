@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event, make_url
 
 from mailfleet_schema.engine import open_engine
 from mailfleet_schema.migrations import upgrade
-from tests.fix_postgres import execute
+from tests.fix_postgres import drop_database, execute
 from tests.services.base import PostgresServer
 
 #: Connections of an engine beside the one that is always there: a test may use 20 threads.
@@ -43,7 +43,7 @@ def postgres_template(postgres_server: PostgresServer) -> Iterator[str]:
     upgrade(engine)
     engine.dispose()
     yield name
-    execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    drop_database(postgres_server, name)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def postgres_engine(postgres_server: PostgresServer, postgres_template: str) -> 
     engine = open_engine(make_url(postgres_server.url(name)), pool_size=POOL_SIZE)
     yield engine
     engine.dispose()
-    execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    drop_database(postgres_server, name)
 
 
 def copy_of_template(server: PostgresServer, template: str) -> str:

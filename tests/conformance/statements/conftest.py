@@ -16,7 +16,7 @@ from mailfleet_schema.dialects.postgresql import SCHEMA
 from mailfleet_schema.engine import open_engine
 from mailfleet_schema.tables import tables_of
 from tests.conformance.statements.bench import Bench
-from tests.fix_postgres import execute
+from tests.fix_postgres import drop_database
 from tests.fix_schema import POOL_SIZE, copy_of_template
 from tests.services.base import PostgresServer
 
@@ -27,7 +27,7 @@ def empty_databases(postgres_server: PostgresServer) -> Iterator[list[str]]:
     free: list[str] = []
     yield free
     for name in free:
-        execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        drop_database(postgres_server, name)
 
 
 @pytest.fixture

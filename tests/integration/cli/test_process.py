@@ -17,7 +17,8 @@ MODULES = ["mailfleet", "mailfleet_workers.cli"]
 
 
 def environ(**changes: str) -> dict[str, str]:
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("MAILFLEET_")}
+    ours = ("MAILFLEET_", "NO_COLOR", "FORCE_COLOR", "COLORTERM")
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return mine | {"PYTHONPATH": os.pathsep.join(ROOTS), "TZ": "UTC"} | changes
 
 

@@ -87,6 +87,7 @@ class Tables:
     mail_attempt: Table
     worker: Table
     gate: Table
+    instance: Table
 
 
 def _one_of(column: str, values: type[State | Phase | Priority | OnDoubt]) -> str:
@@ -294,4 +295,11 @@ def tables_of(dialect: Dialect) -> Tables:
         Column("changed_at", Instant, nullable=False, server_default=now()),
         CheckConstraint("scope IN ('account', 'host', 'recipient')", name="gate_scope"),
     )
-    return Tables(metadata, mail, content, recipient, attachment, key, attempt, worker, gate)
+    # One row, written by the migration: which database this is, for what is kept outside of it.
+    instance = Table(
+        f"{prefix}instance",
+        metadata,
+        Column("id", Text, primary_key=True),
+        Column("created_at", Instant, nullable=False, server_default=now()),
+    )
+    return Tables(metadata, mail, content, recipient, attachment, key, attempt, worker, gate, instance)

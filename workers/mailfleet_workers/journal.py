@@ -2,27 +2,36 @@
 
 Lines, each one `write` without `fsync` (a killed process loses none of them, a lost host may):
 
-    J worker boot         the file's first line: whose it is, and in which boot of the machine it was written
-    B id fence            a thread has begun the row
-    D id fence            the final dot is next
-    A id fence {result}   the server's answer, and the settlement that follows from it
+    J worker boot instance   the file's first line: whose it is, the machine's boot, and which database it is about
+    B id fence               a thread has begun the row
+    D id fence               the final dot is next
+    A id fence {result}      the server's answer, and the settlement that follows from it
 
 Whoever recovers a dead process reads them: A is settled as answered, D without A is a doubt, B without D was
 interrupted, and a row of which nothing stands here was never begun. So a killed process leaves only the mails
 that were truly in the air. What does *not* stand in a journal proves something only if nothing of it can be missing:
 when it was written in this very boot. Else (the machine went down, the directory is gone) every recorded row is in doubt.
+
+A file is foreign when its first line does not name this worker and this database. Ids and fences begin anew in every
+database: "A 17 1, sent" of one that was dropped would make an end of mail 17 of the next one, which nobody has sent. So
+nothing of a foreign file is believed. It is put aside, not deleted: the database that it is about may still be there.
 """
 
 import contextlib
 import errno
+import fcntl
+import itertools
 import json
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+log = logging.getLogger(__name__)
 
 #: A file of this size is followed by a new one and removed when all of its rows are settled.
 ROTATE_BYTES = 4 * 1024 * 1024
@@ -42,16 +51,23 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a dead worker's journal says: `entries` by claim (id, fence); `complete` False if something may be missing."""
+    """What a dead worker's journal says: `entries` by claim (id, fence); `complete` False if something may be missing.
+
+    `ours`: some file is this worker's, in this database; `foreign`: some file is not, and `entries` has nothing of it.
+    Both are False when there is no file, and both True when a damaged disk took the first line of one of several.
+    """
 
     entries: Mapping[tuple[int, int], Entry]
     complete: bool
+    ours: bool
+    foreign: bool
 
 
 class Journal:
-    """The journal of worker *worker_id* in *directory*; thread-safe.
+    """The journal of worker *worker_id* in *directory*, about the database *instance*; thread-safe.
 
-    Raises OSError at once when the directory cannot be written: a worker without a journal must not start.
+    Raises OSError at once when the directory cannot be written: a worker without a journal must not start. Also
+    (BlockingIOError) while another process has a journal here under the same id: that of a worker in another database.
     """
 
     def __init__(
@@ -59,6 +75,7 @@ class Journal:
         directory: Path,
         worker_id: int,
         *,
+        instance: str,
         rotate_bytes: int = ROTATE_BYTES,
         clock: Callable[[], float] = time.monotonic,
         boot: str | None = None,
@@ -68,7 +85,7 @@ class Journal:
         self._worker_id = worker_id
         self._rotate_bytes = rotate_bytes
         self._clock = clock
-        self._boot = boot_id() if boot is None else boot
+        self._header = _header(worker_id, boot_id() if boot is None else boot, instance)
         self._lock = threading.Lock()
         self._generation = 0
         self._oldest = 0
@@ -76,16 +93,24 @@ class Journal:
         self._dots: set[tuple[int, int]] = set()
         self._size = 0
         self._torn = False
-        # A worker's id is new; what lies here under it is from a database that is gone.
-        remove(directory, worker_id)
-        self._file: int | None = self._create(0)
+        # Ends with the process, however that ends: who can take it knows that the worker is dead.
+        self._alive = _lock(directory, worker_id)
+        try:
+            # A worker's id is new; what lies here under it is about another database, or about a later state of this
+            # one than that of the backup from which it was restored.
+            _put_aside(worker_id, files_of(directory, worker_id))
+            self._file: int | None = self._create(0)
+        except OSError:
+            os.close(self._alive)
+            _lock_path(directory, worker_id).unlink(missing_ok=True)
+            raise
 
     def _path(self, generation: int) -> Path:
         return self._directory / f"{self._worker_id}.{generation}.journal"
 
     def _create(self, generation: int) -> int:
         file = os.open(self._path(generation), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        header = f"J {self._worker_id} {self._boot}\n".encode()
+        header = self._header + b"\n"
         try:
             if os.write(file, header) != len(header):
                 raise OSError(errno.ENOSPC, "the journal's first line was not written whole")
@@ -147,7 +172,10 @@ class Journal:
             os.close(self._file)
             self._file = None
             if not self._open:
-                remove(self._directory, self._worker_id)
+                for path in files_of(self._directory, self._worker_id):
+                    path.unlink(missing_ok=True)
+                _lock_path(self._directory, self._worker_id).unlink(missing_ok=True)
+            os.close(self._alive)
 
     def _write(self, line: str) -> None:
         if self._file is None:
@@ -184,6 +212,50 @@ def files_of(directory: Path, worker_id: int) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.split(".")[1]))
 
 
+def _lock_path(directory: Path, worker_id: int) -> Path:
+    return directory / f"{worker_id}.lock"
+
+
+def _lock(directory: Path, worker_id: int) -> int:
+    """The open lock of a worker's journal; raises BlockingIOError while somebody has it."""
+    path = _lock_path(directory, worker_id)
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(file)
+            error.filename = str(path)
+            raise
+        # Who had it removes it at its end: a lock on a file that is not there any more would keep nobody off.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        os.close(file)
+
+
+@contextlib.contextmanager
+def dead(directory: Path, worker_id: int) -> Iterator[bool]:
+    """Whether the process that wrote this journal has ended; for the length of the block nobody else finds it so.
+
+    False also while another process recovers it.
+    """
+    if not directory.is_dir():
+        yield True  # its journal went with the directory
+        return
+    try:
+        lock = _lock(directory, worker_id)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if not files_of(directory, worker_id):
+            _lock_path(directory, worker_id).unlink(missing_ok=True)
+        os.close(lock)
+
+
 def workers_in(directory: Path) -> set[int]:
     """The ids of all workers that left a journal in *directory*."""
     with contextlib.suppress(FileNotFoundError):
@@ -191,23 +263,37 @@ def workers_in(directory: Path) -> set[int]:
     return set()
 
 
-def read(directory: Path, worker_id: int, *, boot: str | None = None) -> Record:
-    """What the journal of a dead worker says last of each claim (id, fence).
+def read(directory: Path, worker_id: int, *, instance: str, boot: str | None = None) -> Record:
+    """What the journal of a dead worker of the database *instance* says last of each claim (id, fence).
 
     A line that broke off is left out: its step had not happened, or (an answer) the mail is in doubt for want of it.
-    It is complete when every file of it was begun in this *boot* (None: the machine's).
+    It is complete when every file of it was begun in this *boot* (None: the machine's), and none is foreign.
     """
     this_boot = boot_id() if boot is None else boot
-    header = f"J {worker_id} {this_boot}".encode()
+    header = _header(worker_id, this_boot, instance)
     files = [path.read_bytes().split(b"\n") for path in files_of(directory, worker_id)]
+    ours = [lines for lines in files if _is_ours(lines[0], worker_id, instance)]
     entries: dict[tuple[int, int], Entry] = {}
-    for lines in files:
+    for lines in ours:
         for line in lines:
             entry = _entry(line)
             if entry is not None:
                 entries[entry.mail_id, entry.fence] = entry
     complete = bool(files) and this_boot != UNKNOWN_BOOT and all(lines[0] == header for lines in files)
-    return Record(entries, complete)
+    return Record(entries, complete, ours=bool(ours), foreign=len(ours) < len(files))
+
+
+def _header(worker_id: int, boot: str, instance: str) -> bytes:
+    return f"J {worker_id} {boot} {instance}".encode()
+
+
+def _is_ours(first_line: bytes, worker_id: int, instance: str) -> bool:
+    """Whether a file that begins so is of this worker and this database, in whichever boot."""
+    match first_line.split(b" ", 3):
+        case [b"J", worker, _, of]:
+            return worker == str(worker_id).encode() and of == instance.encode()
+        case _:
+            return False
 
 
 #: Where a machine does not say which boot it is in: no journal of it is taken for complete.
@@ -237,7 +323,35 @@ def _entry(line: bytes) -> Entry | None:
         return None
 
 
-def remove(directory: Path, worker_id: int) -> None:
-    """Forget a worker's journal after its rows were recovered."""
+def remove(directory: Path, worker_id: int, *, instance: str) -> None:
+    """Forget the journal of a worker of *instance* after its rows were recovered; foreign files are put aside.
+
+    Those are renamed, to `*.foreign`, which nobody reads again; to delete them is an operator's decision.
+    """
+    aside = []
     for path in files_of(directory, worker_id):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            with path.open("rb") as file:
+                first_line = file.readline().rstrip(b"\n")
+            if _is_ours(first_line, worker_id, instance):
+                path.unlink()
+            else:
+                aside.append(path)
+    _put_aside(worker_id, aside)
+
+
+def _put_aside(worker_id: int, paths: Sequence[Path]) -> None:
+    renamed = []
+    for path in paths:
+        target = next(name for name in _aside(path) if not name.exists())
+        with contextlib.suppress(FileNotFoundError):
+            renamed.append(path.rename(target).name)
+    if renamed:
+        log.warning("journal_foreign", extra={"worker_id": worker_id, "files": renamed})
+
+
+def _aside(path: Path) -> Iterator[Path]:
+    """Names for *path*, none of which is a journal's: the same id may be put aside once for every database."""
+    yield path.with_name(f"{path.name}.foreign")
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}.{number}.foreign")

@@ -12,8 +12,10 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError
 
+from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import claim, settle, worker
 from mailfleet_schema.statements.claim import Held, Return
+from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.statements.settle import Settlement
 from mailfleet_schema.states import OnDoubt, Phase, State
@@ -21,6 +23,7 @@ from mailfleet_workers import journal
 from mailfleet_workers.journal import Entry, Record
 from mailfleet_workers.ledger import write_outcomes
 from mailfleet_workers.outcome import Outcome
+from mailfleet_workers.telemetry import events
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,10 @@ PAGE = 500
 
 @dataclass(slots=True)
 class Recovered:
-    """How many rows of dead workers were settled as answered, put back, held as poison, or are in doubt."""
+    """How many rows of dead workers were settled as answered, put back, held as poison, or are in doubt.
+
+    `workers` are those whose rows were looked at.
+    """
 
     settled: int = 0
     queued: int = 0
@@ -38,11 +44,26 @@ class Recovered:
     workers: list[int] = field(default_factory=list)
 
 
-def recover(engine: Engine, directory: Path, worker_ids: Sequence[int], patience: Patience) -> Recovered:
-    """Recover the rows of *worker_ids*, which are dead, with the journals in *directory*. Harmless when repeated."""
+def recover(
+    engine: Engine, directory: Path, worker_ids: Sequence[int], patience: Patience, *, alone: bool = False
+) -> Recovered:
+    """Recover the rows of *worker_ids*, which are dead, with the journals in *directory*. Harmless when repeated.
+
+    A foreign journal settles nothing and is put aside. It also says that the worker who died was another database's:
+    one with the same id in this database may be alive on another host, so its rows are left to its heartbeat. *alone*
+    says that no other process uses this database: then they are recovered, as without a journal.
+    Raises NoInstance when the database does not know which one it is.
+    """
     total = Recovered()
+    if not worker_ids:
+        return total
+    with read_only(engine) as connection:
+        instance = instance_id(connection)
     for worker_id in worker_ids:
-        record = journal.read(directory, worker_id)
+        record = journal.read(directory, worker_id, instance=instance)
+        if record.foreign and not record.ours and not alone:
+            journal.remove(directory, worker_id, instance=instance)
+            continue
         _settle_answered(engine, [_outcome(e) for e in record.entries.values()], patience, total)
         while True:
             with engine.begin() as connection:
@@ -56,13 +77,13 @@ def recover(engine: Engine, directory: Path, worker_ids: Sequence[int], patience
         with engine.begin() as connection:
             gone = worker.retire(connection, worker_id)
         if gone or not rows:
-            journal.remove(directory, worker_id)
+            journal.remove(directory, worker_id, instance=instance)
         total.workers.append(worker_id)
-    if worker_ids:
+    if total.workers:
         log.info(
             "recovered",
             extra={
-                "workers": len(worker_ids),
+                "workers": len(total.workers),
                 "settled": total.settled,
                 "queued": total.queued,
                 "doubt": total.doubt,
@@ -95,9 +116,11 @@ def _write(engine: Engine, outcomes: Sequence[Outcome], patience: Patience) -> i
     """Settle *outcomes*; those that the database refuses alone, then without their texts, and else not at all."""
     try:
         with engine.begin() as connection:
-            return len(
-                write_outcomes(connection, outcomes, grace_s=patience.grace_s, max_age_s=patience.max_age_s)
+            ours = write_outcomes(
+                connection, outcomes, grace_s=patience.grace_s, max_age_s=patience.max_age_s
             )
+        events.recovered(outcomes, ours=ours)
+        return len(ours)
     except (DataError, IntegrityError, ValueError):
         if len(outcomes) > 1:
             return sum(_write(engine, [one], patience) for one in outcomes)
@@ -126,21 +149,23 @@ def _return(
             doubts.append(row)
         else:
             returns.append(Return(row.mail_id, row.fence, begun=entry is not None))
-    queued = len(claim.give_back(connection, returns, grace_s=0.0, max_age_s=patience.max_age_s))
+    queued = claim.give_back(connection, returns, grace_s=0.0, max_age_s=patience.max_age_s)
     doubted = put_in_doubt(connection, doubts, patience, "killed after the final dot")
-    total.queued += queued
-    total.doubt += doubted
-    return queued + doubted > 0
+    events.taken_back(queued, reason="dead worker")
+    events.doubted(doubted, reason="killed after the final dot")
+    total.queued += len(queued)
+    total.doubt += len(doubted)
+    return bool(queued or doubted)
 
 
-def put_in_doubt(connection: Connection, rows: Sequence[Held], patience: Patience, reason: str) -> int:
-    """Rows whose final dot may have been said, and of whose answer nobody knows; how many that were.
+def put_in_doubt(connection: Connection, rows: Sequence[Held], patience: Patience, reason: str) -> set[int]:
+    """Rows whose final dot may have been said, and of whose answer nobody knows; the ids of those that still were.
 
     A row whose record a failover lost is recorded again first: the journal knows better than the database.
     """
     unrecorded = [(row.mail_id, row.fence) for row in rows if row.phase is Phase.PREPARE]
     settle.record(connection, unrecorded)
-    return len(settle.settle(connection, [_doubt(row, patience, reason) for row in rows], grace_s=0.0))
+    return settle.settle(connection, [_doubt(row, patience, reason) for row in rows], grace_s=0.0)
 
 
 def _doubt(row: Held, patience: Patience, reason: str) -> Settlement:

@@ -44,8 +44,13 @@ def postgres_engine(
 
 
 def _empty(dsn: str) -> None:
-    """End what is still connected, delete every row, and let ids begin at 1."""
-    tables = [sql.Identifier(SCHEMA, t.name) for t in reversed(tables_of(POSTGRESQL).metadata.sorted_tables)]
+    """End what is still connected, delete every row but the database's identity, and let ids begin at 1."""
+    made = tables_of(POSTGRESQL)
+    tables = [
+        sql.Identifier(SCHEMA, table.name)
+        for table in reversed(made.metadata.sorted_tables)
+        if table is not made.instance
+    ]
     sequences = "SELECT sequencename FROM pg_sequences WHERE schemaname = %s"
     with psycopg.connect(dsn) as connection:
         connection.execute(

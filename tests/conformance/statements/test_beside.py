@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from mailfleet_schema.statements import gate, recipient, worker
 from mailfleet_schema.statements.attempt import Attempt, add_attempts
 from mailfleet_schema.statements.gate import Gate
+from mailfleet_schema.statements.instance import NoInstance, instance_id
 from mailfleet_schema.statements.recipient import Recipient
 from tests.conformance.statements.bench import APP, HOUR_S, WORKER, Bench, about
 
@@ -103,6 +104,29 @@ def test_a_worker_that_holds_rows_stays(bench: Bench) -> None:
     assert bench.give_back(row)
     with bench.engine.begin() as connection:
         assert worker.retire(connection, WORKER)
+
+
+def test_a_database_knows_which_one_it_is(bench: Bench) -> None:
+    """Its id is one word, the same whenever it is asked for."""
+    with bench.engine.begin() as connection:
+        first = instance_id(connection)
+    with bench.engine.begin() as connection:
+        assert instance_id(connection) == first
+    assert len(first) >= 32
+    assert first.split() == [first]
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_database_of_no_or_of_two_names(bench: Bench, rows: int) -> None:
+    """Either is a mistake that is said, and not guessed about."""
+    with bench.engine.connect() as connection, connection.begin() as transaction:
+        if rows:
+            connection.execute(bench.tables.instance.insert().values(id="second"))
+        else:
+            connection.execute(bench.tables.instance.delete())
+        with pytest.raises(NoInstance, match=f"instance: expected the one row .* got {rows}"):
+            instance_id(connection)
+        transaction.rollback()
 
 
 def test_worker_ids_are_never_used_again(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, inspect, make_url, text
 from mailfleet_schema.dialects import dialect_named
 from mailfleet_schema.engine import open_engine
 from mailfleet_schema.migrations import Revision, revision, upgrade, version_table_of
+from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.tables import tables_of
 
 HEAD = "0001"
@@ -94,6 +95,22 @@ def test_an_upgrade_brings_the_newest_revision(empty: Engine) -> None:
     with empty.begin() as connection:
         assert _described(connection) == before
         assert revision(connection) == Revision(current=HEAD, head=HEAD)
+
+
+def test_every_database_gets_an_id_of_its_own(empty: Engine) -> None:
+    """One that is dropped and made anew is another one; a second upgrade keeps the id."""
+    seen = []
+    for _ in range(2):
+        upgrade(empty)
+        upgrade(empty)
+        with empty.begin() as connection:
+            seen.append(instance_id(connection))
+            tables = tables_of(dialect_named(empty.dialect.name))
+            tables.metadata.drop_all(connection)
+            table = version_table_of(connection)
+            name = f"{table.schema}.{table.name}" if table.schema else table.name
+            connection.execute(text(f"DROP TABLE {name}"))
+    assert seen[0] != seen[1]
 
 
 def test_two_upgrades_at_once_are_one(empty: Engine) -> None:

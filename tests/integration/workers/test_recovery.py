@@ -53,7 +53,7 @@ def dies(office: Office, *, torn: int = 0) -> None:
 
 
 def again(office: Office, *, worker_id: int | None = None) -> recovery.Recovered:
-    return recover(office.engine, office.directory, [worker_id or office.worker_id], PATIENCE)
+    return recover(office.engine, office.directory, [worker_id or office.worker_id], PATIENCE, alone=True)
 
 
 Write = Callable[[Office, int, int, bool], None]
@@ -282,7 +282,7 @@ def test_a_value_that_is_refused(office: Office) -> None:
     assert [office.row(mail)["last_text"] for mail in mails] == [None, "fine"]
 
 
-@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("at", range(7))
 def test_the_database_fails_in_between(office: Office, at: int) -> None:
     """Recovery that is broken off at any statement is simply done again: nothing counts twice."""
     mails = [office.emit(f"{n}@example.net") for n in range(4)]
@@ -320,7 +320,7 @@ def test_a_worker_without_rows_and_without_journal(office: Office) -> None:
     assert recover(office.engine, office.directory, [], PATIENCE).workers == []
 
 
-@pytest.mark.parametrize("loss", ["no file", "empty file", "another boot"])
+@pytest.mark.parametrize("loss", ["no file", "empty file", "another boot", "another database"])
 @pytest.mark.parametrize("policy", list(OnDoubt))
 def test_a_journal_that_may_lack_lines(office: Office, policy: OnDoubt, loss: str) -> None:
     """After a lost host a recorded row may have been sent: it is in doubt, never simply queued; one in prepare is not."""
@@ -328,7 +328,12 @@ def test_a_journal_that_may_lack_lines(office: Office, policy: OnDoubt, loss: st
     prepared = claimed(office, dot=False, on_doubt=policy)
     dies(office)
     for path in journal.files_of(office.directory, office.worker_id):
-        path.write_bytes(b"" if loss == "empty file" else f"J {office.worker_id} other\n".encode())
+        first = {
+            "empty file": "",
+            "another boot": f"J {office.worker_id} other {office.instance}\n",
+            "another database": f"J {office.worker_id} {journal.boot_id()} other\n",
+        }
+        path.write_text(first.get(loss, ""))
         if loss == "no file":
             path.unlink()
     again(office)

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from mailfleet_workers.journal import Entry, Journal, files_of, read, remove, workers_in
 
+#: The database that the journals of these tests are about.
+HERE = "0d9c"
+
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
@@ -23,12 +26,12 @@ def lines(directory: Path, worker_id: int = 7) -> list[str]:
 
 
 def entries(directory: Path) -> dict[tuple[int, int], Entry]:
-    return dict(read(directory, 7).entries)
+    return dict(read(directory, 7, instance=HERE).entries)
 
 
 def test_three_lines_for_a_mail(directory: Path) -> None:
     """B before, D at the dot, A with the answer, each on its own line as soon as it is said."""
-    journal = Journal(directory, 7)
+    journal = Journal(directory, 7, instance=HERE)
     journal.begin(17, 3)
     assert lines(directory) == ["B 17 3"]
     journal.dot(17, 3)
@@ -40,7 +43,7 @@ def test_three_lines_for_a_mail(directory: Path) -> None:
 
 def test_read_says_the_last_step_of_each_claim(directory: Path) -> None:
     """A dead worker's journal says of every claim how far it came; claims of one row by two fences are two."""
-    journal = Journal(directory, 7)
+    journal = Journal(directory, 7, instance=HERE)
     for mail_id in (1, 2, 3):
         journal.begin(mail_id, 1)
     journal.dot(2, 1)
@@ -62,17 +65,17 @@ def test_nothing_to_read(directory: Path) -> None:
     """A worker without a journal, in a directory that may not be there either, says nothing."""
     assert entries(directory) == {}
     assert workers_in(directory) == set()
-    remove(directory, 7)
+    remove(directory, 7, instance=HERE)
 
 
 def test_every_worker_has_a_journal_of_its_own(directory: Path) -> None:
     """Workers share a directory; each one's files are told by its id, 7 not being 77."""
-    one, other = Journal(directory, 7), Journal(directory, 77)
+    one, other = Journal(directory, 7, instance=HERE), Journal(directory, 77, instance=HERE)
     one.begin(1, 1)
     other.begin(2, 1)
     assert workers_in(directory) == {7, 77}
     assert list(entries(directory)) == [(1, 1)]
-    remove(directory, 7)
+    remove(directory, 7, instance=HERE)
     assert workers_in(directory) == {77}
     one.close()
     other.close()
@@ -81,7 +84,7 @@ def test_every_worker_has_a_journal_of_its_own(directory: Path) -> None:
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_torn_last_line_had_not_happened(directory: Path, cut: int) -> None:
     """A line that broke off in the middle is left out, wherever it broke; those before it count."""
-    journal = Journal(directory, 7)
+    journal = Journal(directory, 7, instance=HERE)
     journal.begin(17, 3)
     journal.dot(17, 3)
     journal.answer(17, 3, {"a": "b"})
@@ -100,7 +103,8 @@ def test_a_damaged_journal_is_still_read(
     """Whatever a disk that lost power left in a file, reading it does not fail, and whole lines after it count."""
     directory = tmp_path_factory.mktemp("journal")
     good = b"B 1 1\nD 1 1\nB 2 1\nB 3 1\nD 3 1\n"
-    (directory / "7.0.journal").write_bytes(good[:at] + garbage + good[at:] + b"\nB 4 1\nD 4 1\n")
+    damaged = good[:at] + garbage + good[at:]
+    (directory / "7.0.journal").write_bytes(b"J 7 boot 0d9c\n" + damaged + b"\nB 4 1\nD 4 1\n")
     assert entries(directory)[4, 1].step == "dot"
 
 
@@ -110,14 +114,14 @@ def test_a_damaged_journal_is_still_read(
 def test_what_is_no_line_is_left_out(directory: Path, line: str) -> None:
     """A line that says nothing known is as if it were not there."""
     directory.mkdir()
-    (directory / "7.0.journal").write_text(f"B 1 1\n{line}\nB 9 1\n")
+    (directory / "7.0.journal").write_text(f"J 7 boot {HERE}\nB 1 1\n{line}\nB 9 1\n")
     assert entries(directory) == {(1, 1): Entry(1, 1, "begun"), (9, 1): Entry(9, 1, "begun")}
 
 
 def test_begun_and_dotted_until_settled(directory: Path) -> None:
     """While it lives, the journal knows what is open: begun for how long, and what may have been said."""
     now = [100.0]
-    journal = Journal(directory, 7, clock=lambda: now[0])
+    journal = Journal(directory, 7, instance=HERE, clock=lambda: now[0])
     assert journal.begun_for_s(1, 1) is None
     journal.begin(1, 1)
     now[0] = 142.0
@@ -134,7 +138,7 @@ def test_begun_and_dotted_until_settled(directory: Path) -> None:
 
 def test_close_removes_what_is_settled(directory: Path) -> None:
     """A clean end leaves no file; closing twice does no harm."""
-    journal = Journal(directory, 7)
+    journal = Journal(directory, 7, instance=HERE)
     journal.begin(1, 1)
     journal.dot(1, 1)
     journal.settled([(1, 1)])
@@ -145,7 +149,7 @@ def test_close_removes_what_is_settled(directory: Path) -> None:
 
 def test_close_keeps_what_is_open(directory: Path) -> None:
     """A row that is not settled keeps the journal for the next start."""
-    journal = Journal(directory, 7)
+    journal = Journal(directory, 7, instance=HERE)
     journal.begin(1, 1)
     journal.begin(2, 1)
     journal.settled([(1, 1)])
@@ -155,7 +159,7 @@ def test_close_keeps_what_is_open(directory: Path) -> None:
 
 def test_a_closed_journal_takes_nothing(directory: Path) -> None:
     """Who writes after the end hears it, and no other file gets the line."""
-    journal = Journal(directory, 7)
+    journal = Journal(directory, 7, instance=HERE)
     journal.begin(1, 1)
     journal.close()
     with (directory / "stranger").open("w+") as stranger:  # gets the number of the closed file
@@ -169,7 +173,7 @@ def test_a_closed_journal_takes_nothing(directory: Path) -> None:
 
 def test_rotation_keeps_what_is_open(directory: Path) -> None:
     """A full file is followed by a new one; the old ones go when all of their rows are settled, and not before."""
-    journal = Journal(directory, 7, rotate_bytes=100)
+    journal = Journal(directory, 7, instance=HERE, rotate_bytes=100)
     journal.begin(1, 1)  # stays open for long
     for mail_id in range(2, 50):
         journal.begin(mail_id, 1)
@@ -188,7 +192,7 @@ def test_rotation_keeps_what_is_open(directory: Path) -> None:
 
 def test_read_goes_through_more_than_nine_generations_in_order(directory: Path) -> None:
     """The tenth file comes after the second: a claim's last step is the one that was written last."""
-    journal = Journal(directory, 7, rotate_bytes=1)
+    journal = Journal(directory, 7, instance=HERE, rotate_bytes=1)
     journal.begin(1, 1)
     for mail_id in range(2, 12):
         journal.begin(mail_id, 1)
@@ -200,7 +204,7 @@ def test_read_goes_through_more_than_nine_generations_in_order(directory: Path) 
 
 def test_a_new_file_that_cannot_be_made(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When rotation fails, the old file stays in use: the number of a closed one could be anybody's by now."""
-    journal = Journal(directory, 7, rotate_bytes=1)
+    journal = Journal(directory, 7, instance=HERE, rotate_bytes=1)
     journal.begin(1, 1)
 
     def full(*_args: object) -> int:
@@ -221,7 +225,7 @@ def test_a_new_file_that_cannot_be_made(directory: Path, monkeypatch: pytest.Mon
 
 def test_a_line_after_a_torn_one_stands_alone(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that broke off (disk full) raises, and is not glued to the next line when there is room again."""
-    journal = Journal(directory, 7)
+    journal = Journal(directory, 7, instance=HERE)
     journal.begin(1, 1)
     real = os.write
 
@@ -239,7 +243,7 @@ def test_a_line_after_a_torn_one_stands_alone(directory: Path, monkeypatch: pyte
 
 def test_rotation_leaves_one_file_open(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file but the last is closed, also those whose beginning could not be written: a full disk costs no files."""
-    journal = Journal(directory, 7, rotate_bytes=1)
+    journal = Journal(directory, 7, instance=HERE, rotate_bytes=1)
     opened: list[int] = []
     real = os.open
 
@@ -272,26 +276,16 @@ def _is_open(file: int) -> bool:
     return True
 
 
-def test_the_journal_of_a_worker_that_never_was(directory: Path) -> None:
-    """A new worker's journal begins empty: what lies there under its id is from a database that is gone."""
-    directory.mkdir()
-    (directory / "7.0.journal").write_text('A 1 1 {"state":"sent"}\n')
-    (directory / "7.3.journal").write_text("D 2 1\n")
-    journal = Journal(directory, 7)
-    assert entries(directory) == {}
-    journal.close()
-
-
 def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     """A worker without a journal does not start: the error comes at once."""
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        Journal(tmp_path / "file" / "journal", 7)
+        Journal(tmp_path / "file" / "journal", 7, instance=HERE)
 
 
 def test_threads_write_whole_lines(directory: Path) -> None:
     """Eight threads write through rotations: every line is whole, every claim has its last step."""
-    journal = Journal(directory, 7, rotate_bytes=2000)
+    journal = Journal(directory, 7, instance=HERE, rotate_bytes=2000)
     keep = set(range(0, 800, 50))
 
     def work(first: int) -> None:
@@ -312,28 +306,4 @@ def test_threads_write_whole_lines(directory: Path) -> None:
     assert all(len(line.split(" ", 3)) == whole[line[0]] for line in lines(directory))
     journal.settled([(mail_id, 1) for mail_id in keep])
     assert len(files_of(directory, 7)) == 1
-    journal.close()
-
-
-def test_a_journal_of_this_boot_is_complete(directory: Path) -> None:
-    """What is missing in it was not said: every file of it begins with this worker and this boot."""
-    journal = Journal(directory, 7, rotate_bytes=1, boot="this")
-    journal.begin(1, 1)
-    journal.begin(2, 1)
-    assert len(files_of(directory, 7)) > 1
-    assert read(directory, 7, boot="this").complete
-    journal.close()
-
-
-def test_a_journal_that_may_lack_lines_is_not_complete(directory: Path) -> None:
-    """None at all, an empty file, another boot, a boot nobody knows: then silence proves nothing."""
-    assert not read(directory, 7, boot="this").complete
-    journal = Journal(directory, 7, boot="this")
-    journal.begin(1, 1)
-    assert not read(directory, 7, boot="next").complete
-    (path,) = files_of(directory, 7)
-    path.write_bytes(b"")
-    assert not read(directory, 7, boot="this").complete
-    path.write_bytes(b"J 7 unknown\n")
-    assert not read(directory, 7, boot="unknown").complete
     journal.close()

@@ -31,6 +31,16 @@ POSTGRESQL = (
     )
     """,
     """
+    CREATE TABLE mailfleet.instance (
+        id TEXT NOT NULL,
+        created_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        PRIMARY KEY (id)
+    )
+    """,
+    """
+    INSERT INTO mailfleet.instance (id) VALUES (CAST(gen_random_uuid() AS text))
+    """,
+    """
     CREATE TABLE mailfleet.mail (
         id BIGSERIAL NOT NULL,
         app TEXT NOT NULL,
@@ -202,6 +212,16 @@ SQLITE = (
     )
     """,
     """
+    CREATE TABLE mailfleet_instance (
+        id TEXT NOT NULL,
+        created_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        PRIMARY KEY (id)
+    )
+    """,
+    """
+    INSERT INTO mailfleet_instance (id) VALUES (lower(hex(randomblob(16))))
+    """,
+    """
     CREATE TABLE mailfleet_mail (
         id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
         app TEXT NOT NULL,
@@ -348,6 +368,6 @@ SQLITE = (
 
 
 def upgrade() -> None:
-    """Create every table and index, in the order of their references."""
+    """Create every table and index, in the order of their references, and name the database."""
     for statement in POSTGRESQL if op.get_bind().dialect.name == "postgresql" else SQLITE:
         op.execute(statement)

@@ -9,6 +9,7 @@ from typing import Self
 from sqlalchemy import URL, Engine
 
 from mailfleet.broker.base import HintBroker
+from mailfleet.broker.shared import producer_broker
 from mailfleet.counters import Counts
 from mailfleet.errors import SettingsError
 from mailfleet.outlet import Outlet
@@ -77,6 +78,7 @@ class MailerBase:
         return cls(
             app,
             engine=settings.database_url,
+            broker=None if settings.broker_url is None else producer_broker(settings.broker_url, app),
             message_id_domain=settings.message_id_domain,
             on_doubt=settings.on_doubt,
             grace_s=settings.grace_s,

@@ -112,6 +112,14 @@ class Publisher:
                 self._changed.notify_all()
         _say(said)
 
+    def room(self) -> int:
+        """How many rows would be taken now; 0 while the broker is left alone after a failure."""
+        with self._changed:
+            said = self._judge()
+            room = 0 if self._left_alone() else max(0, self._capacity - len(self._queue))
+        _say(said)
+        return room
+
     def flush(self, deadline_s: float) -> bool:
         """Wait until everything queued is with the broker or given up, at most *deadline_s*; True if it is."""
         end = self.monotonic() + deadline_s

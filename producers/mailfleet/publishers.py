@@ -12,6 +12,7 @@ import time
 from weakref import WeakValueDictionary
 
 from mailfleet.broker.base import HintBroker
+from mailfleet.counters import Counts, Labels
 from mailfleet.publisher import Publisher
 
 #: How long an ending process waits for what is queued.
@@ -47,6 +48,15 @@ def flush_all(deadline_s: float) -> bool:
     end = time.monotonic() + deadline_s
     done = [one.flush(max(0.0, end - time.monotonic())) for one in list(_registry.publishers.values())]
     return all(done)
+
+
+def counts_by_labels() -> dict[Labels, Counts]:
+    """What became of hints in this process, by app and priority, over all its brokers."""
+    total: dict[Labels, Counts] = {}
+    for publisher in list(_registry.publishers.values()):
+        for labels, counts in publisher.counts_by_labels().items():
+            total[labels] = total.get(labels, Counts()) + counts
+    return total
 
 
 def _finalize_in_child() -> None:

@@ -8,7 +8,7 @@ workers' own: keys that only they need are left to them, and checked by them.
 | MAILFLEET_CONFIG | | the file; without it `mailfleet.toml` in the working directory, if there is one |
 | MAILFLEET_DATA_DIR | `data_dir` | where embedded mode keeps its database; `mailfleet-data` |
 | MAILFLEET_DATABASE_URL | `database_url` | `postgresql://…` or `sqlite:///…`; `mailfleet.db` in the data directory |
-| MAILFLEET_BROKER_URL | `broker_url` | must not be set in this version |
+| MAILFLEET_BROKER_URL | `broker_url` | RabbitMQ: `amqp://…` or `amqps://…`; none in the embedded mode |
 | | `timing.grace_s` | how long after its due time a mail without a hint is looked for; 10 |
 | | `apps.NAME.on_doubt` | for mails of the app that do not say it themselves |
 | | `accounts.default.from` | its domain is in the Message-ID of mails that name no sender |
@@ -49,6 +49,7 @@ class ProducerSettings:
     """Everything checked. `database_url` may hold a password, so the repr leaves it out."""
 
     database_url: URL = field(repr=False)
+    broker_url: str | None = field(default=None, repr=False)
     grace_s: float = 10.0
     on_doubt: OnDoubt | None = None
     message_id_domain: str | None = None
@@ -57,15 +58,9 @@ class ProducerSettings:
     def load(cls, app: str, environ: Mapping[str, str]) -> Self:
         """The settings for *app*. Raises SettingsError with the key as it is written in the file or variable."""
         source = _Source.read(environ)
-        broker, key = source.get("broker_url")
-        if broker is not None:
-            raise SettingsError(
-                key,
-                "nothing: this version has no RabbitMQ yet and hints inside one process only; leave it out",
-                _NOT_SHOWN,
-            )
         return cls(
             database_url=_database_url(source),
+            broker_url=_broker_url(source),
             grace_s=_grace_s(source),
             on_doubt=_on_doubt(source, app),
             message_id_domain=_domain(source),
@@ -123,6 +118,23 @@ def _database_url(source: _Source) -> URL:
         raise SettingsError(key, expected, _NOT_SHOWN) from None
     if url.get_backend_name() == "sqlite" and url.database in {None, "", ":memory:"}:
         raise SettingsError(key, f"{expected}: what is in memory only would be lost", _NOT_SHOWN)
+    return url
+
+
+def _broker_url(source: _Source) -> str | None:
+    value, key = source.get("broker_url")
+    if value is None:
+        return None
+    from mailfleet.broker.rabbit.parameters import parse_broker_url
+
+    expected = "amqp://user@host/vhost or amqps://user@host/vhost"
+    if not isinstance(value, str):
+        raise SettingsError(key, expected, _NOT_SHOWN)
+    url = _revealed(source, key, value)
+    try:
+        parse_broker_url(key, url)
+    except ValueError:
+        raise SettingsError(key, expected, _NOT_SHOWN) from None
     return url
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, Queue
 from typing import Any
 
-from dramatiq import Message, Middleware, QueueNotFound
+from dramatiq import Message, QueueNotFound
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.common import join_queue
@@ -26,6 +26,7 @@ from mailfleet.broker.base import BrokerUnavailable
 from mailfleet.broker.delays import Delays
 from mailfleet.broker.message import decode, encode, message_of
 from mailfleet.broker.running import announce, database_key, embedded_broker, retract
+from mailfleet.broker.workers import WorkersBroker
 from mailfleet_schema.hint import Hint, InvalidHint
 from mailfleet_schema.topology import MAX_DELAY_S, queue_name
 
@@ -34,7 +35,7 @@ __all__ = ["EmbeddedBroker", "embedded_broker"]
 _log = logging.getLogger("mailfleet.broker")
 
 
-class EmbeddedBroker(StubBroker):
+class EmbeddedBroker(WorkersBroker, StubBroker):
     """Carries hints inside one process; a `HintBroker` for producers and a dramatiq broker for workers.
 
     With *database_url* it is found by `embedded_broker` until it is closed: mailers of this process that use that
@@ -148,27 +149,6 @@ class EmbeddedBroker(StubBroker):
             raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]
         timeout_s = None if timeout is None else timeout / 1000
         join_queue(self.queues[queue_name], timeout=timeout_s)  # type: ignore[no-untyped-call]
-
-    def add_middleware(
-        self,
-        middleware: Middleware,
-        *,
-        before: type[Middleware] | None = None,  # noqa: ARG002 - dramatiq's signature; order means nothing here
-        after: type[Middleware] | None = None,  # noqa: ARG002 - same
-    ) -> None:
-        """Take the middleware by which a Worker follows our queues, once for each worker.
-
-        dramatiq would warn of the second one; here a process has a worker for every app and priority.
-        """
-        self.middleware.append(middleware)
-        for queue in self.get_declared_queues():
-            middleware.after_declare_queue(self, queue)
-
-    def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        """As dramatiq's; a worker that was shut down is forgotten, it must not consume queues declared later."""
-        super().emit_after(signal, *args, **kwargs)
-        if signal == "worker_shutdown":
-            self.middleware = [m for m in self.middleware if getattr(m, "worker", None) is not args[0]]
 
 
 class _HintConsumer(Consumer):

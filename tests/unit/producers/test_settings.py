@@ -106,8 +106,10 @@ def test_a_url_by_reference(tmp_path: Path) -> None:
         ('[accounts.default]\nfrom = "nobody"', {}, "accounts.default.from"),
         ('database_url = "', {}, "settings file"),
         (None, {"MAILFLEET_CONFIG": "missing.toml"}, "settings file"),
-        (None, {"MAILFLEET_BROKER_URL": "amqp://u:hidden@broker/"}, "MAILFLEET_BROKER_URL"),
-        ('broker_url = "amqp://u:hidden@broker/"', {}, "broker_url"),
+        (None, {"MAILFLEET_BROKER_URL": "http://u:hidden@broker/"}, "MAILFLEET_BROKER_URL"),
+        ('broker_url = "amqp://u:hidden@"', {}, "broker_url"),
+        ("broker_url = 5", {}, "broker_url"),
+        ('broker_url = "env:MISSING"', {}, "broker_url"),
     ],
 )
 def test_a_wrong_setting_is_named_and_no_secret_shown(
@@ -123,10 +125,25 @@ def test_a_wrong_setting_is_named_and_no_secret_shown(
     assert "hidden" not in str(caught.value.__cause__)
 
 
-def test_a_broker_url_is_refused_with_words() -> None:
-    """RabbitMQ is not in this version, and silence would lose nothing but time."""
-    with pytest.raises(SettingsError, match="no RabbitMQ yet"):
-        Mailer.from_env("billing", {"MAILFLEET_BROKER_URL": "amqp://broker/"})
+def test_a_broker_url_is_taken_by_reference_and_not_shown(tmp_path: Path) -> None:
+    """RabbitMQ's URL may be in a file; the settings' repr has neither it nor its password."""
+    secret = tmp_path / "broker"
+    secret.write_text("amqp://billing:hidden@broker/fleet\n")
+    settings = ProducerSettings.load("billing", {"MAILFLEET_BROKER_URL": f"file:{secret}"})
+
+    assert settings.broker_url == "amqp://billing:hidden@broker/fleet"
+    assert "hidden" not in repr(settings)
+
+
+def test_mailers_of_one_app_share_their_broker() -> None:
+    """One connection serves all mailers of an app in a process, another app has its own; nothing is connected yet."""
+    environ = {"MAILFLEET_BROKER_URL": "amqp://u:p@127.0.0.1:1/v"}
+    first, second = Mailer.from_env("billing", environ), Mailer.from_env("billing", environ)
+    other = Mailer.from_env("crm", environ)
+    brokers = [one._writer.outlet._broker for one in (first, second, other)]
+
+    assert brokers[0] is brokers[1]
+    assert brokers[0] is not brokers[2]
 
 
 def test_from_env_connects_to_nothing() -> None:

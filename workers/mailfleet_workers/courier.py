@@ -22,6 +22,7 @@ from mailfleet_workers.outcome import Outcome, Tried, cut, decide
 from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.smtp.base import Answer
 from mailfleet_workers.smtp.base import Phase as SmtpPhase
+from mailfleet_workers.smtp.connection import server_name
 from mailfleet_workers.smtp.pool import PooledConnection
 from mailfleet_workers.verdict import Judgement, Uncertain
 
@@ -112,6 +113,9 @@ class Courier:
     ) -> None:
         """One transaction of *parcel*; every way out leaves a result or gives back."""
         row, journal = parcel.row, self._desk.journal
+        if not (row.sum_fail or row.sum_done or row.doubts):
+            late_s = (datetime.now(UTC) - row.due_at).total_seconds()
+            self._desk.meter.began(row.app, row.priority, late_s)
         try:
             journal.begin(row.id, row.fence)
         except OSError:
@@ -158,6 +162,9 @@ class Courier:
 
         answer = connection.transmit(parcel.envelope, before_dot=timed)
         self._last_answer = answer
+        if not (answer.withheld or answer.refused_locally):
+            account = connection.account
+            self._desk.meter.replied(account.name, server_name(account), _code(answer))
         self.chunk.learn(answer.seconds - ours_s)
         return answer
 
@@ -206,6 +213,10 @@ class Courier:
         )
         outcome = decide(row, judgement, tried, self._desk.policy, phase=phase, before=before)
         self._results.append((row, outcome))
+        meter, due_in_s = self._desk.meter, outcome.settlement.due_in_s
+        meter.attempted(row.app, row.account, way.host, outcome.attempt.verdict)
+        if outcome.settlement.waits and due_in_s is not None:
+            meter.waited(row.app, row.account, due_in_s)
         return outcome
 
     def settle(self) -> None:
@@ -253,6 +264,7 @@ class Courier:
             log.exception("connect_failed", extra={"account": way.account.name})
             return Answer(SmtpPhase.AUTH, None, f"{type(error).__name__}: {error}")
         if isinstance(taken, Answer):
+            self._desk.meter.replied(way.account.name, way.host, _code(taken))
             return taken
         self._connection = taken
         return None
@@ -274,3 +286,7 @@ class Courier:
     def _take_results(self) -> list[Result]:
         results, self._results = self._results, []
         return results
+
+
+def _code(answer: Answer) -> int | None:
+    return answer.reply.code if answer.reply else None

@@ -43,13 +43,16 @@ class Delivery:
 
     def deliver(self, batch: Batch) -> None:
         """Bring every row of *batch* to a result, or give it back."""
-        way = self._desk.way(batch.account)
-        pending = list(batch.rows)
+        ways = {app: self._desk.way(app, batch.account) for app in {row.app for row in batch.rows}}
+        unknown = [row for row in batch.rows if ways[row.app] is None]
+        pending = [row for row in batch.rows if ways[row.app] is not None]
         try:
-            if way is None:
-                self._courier.give_back(pending, UNKNOWN_ACCOUNT_S, f"unknown account {batch.account!r}")
-                return
-            while pending:
+            if unknown:
+                reason = f"unknown account {batch.account!r}"
+                self._courier.give_back(unknown, UNKNOWN_ACCOUNT_S, reason)
+            # An account is the same for all apps that may use it.
+            way = next((one for one in ways.values() if one is not None), None)
+            while pending and way is not None:
                 pending = self._step(way, pending)
         except SQLAlchemyError as error:
             # Nothing of `pending` was recorded: a record that fails does not raise.
@@ -82,9 +85,12 @@ class Delivery:
         if not parcels:
             return rest
         granted = desk.limiter.ask(self._request(way, parcels))
+        name, meter = way.account.name, desk.meter
         if isinstance(granted, Refusal):
+            meter.permits(desk.app, name, way.host, len(parcels), 0, granted.rule)
             rows = [*(parcel.row for parcel in parcels), *rest]
             return self._wait(way, rows, granted.wait_s, f"limit: {granted.rule}", everybody=False)
+        meter.permits(desk.app, name, way.host, len(parcels), granted.permits)
         try:
             courier.send(way, parcels[: granted.permits])
         finally:
@@ -141,6 +147,7 @@ class Delivery:
         *everybody* gives back what else waits for the account too, in the same statement.
         """
         self._courier.settle()
+        self._desk.meter.waited(self._desk.app, way.account.name, wait_s)
         if wait_s * 1000 <= way.max_idle_ms:
             with self._desk.heap.asleep(way.account.name):
                 self._desk.stop.wait(wait_s)

@@ -14,9 +14,9 @@ from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.outcome import Policy
 from mailfleet_workers.parcel import Fetch
 from mailfleet_workers.pulse import Pulse
+from mailfleet_workers.smtp.connection import server_name
 from mailfleet_workers.smtp.pool import ConnectionPool
-
-_USUAL_PORTS = frozenset({25, 465, 587})
+from mailfleet_workers.telemetry.meter import SILENT, Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,13 @@ class Way:
 
     @property
     def host(self) -> str:
-        """The name under which limits and gates know the server: lower case, with its port unless it is a usual one."""
-        host = self.account.host.lower()
-        return host if self.account.port in _USUAL_PORTS else f"{host}:{self.account.port}"
+        """The name under which limits, gates and metrics know the server."""
+        return server_name(self.account)
 
 
 @dataclass(frozen=True)
 class Desk:
-    """The shared parts of an app's pool. `way` is None for an account that nobody configured.
+    """The shared parts of an app's pool. `way` is given an app and an account; None means that the app has no such account.
 
     `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts a chunk to
     `chunk_s` seconds of SMTP. `run_mode` is what mails vote on.
@@ -56,9 +55,10 @@ class Desk:
     rules: Rules
     policy: Policy
     fetch: Fetch
-    way: Callable[[str], Way | None]
+    way: Callable[[str, str], Way | None]
     stop: threading.Event
     rng: random.Random
     fixed_chunk: int | None = None
     chunk_s: float = 0.05
     run_mode: str = "local"
+    meter: Meter = SILENT

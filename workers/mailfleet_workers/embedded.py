@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,26 +24,24 @@ from mailfleet.worker_thread import mark_worker_thread
 from mailfleet_schema import migrations
 from mailfleet_schema.dialects import SQLITE
 from mailfleet_schema.engine import open_engine, parse_url, read_only
+from mailfleet_schema.hint import InvalidHint
 from mailfleet_schema.names import check_name
 from mailfleet_schema.statements import reconcile, worker
 from mailfleet_schema.states import OnDoubt, Priority
 from mailfleet_schema.topology import ACTOR, queue_name
 from mailfleet_workers import journal
-from mailfleet_workers.account import Account
 from mailfleet_workers.catcher import Catcher, DirectoryStore, Script
 from mailfleet_workers.classify import Rules
-from mailfleet_workers.desk import Way
+from mailfleet_workers.intake import IntakeClosed
 from mailfleet_workers.limits.unlimited import UnlimitedLimiter
 from mailfleet_workers.notify import broker_notify
-from mailfleet_workers.outcome import Policy
-from mailfleet_workers.pool import Pool, PoolPlan
+from mailfleet_workers.plan import PoolPlan
+from mailfleet_workers.pool import Pool
 from mailfleet_workers.reconciler import Pass
 from mailfleet_workers.recovery import Recovered, recover
 from mailfleet_workers.settings import Settings
-from mailfleet_workers.smtp.base import Transport
-from mailfleet_workers.smtp.connection import SmtpTransport
-from mailfleet_workers.smtp.dry import DryRunTransport
 from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.ways import Ways
 
 #: Milliseconds for which an idle consumer waits at once.
 _CONSUMER_WAIT_MS = 200
@@ -89,7 +87,6 @@ class Embedded:
         self._lock: int | None = None
         self._pools: dict[str, Pool] = {}
         self._consumers: list[dramatiq.Worker] = []
-        self._ways: dict[tuple[str, str], Way | None] = {}
         self.recovered = Recovered()
         self.catcher = Catcher(DirectoryStore(settings.data_dir / "caught"), script=script)
         self.engine: Engine = open_engine(url)
@@ -192,27 +189,27 @@ class Embedded:
         self._lock = lock
 
     def _recover(self) -> Recovered:
-        # We hold the lock, so every worker that the database knows is dead.
+        # We hold the lock, so every worker that the database knows is dead, whatever the journals say.
         directory = self._settings.data_dir / "journal"
         with self.engine.begin() as connection:
             known = worker.all_workers(connection)
         ids = sorted({one.id for one in known} | journal.workers_in(directory))
-        return recover(self.engine, directory, ids, self._settings.patience())
+        return recover(self.engine, directory, ids, self._settings.patience(), alone=True)
 
     def _start_pools(self) -> None:
-
         self._broker = EmbeddedBroker(self._url)
-        self._connections = ConnectionPool(self._transport, time.monotonic)
+        ways = Ways(self._settings, environ=self._environ, catcher=(self.catcher.host, self.catcher.port))
+        self._connections = ConnectionPool(ways.transport, time.monotonic)
         limiter = UnlimitedLimiter(time.monotonic)
         rules = Rules.builtin()
         for app in self._apps:
             pool = Pool(
-                self._plan(app),
+                PoolPlan.of(self._settings, app, alone=True, fixed_chunk=self._fixed_chunk),
                 self.engine,
                 limiter=limiter,
                 connections=self._connections,
                 rules=rules,
-                way=self._way_of(app),
+                way=ways,
                 notify=broker_notify(self._broker),
                 rng=self._rng,
             )
@@ -226,7 +223,8 @@ class Embedded:
             actor_name=ACTOR,
             queue_name=queue_name(self._apps[0], Priority.NORMAL),
             priority=0,
-            options={},
+            # Said in one line, not as a failure with a traceback.
+            options={"throws": (InvalidHint, IntakeClosed)},
         )
         for app in self._apps:
             for priority in Priority:
@@ -245,47 +243,3 @@ class Embedded:
         app = argument.get("app") if isinstance(argument, Mapping) else None
         pool = self._pools.get(str(app), next(iter(self._pools.values())))
         pool.intake.take(argument)
-
-    def _plan(self, app: str) -> PoolPlan:
-        settings, timing = self._settings, self._settings.timing
-        return PoolPlan(
-            app=app,
-            threads=settings.app(app).threads,
-            heap_rows=settings.app(app).heap,
-            journal_dir=settings.data_dir / "journal",
-            patience=settings.patience(),
-            policy=Policy(try_next_s=timing.try_next_s, settle_s=timing.settle_s),
-            heartbeat_s=timing.heartbeat_s,
-            reconcile_s=timing.reconcile_s,
-            prepare_s=timing.prepare_s,
-            drain_s=timing.drain_s,
-            fixed_chunk=self._fixed_chunk,
-            chunk_s=timing.chunk_ms / 1000,
-            run_mode=settings.run_mode,
-            alone=True,
-        )
-
-    def _way_of(self, app: str) -> Callable[[str], Way | None]:
-        def way(name: str) -> Way | None:
-            if (app, name) not in self._ways:
-                self._ways[app, name] = self._way(app, name)
-            return self._ways[app, name]
-
-        return way
-
-    def _way(self, app: str, name: str) -> Way | None:
-        if name not in self._settings.app(app).accounts or name not in self._settings.accounts:
-            return None
-        account = self._settings.account(name, catcher=(self.catcher.host, self.catcher.port))
-        return Way(account, dry_run=self._dry_run(account))
-
-    def _dry_run(self, account: Account) -> bool:
-        if self._settings.accounts[account.name].dry_run:
-            return True
-        caught = (account.host, account.port) == (self.catcher.host, self.catcher.port)
-        return self._settings.delivery == "dry_run" and not caught
-
-    def _transport(self, account: Account) -> Transport:
-        if self._dry_run(account):
-            return DryRunTransport()
-        return SmtpTransport(account, environ=self._environ)

@@ -17,8 +17,18 @@ from mailfleet_schema.hint import Hint, InvalidHint
 from mailfleet_schema.statements import claim
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.pulse import Pulse
+from mailfleet_workers.telemetry import events
+from mailfleet_workers.telemetry.meter import SILENT, Meter
 
 log = logging.getLogger(__name__)
+
+
+class IntakeClosed(Exception):  # noqa: N818 - reads as the fact it states
+    """The pool is draining: the hint belongs to another process, or to this one's successor."""
+
+    #: For brokers: neither acknowledged nor refused, the message goes back when the connection closes.
+    leave_unacknowledged = True
+
 
 #: A hint whose rows find no room for so long is let go, in seconds: `look_at` brings its rows back. Far below any
 #: broker's acknowledgement timeout.
@@ -38,6 +48,7 @@ class Intake:
         pulse: Pulse,
         clock: Callable[[], float] = time.monotonic,
         most_wait_s: float = MOST_WAIT_S,
+        meter: Meter = SILENT,
     ) -> None:
         self._engine = engine
         self._heap = heap
@@ -46,10 +57,14 @@ class Intake:
         self._pulse = pulse
         self._clock = clock
         self._most_wait_s = most_wait_s
+        self._meter = meter
         self.misses = 0
 
     def take(self, argument: Any) -> int:
-        """Claim what the hint in *argument* names; returns how many rows. Raises InvalidHint for what is none."""
+        """Claim what the hint in *argument* names; returns how many rows.
+
+        Raises InvalidHint for what is none, and IntakeClosed when the pool drains before every row was tried.
+        """
         hint = Hint.from_argument(argument)
         if hint.app not in self._apps:
             raise InvalidHint(f"app: expected one of {', '.join(sorted(self._apps))}, got {hint.app!r}")
@@ -59,6 +74,8 @@ class Intake:
         while ids and self._pulse.fresh():
             room = self._heap.wait_for_room(hint.priority, max(0.0, until - self._clock()))
             if room <= 0:
+                if self._heap.closed:
+                    raise IntakeClosed
                 log.info("hint_let_go", extra={"app": hint.app, "mails": len(ids)})
                 break
             now, ids = ids[:room], ids[room:]
@@ -74,7 +91,7 @@ class Intake:
     def _claim(self, hint: Hint, ids: list[int]) -> int:
         with self._heap.claiming:
             if self._heap.closed:
-                return 0
+                raise IntakeClosed
             with self._engine.begin() as connection:
                 rows = claim.claim(
                     connection, ids=ids, app=hint.app, worker_id=self._worker_id, room=len(ids)
@@ -83,8 +100,13 @@ class Intake:
                 held = (
                     claim.hold_poison(connection, suspects, worker_id=self._worker_id) if suspects else set()
                 )
-            self._heap.put(row for row in rows if row.id not in held)
-        self.misses += len(ids) - len(rows)
+            taken = [row for row in rows if row.id not in held]
+            events.claimed(taken, worker_id=self._worker_id)
+            self._heap.put(taken)
+        events.poisoned([row for row in rows if row.id in held], worker_id=self._worker_id)
+        if len(rows) < len(ids):
+            self.misses += len(ids) - len(rows)
+            self._meter.claim_missed(hint.app, len(ids) - len(rows))
         if rows:
             failpoint("after_claim")
         return len(rows)

@@ -8,24 +8,28 @@ import logging
 import threading
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from mailfleet.failpoints import failpoint
+from mailfleet_schema.dialects import dialect_of
 from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import attempt, claim, content, gate, recipient, settle
-from mailfleet_schema.statements.claim import Claimed, Return
+from mailfleet_schema.statements.claim import MAX_INTERRUPTIONS, Claimed, Return
 from mailfleet_schema.statements.content import StoredContent
 from mailfleet_schema.statements.gate import Gate
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.statements.reconcile import MAX_AGE_S
 from mailfleet_schema.statements.settle import Recorded
 from mailfleet_schema.states import State
+from mailfleet_schema.tables import tables_of
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.outcome import GateWish, Outcome
+from mailfleet_workers.telemetry import events
+from mailfleet_workers.telemetry.meter import SILENT, Meter
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +40,10 @@ Result = tuple[Claimed, Outcome]
 
 
 class Ledger:
-    """The database as the senders of one app see it. Thread-safe; *abandon* ends the retries at a hard stop."""
+    """The database as the senders of one app see it. Thread-safe; *abandon* ends the retries at a hard stop.
+
+    *worker_id* is for the log.
+    """
 
     def __init__(
         self,
@@ -49,6 +56,8 @@ class Ledger:
         grace_s: float,
         max_age_s: float = MAX_AGE_S,
         abandon: threading.Event,
+        meter: Meter = SILENT,
+        worker_id: int | None = None,
     ) -> None:
         self._engine = engine
         self._heap = heap
@@ -58,6 +67,8 @@ class Ledger:
         self._grace_s = grace_s
         self._max_age_s = max_age_s
         self._abandon = abandon
+        self._meter = meter
+        self._worker_id = worker_id
 
     def contents(
         self, rows: Sequence[Claimed]
@@ -88,6 +99,8 @@ class Ledger:
             return None
         self._settled(results, ours)
         lost = [row for row in nexts if row.id not in recorded.dot]
+        events.recorded(row for row in nexts if row.id in recorded.dot)
+        events.expired(row for row in lost if row.id in recorded.expired)
         self._heap.forget(lost)
         self._journal.settled([(row.id, row.fence) for row in lost])
         if nexts:
@@ -138,18 +151,9 @@ class Ledger:
         self._heap.forget(row for row, _ in results)
         for row, outcome in results:
             self._know_gates(outcome.gates)
-            settlement = outcome.settlement
-            log.info(
-                "mail_settled",
-                extra={
-                    "mail_id": row.id,
-                    "app": row.app,
-                    "account": row.account,
-                    "state": settlement.state.value if row.id in ours else "lost",
-                    "verdict": outcome.attempt.verdict,
-                    "code": settlement.code,
-                },
-            )
+            events.settled(row, outcome, ours=row.id in ours)
+            if row.id in ours and outcome.settlement.state is State.DOUBT:
+                self._meter.doubted(row.app, 1)
         self._notify(
             [
                 Notice(row.app, row.priority, row.id, outcome.settlement.due_in_s or 0.0)
@@ -170,14 +174,27 @@ class Ledger:
         try:
             with self._engine.begin() as connection:
                 ours = claim.give_back(connection, returns, grace_s=self._grace_s, max_age_s=self._max_age_s)
+                held = _held(connection, rows, returns)
         except SQLAlchemyError as error:
             log.warning("give_back_failed", extra={"error": _name(error), "mails": len(rows)})
             self._heap.forget(rows)
             return
         self._heap.forget(rows)
         self._journal.settled([(row.id, row.fence) for row in rows])
+        events.given_back(rows, returns, ours=ours, held=held, worker_id=self._worker_id)
         due = {one.mail_id: one.due_in_s or 0.0 for one in returns}
         self._notify([Notice(r.app, r.priority, r.id, due[r.id]) for r in rows if r.id in ours])
+
+
+def _held(connection: Connection, rows: Sequence[Claimed], returns: Sequence[Return]) -> set[int]:
+    """Those of *rows*, just given back, that are held: only such as were interrupted often can be."""
+    begun = {one.mail_id for one in returns if one.begun}
+    suspects = [row.id for row in rows if row.id in begun and row.interruptions + 1 >= MAX_INTERRUPTIONS]
+    if not suspects:
+        return set()
+    mail = tables_of(dialect_of(connection)).mail
+    query = select(mail.c.id).where(mail.c.id.in_(suspects), mail.c.state == State.HELD.value)
+    return set(connection.execute(query).scalars())
 
 
 def _name(error: Exception) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mailfleet.broker.base import BrokerUnavailable, HintBroker
+from mailfleet.publisher import Publisher, Row
 from mailfleet_schema.hint import group
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import MAX_DELAY_S
@@ -25,6 +26,22 @@ class Notice:
 
 #: Publishes hints for rows, soon; a failure is counted, not raised: `look_at` finds what was not hinted.
 Notify = Callable[[Sequence[Notice]], None]
+
+
+def publisher_notify(publisher: Publisher) -> Notify:
+    """A Notify that leaves the work to *publisher*'s thread: for a broker across a network, which may hang."""
+
+    def notify(notices: Sequence[Notice]) -> None:
+        now = publisher.monotonic()
+        publisher.put([_row(one, now) for one in notices])
+
+    return notify
+
+
+def _row(notice: Notice, now: float) -> Row:
+    far = notice.due_in_s > MAX_DELAY_S
+    due = None if far else now + max(0.0, notice.due_in_s)
+    return Row(notice.app, notice.priority, notice.mail_id, due)
 
 
 def broker_notify(broker: HintBroker) -> Notify:

@@ -9,10 +9,8 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,7 +20,7 @@ from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import worker
 from mailfleet_schema.statements.attachment import read_attachment
 from mailfleet_schema.statements.claim import Return
-from mailfleet_schema.statements.reconcile import Patience
+from mailfleet_schema.statements.instance import instance_id
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.heap import RowHeap
@@ -31,38 +29,14 @@ from mailfleet_workers.journal import Journal
 from mailfleet_workers.ledger import Ledger
 from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.notify import Notify
-from mailfleet_workers.outcome import Policy
+from mailfleet_workers.plan import PoolPlan
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.reconciler import Pass, Reconciler
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.telemetry.meter import SILENT, Meter
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
-    """How a pool works; times in seconds. `also` are apps whose rows it reconciles beside its own;
-    `alone` says that no other process uses the database.
-
-    A quarter of `threads`, at least one where there are two, is kept for priority `high`.
-    """
-
-    app: str
-    threads: int
-    heap_rows: int
-    journal_dir: Path
-    patience: Patience
-    policy: Policy
-    heartbeat_s: float = 5.0
-    reconcile_s: float = 5.0
-    prepare_s: float = 900.0
-    drain_s: float = 25.0
-    fixed_chunk: int | None = None
-    chunk_s: float = 0.05
-    run_mode: str = "local"
-    also: tuple[str, ...] = ()
-    alone: bool = False
 
 
 class Pool:
@@ -76,10 +50,12 @@ class Pool:
         limiter: Limiter,
         connections: ConnectionPool,
         rules: Rules,
-        way: Callable[[str], Way | None],
+        way: Callable[[str, str], Way | None],
         notify: Notify,
         rng: random.Random,
         host: str | None = None,
+        may_hint: Callable[[], bool] = lambda: True,
+        meter: Meter = SILENT,
     ) -> None:
         self._plan = plan
         self._engine = engine
@@ -90,6 +66,8 @@ class Pool:
         self._notify = notify
         self._rng = rng
         self._host = host or socket.gethostname()
+        self._may_hint = may_hint
+        self._meter = meter
         self._drain = threading.Event()
         self._abandon = threading.Event()
         self._end = threading.Event()
@@ -104,14 +82,15 @@ class Pool:
             self.worker_id = worker.register(
                 connection, app=plan.app, host=self._host, pid=os.getpid(), version=version("mailfleet")
             )
+            instance = instance_id(connection)
         self._heap = RowHeap(plan.heap_rows)
-        self._journal = Journal(plan.journal_dir, self.worker_id)
+        self._journal = Journal(plan.journal_dir, self.worker_id, instance=instance)
         self._pulse = Pulse(
             self._engine,
             self.worker_id,
             heartbeat_s=plan.heartbeat_s,
             quiet_s=plan.patience.quiet_s,
-            on_lost=self._end_lost,
+            on_lost=self.drain,
         )
         self._ledger = Ledger(
             self._engine,
@@ -122,6 +101,8 @@ class Pool:
             grace_s=plan.patience.grace_s,
             max_age_s=plan.patience.max_age_s,
             abandon=self._abandon,
+            meter=self._meter,
+            worker_id=self.worker_id,
         )
         self._reconciler = Reconciler(
             self._engine,
@@ -137,9 +118,16 @@ class Pool:
             prepare_s=plan.prepare_s,
             rng=self._rng,
             alone=plan.alone,
+            may_hint=self._may_hint,
+            meter=self._meter,
         )
         self.intake = Intake(
-            self._engine, self._heap, apps=(plan.app, *plan.also), worker_id=self.worker_id, pulse=self._pulse
+            self._engine,
+            self._heap,
+            apps=(plan.app, *plan.also),
+            worker_id=self.worker_id,
+            pulse=self._pulse,
+            meter=self._meter,
         )
         self._reconciler.refresh_gates()
         self._service_threads = [
@@ -158,9 +146,20 @@ class Pool:
         """Whether others took this worker's rows while it was away: it sends nothing more and should be replaced."""
         return self._pulse.lost
 
-    def _end_lost(self) -> None:
+    @property
+    def alive(self) -> bool:
+        """Whether the database heard this worker lately: only then it claims and sends."""
+        return self._pulse.fresh()
+
+    def look_now(self, apps: Collection[str]) -> None:
+        """The broker has lost the hints of *apps*: look at their due mail with the next pass."""
+        self._reconciler.look_now(apps)
+
+    def drain(self) -> None:
+        """Claim nothing more; `stop` does the rest."""
         self._drain.set()
         self._heap.close()
+        self._reconciler.wake()
 
     def _desk(self) -> Desk:
         return Desk(
@@ -181,6 +180,7 @@ class Pool:
             fixed_chunk=self._plan.fixed_chunk,
             chunk_s=self._plan.chunk_s,
             run_mode=self._plan.run_mode,
+            meter=self._meter,
         )
 
     def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:
@@ -204,8 +204,7 @@ class Pool:
 
         False when threads were still busy then; their rows are recovered from the journal at the next start.
         """
-        self._drain.set()
-        self._heap.close()
+        self.drain()
         self._give_back_waiting()
         in_time = _join(self._threads, self._plan.drain_s)
         self._give_back_waiting()  # what an intake that was at work put in meanwhile

@@ -7,7 +7,7 @@ takes small pages and goes on while they are full, so that a backlog is worked o
 import logging
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, Engine
@@ -24,6 +24,8 @@ from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.recovery import put_in_doubt
+from mailfleet_workers.telemetry import events
+from mailfleet_workers.telemetry.meter import SILENT, Meter
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,9 @@ class Pass:
 class Reconciler:
     """Looks after the rows of *apps* (its own, and those of pools that are gone) for worker *worker_id*.
 
-    *alone* means that no other process may use the database, so that no live worker is quiet.
+    *alone* means that no other process may use the database, so that no live worker is quiet. While *may_hint* says
+    no (the broker is away, or has enough to do), no row is looked at: a look that hints nobody would only push the
+    row's next look further away.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class Reconciler:
         prepare_s: float,
         rng: random.Random,
         alone: bool = False,
+        may_hint: Callable[[], bool] = lambda: True,
+        meter: Meter = SILENT,
     ) -> None:
         self._engine = engine
         self._apps = list(apps)
@@ -89,9 +95,14 @@ class Reconciler:
         self._prepare_s = prepare_s
         self._rng = rng
         self._alone = alone
+        self._may_hint = may_hint
+        self._meter = meter
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._forgotten: set[str] = set()
 
     def run(self, stop: threading.Event) -> None:
-        """Pass after pass until *stop*, spread by a quarter so that many processes do not come at once."""
+        """Pass after pass until *stop* (and `wake`), spread by a quarter so that many processes do not come at once."""
         while True:
             try:
                 self.run_once()
@@ -100,15 +111,23 @@ class Reconciler:
             except Exception:
                 # A bug in one part of a pass must not end the guarantee.
                 log.exception("pass_failed", extra={"apps": self._apps})
-            if stop.wait(self._every_s * self._rng.uniform(0.75, 1.25)):
+            self._wake.wait(self._every_s * self._rng.uniform(0.75, 1.25))
+            self._wake.clear()
+            if stop.is_set():
                 return
 
     def run_once(self) -> Pass:
         """One pass. Raises SQLAlchemyError when the database does not answer; what was done stays done."""
         self.refresh_gates()
         total = self._take_back_quiet() + self._free_own() + self._settle_doubts()
+        self._look_at_forgotten()
         total += self._expire_and_look()
         self._limiter.renew()
+        for reason, mails in asdict(total).items():
+            if mails:
+                self._meter.reconciled(self._apps[0], reason, mails)
+        if total.doubted:
+            self._meter.doubted(self._apps[0], total.doubted)
         if total.found:
             log.info("pass", extra={"apps": self._apps, **asdict(total)})
         return total
@@ -135,6 +154,8 @@ class Reconciler:
         for _ in range(PAGES if quiet else 0):
             with self._engine.begin() as connection:
                 taken = reconcile.take_back(connection, quiet, self._patience, most=PAGE)
+            events.taken_back(taken.queued, reason="quiet worker")
+            events.doubted(taken.doubt, reason="quiet worker")
             total += Pass(taken_back=len(taken.queued), doubted=len(taken.doubt))
             if len(taken.queued) + len(taken.doubt) < PAGE:
                 break
@@ -177,7 +198,9 @@ class Reconciler:
             freed = claim.give_back(connection, returns, grace_s=0.0, max_age_s=self._patience.max_age_s)
             doubted = put_in_doubt(connection, doubts, self._patience, "no thread knows its answer")
         self._journal.settled([(row.mail_id, row.fence) for row in orphans])
-        return Pass(freed=len(freed), doubted=doubted)
+        events.taken_back(freed, reason="no thread holds it")
+        events.doubted(doubted, reason="no thread knows its answer")
+        return Pass(freed=len(freed), doubted=len(doubted))
 
     def _overdue(self, row: Held) -> bool:
         # A thread that hangs in prepare loses the row: its record will find another fence. What waits in the heap is
@@ -193,6 +216,8 @@ class Reconciler:
         for _ in range(PAGES):
             with self._engine.begin() as connection:
                 settled = reconcile.settle_doubts(connection, self._apps, most=PAGE)
+            events.resent(settled.queued)
+            events.held(settled.held)
             total += Pass(resent=len(settled.queued), held=len(settled.held))
             if len(settled.queued) + len(settled.held) < PAGE:
                 break
@@ -204,12 +229,36 @@ class Reconciler:
         for _ in range(PAGES):
             with self._engine.begin() as connection:
                 expired = reconcile.expire(connection, self._apps, self._patience, most=PAGE)
-                rows = [] if expired else self._page(connection)
+                rows = [] if expired or not self._may_hint() else self._page(connection)
             self._notify([Notice(row.app, row.priority, row.mail_id, row.due_in_s) for row in rows])
+            events.overdue(expired)
             total += Pass(hinted=len(rows), expired=len(expired))
             if not expired and len(rows) < PAGE:
                 break
         return total
+
+    def look_now(self, apps: Collection[str]) -> None:
+        """The broker has lost the hints of *apps*: a pass comes at once and hints all of their mail that is due."""
+        with self._lock:
+            self._forgotten |= set(apps) & set(self._apps)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """End the wait for the next pass."""
+        self._wake.set()
+
+    def _look_at_forgotten(self) -> None:
+        with self._lock:
+            apps, self._forgotten = sorted(self._forgotten), set()
+        if not apps:
+            return
+        try:
+            with self._engine.begin() as connection:
+                mails = reconcile.look_now(connection, apps)
+        except SQLAlchemyError:
+            self.look_now(apps)
+            raise
+        log.warning("hints_lost", extra={"apps": apps, "mails": mails})
 
     def _page(self, connection: Connection) -> list[Looked]:
         return reconcile.look(connection, self._apps, self._patience, most=PAGE)

@@ -17,6 +17,7 @@ from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import insert, worker
 from mailfleet_schema.statements.attachment import read_attachment
 from mailfleet_schema.statements.insert import NewMail
+from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.states import Priority
 from mailfleet_schema.tables import tables_of
@@ -105,8 +106,9 @@ class Office:
         self.max_idle_ms = 0
         with engine.begin() as connection:
             self.worker_id = worker.register(connection, app=APP, host="here", pid=1, version="0")
+            self.instance = instance_id(connection)
         self.heap = RowHeap(1000)
-        self.journal = Journal(self.directory, self.worker_id, clock=self.clock)
+        self.journal = Journal(self.directory, self.worker_id, instance=self.instance, clock=self.clock)
         self.limiter = limiter or UnlimitedLimiter(self.clock)
         self.pulse = Pulse(engine, self.worker_id, heartbeat_s=5, quiet_s=30, clock=self.clock)
         self.connections = ConnectionPool(self.server.transport, self.clock)
@@ -144,7 +146,7 @@ class Office:
     def clock(self) -> float:
         return self.now
 
-    def way(self, name: str) -> Way | None:
+    def way(self, app: str, name: str) -> Way | None:
         if name == "unknown":
             return None
         account = Account(

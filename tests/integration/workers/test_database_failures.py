@@ -168,7 +168,8 @@ def test_a_hard_stop_leaves_the_result_to_the_journal(office: Office) -> None:
         office.abandon.set()
         thread.join(10)
         assert not thread.is_alive()
-    entry = journal.read(office.directory, office.worker_id).entries[mail, 1]
+    record = journal.read(office.directory, office.worker_id, instance=office.instance)
+    entry = record.entries[mail, 1]
     assert entry.step == "answered"
     assert office.state(mail) == "sending(dot)"
 

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from mailfleet_schema.statements.operate import CANCEL, operate
 from mailfleet_schema.states import Priority
 from mailfleet_workers.heap import RowHeap
-from mailfleet_workers.intake import Intake
+from mailfleet_workers.intake import Intake, IntakeClosed
 from tests.integration.workers.faults import failing_commit, failing_statement
 from tests.integration.workers.office import APP, Office
 
@@ -140,8 +140,9 @@ def test_a_hundred_hints_of_one_row(office: Office) -> None:
 
 
 def test_a_closed_heap_claims_nothing(office: Office) -> None:
-    """Once a drain has begun, hints are let go: others shall have the rows."""
+    """Once a drain has begun, hints are left to others: they shall have the rows."""
     mail = office.emit("a@example.net")
     office.heap.close()
-    assert office.hint(mail) == 0
+    with pytest.raises(IntakeClosed):
+        office.hint(mail)
     assert office.state(mail) == "queued"

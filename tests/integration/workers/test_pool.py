@@ -17,7 +17,8 @@ from mailfleet_schema.states import Priority
 from mailfleet_workers import journal
 from mailfleet_workers.limits.unlimited import UnlimitedLimiter
 from mailfleet_workers.notify import Notice
-from mailfleet_workers.pool import Pool, PoolPlan
+from mailfleet_workers.plan import PoolPlan
+from mailfleet_workers.pool import Pool
 from mailfleet_workers.recovery import recover
 from mailfleet_workers.smtp.pool import ConnectionPool
 from tests.integration.workers.office import APP, PATIENCE, POLICY, RULES, Office
@@ -190,7 +191,8 @@ def test_a_drain_that_is_not_in_time(start: Callable[..., Running]) -> None:
     assert not run.stop()
     assert run.office.state(mail) == "sending(dot)"
     assert workers(run.office) == 1
-    entry = journal.read(run.directory, run.pool.worker_id).entries[mail, 1]
+    record = journal.read(run.directory, run.pool.worker_id, instance=run.office.instance)
+    entry = record.entries[mail, 1]
     assert entry.step == "dot"
     go_on.set()
     for thread in run.pool._threads:

@@ -177,6 +177,10 @@ def test_no_password_is_ever_shown(path: Path) -> None:
     assert "hunter2" not in repr(loaded) + str(loaded.settings) + str(shown)
     assert shown["database_url"] == '"postgresql://u:***@h/d?password=***"'
     assert without_password("rediss://:hunter2@h") == "rediss://:***@h"
+    assert (
+        without_password("amqp://u:hunter2@a/v; amqp://u:hunter2@b/v") == "amqp://u:***@a/v;amqp://u:***@b/v"
+    )
+    assert "hunter" not in without_password("postgresql://u:hunter;2@h/d")
     assert shown["accounts.default.password"] == '"env:MAILFLEET_BILLING_PASSWORD"'
 
 

@@ -65,15 +65,26 @@ WRONG = {
     "password in a URL of the file": of_file(
         f'database_url = "postgresql://u:{SECRET}@h/d"', "database_url", "without a password", HIDDEN
     ),
+    "password in the second URL of a cluster": of_file(
+        f'broker_url = "amqp://u@a/v;amqp://u:{SECRET}@b/v"', "broker_url", "without a password", HIDDEN
+    ),
     "password in the query of a URL": of_file(
         f'database_url = "postgresql://h/d?user=u&password={SECRET}"',
         "database_url",
         "without a password",
         HIDDEN,
     ),
-    "broker before there is one": of_variable(
-        "MAILFLEET_BROKER_URL", f"amqp://u:{SECRET}@h", "broker_url", "leave it out", HIDDEN
+    "broker beside SQLite": of_variable(
+        "MAILFLEET_BROKER_URL", f"amqp://u:{SECRET}@h", "broker_url", "nothing beside SQLite", HIDDEN
     ),
+    "broker that is none": of_variable(
+        "MAILFLEET_BROKER_URL", f"http://u:{SECRET}@h", "broker_url", "amqp://", HIDDEN
+    ),
+    "address without a port": of_file('[pool]\nlisten = "0.0.0.0"', "pool.listen", "host:port", "'0.0.0.0'"),
+    "key of hashes in the file": of_file(
+        f'[log]\naddress_key = "{SECRET}"', "log.address_key", "env:NAME", HIDDEN
+    ),
+    "app to take over": of_file('[apps.crm]\nalso = ["No App"]', "apps.crm.also[0]", "1 to 40", "'No App'"),
     "Redis before there is one": of_file('redis_url = "redis://h"', "redis_url", "leave it out", HIDDEN),
     "data directory that is a number": of_file("data_dir = 7", "data_dir", "expected text,", "7"),
     "data directory that is empty": of_file('data_dir = ""', "data_dir", "expected a path", "''"),

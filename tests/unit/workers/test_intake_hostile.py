@@ -10,7 +10,7 @@ from sqlalchemy import Engine, create_engine, event
 
 from mailfleet_schema.hint import MAX_ID, InvalidHint
 from mailfleet_workers.heap import RowHeap
-from mailfleet_workers.intake import Intake
+from mailfleet_workers.intake import Intake, IntakeClosed
 from mailfleet_workers.pulse import Pulse
 
 GOOD: Mapping[str, Any] = {"v": 1, "app": "billing", "priority": "normal", "ids": [1]}
@@ -103,9 +103,19 @@ def test_any_json_is_a_hint_or_refused(argument: object) -> None:
 
 def test_a_heap_without_room_lets_the_hint_go() -> None:
     """Where nothing fits within the wait, nothing is claimed and the hint is acknowledged: `look_at` brings it back."""
+    engine = untouched()
+    pulse = Pulse(engine, 7, heartbeat_s=5, quiet_s=30)
+    taker = Intake(engine, RowHeap(0), apps=["billing"], worker_id=7, pulse=pulse, most_wait_s=0)
+    assert taker.take(dict(GOOD)) == 0
+
+
+def test_a_hint_that_meets_a_drain_is_left_to_others() -> None:
+    """A pool that drains claims nothing and says so: the broker gives the hint to another process."""
     taker, heap = intake()
     heap.close()
-    assert taker.take(dict(GOOD)) == 0
+    with pytest.raises(IntakeClosed) as caught:
+        taker.take(dict(GOOD))
+    assert caught.value.leave_unacknowledged
 
 
 def test_without_a_heartbeat_nothing_is_claimed() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,13 +11,16 @@ from mailfleet_workers.catcher.channel import Channel
 from mailfleet_workers.catcher.script import Script
 from mailfleet_workers.catcher.store import Store
 
+#: What went wrong in a service that runs for months must not fill its memory: the last ones tell enough.
+MOST_FAULTS = 100
+
 
 @dataclass(kw_only=True)
 class Sessions:
     """Made anew for every start of a catcher. Written by the loop's thread only; numbers may be read by others.
 
     `seen` counts connections, `peak` is the most that were open at once, `faults` holds what a script or the store
-    raised. `emptied` is set while no session is open. While `closing`, whoever still comes is turned away.
+    raised, the last MOST_FAULTS of it. `emptied` is set while no session is open. While `closing`, whoever still comes is turned away.
     """
 
     store: Store
@@ -31,7 +35,7 @@ class Sessions:
     monotonic_clock: Callable[[], float]
     open: set[Channel] = field(default_factory=set)
     emptied: asyncio.Event = field(default_factory=asyncio.Event)
-    faults: list[Exception] = field(default_factory=list)
+    faults: deque[Exception] = field(default_factory=lambda: deque(maxlen=MOST_FAULTS))
     closing: bool = False
     seen: int = 0
     peak: int = 0

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from mailfleet_workers.cli import config, database, demo, detail, mails, overview, scan, send
+from mailfleet_workers.cli import (
+    broker,
+    catch,
+    config,
+    database,
+    demo,
+    detail,
+    mails,
+    overview,
+    scan,
+    send,
+    worker,
+)
 from mailfleet_workers.cli.context import Context
 from mailfleet_workers.cli.failure import Commands
 
@@ -54,6 +66,11 @@ app.command("demo", short_help="Send 300 mails to servers that answer like real 
 app.command("send", help=send.HELP, short_help="Send one mail, or one for each row of a table.")(
     send.send_command
 )
+app.command("worker", help=worker.HELP, short_help="Send the mail of one or more apps in worker processes.")(
+    worker.worker_command
+)
+app.command("catch", short_help="Catch mail and show it on a web page, for development.")(catch.catch_command)
+app.add_typer(broker.commands, name="broker")
 app.add_typer(database.commands, name="db")
 app.add_typer(config.commands, name="config")
 app.command("list")(mails.list_command)

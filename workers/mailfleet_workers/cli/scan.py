@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from mailfleet_schema.statements.reconcile import look_now
+from mailfleet_schema.hint import group
+from mailfleet_schema.statements.reconcile import look, look_now
 from mailfleet_workers.cli import screen
-from mailfleet_workers.cli.context import of
+from mailfleet_workers.cli.context import Context, of
 from mailfleet_workers.cli.failure import Failure
 from mailfleet_workers.cli.mails import Json
+from mailfleet_workers.reconciler import PAGE
 from mailfleet_workers.views import status
 
 _WORDS = {
@@ -34,12 +36,16 @@ def scan_command(
 
     In the embedded mode this process is the worker while the command runs: mail whose time came since the last run is
     sent. If another process runs mailfleet on this database, it does this by itself, and nothing is done here.
+
+    In a fleet every due mail of the apps is hinted again, once, and the workers send it; without this command they find
+    it by themselves, at the next look.
     """
     from mailfleet_workers.embedded import AlreadyRunning, Embedded
 
     context = of(ctx)
     if not context.embedded:
-        raise Failure("scan: workers of this database reconcile by themselves; see `mailfleet status`")
+        _tell({"hinted": _hint(context)}, done=True, running=False, as_json=as_json)
+        return
     with context.reading() as connection:
         apps = {app.app for app in status(connection).apps} | set(context.settings.apps)
     if not apps:
@@ -57,6 +63,36 @@ def scan_command(
         return
     _tell(found, done=done, running=False, as_json=as_json)
     raise typer.Exit(0 if done else 1)
+
+
+def _hint(context: Context) -> int:
+    """Give all due mail to the broker; how many that is."""
+    from mailfleet.broker.rabbit import RabbitBroker
+
+    settings = context.settings
+    if settings.broker_url is None:
+        raise Failure(
+            "scan: expected broker_url in the settings: the workers get their mail through RabbitMQ"
+        )
+    with context.reading() as connection:
+        apps = sorted({app.app for app in status(connection).apps} | set(settings.apps))
+    engine = context.engine()
+    broker = RabbitBroker(settings.broker_url, app="scan", role="setup")
+    hinted = 0
+    try:
+        with context.expecting_database(), engine.begin() as connection:
+            look_now(connection, apps)
+        while True:
+            # Published before the commit: what the broker did not take is looked at again.
+            with context.expecting_database(), engine.begin() as connection:
+                rows = look(connection, apps, settings.patience(), most=PAGE)
+                broker.publish(group([(row.app, row.priority, row.mail_id) for row in rows]))
+            hinted += len(rows)
+            if not rows:
+                return hinted
+    finally:
+        broker.close()
+        engine.dispose()
 
 
 def _tell(found: dict[str, int], *, done: bool, running: bool, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from mailfleet.errors import SettingsError
 from mailfleet_workers.settings.keys import in_file
 from mailfleet_workers.settings.model import Settings
-from mailfleet_workers.settings.sources import URLS, Loaded
+from mailfleet_workers.settings.sources import URLS, Loaded, separate
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,12 @@ def _values(path: tuple[str, ...], model: BaseModel) -> Iterator[tuple[str, Any,
             yield ".".join(here), shown, field
 
 
-def without_password(url: str) -> str:
-    """*url* as it may be shown."""
+def without_password(urls: str) -> str:
+    """*urls*, one or several separated by `;`, as they may be shown."""
+    return ";".join(_shown(url) for url in separate(urls))
+
+
+def _shown(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:

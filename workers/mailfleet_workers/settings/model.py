@@ -120,6 +120,11 @@ class AppSettings(BaseModel):
         le=100_000,
         description="How many mails of each priority a process takes ahead of its threads.",
     )
+    also: Texts = Field(
+        (),
+        description="Other apps whose mail this app's workers send too, for instance of an application whose workers"
+        " are gone; with the accounts that those apps may use.",
+    )
     on_doubt: Literal["resend_once", "resend", "hold"] = Field(
         "resend_once",
         description="What becomes of a mail in doubt that does not say it itself: `resend_once`, `resend` or `hold`.",
@@ -132,6 +137,58 @@ class AppSettings(BaseModel):
             if not _MODULE.fullmatch(name):
                 # The key of a part: `import[0]`.
                 raise wrong((f"[{position}]", "a module's dotted name", name))
+        return value
+
+
+class PoolSettings(BaseModel):
+    """`[pool]`: the command `mailfleet worker`, which looks after the worker processes of one machine."""
+
+    model_config = STRICT
+
+    listen: str = Field(
+        "127.0.0.1:9402",
+        description="Where it answers `/metrics`, `/healthz` and `/readyz`: `host:port`, with port 0 for any free"
+        " one; empty for nowhere.",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value:
+            host, _, port = value.rpartition(":")
+            if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+                raise wrong(("", "host:port, such as 127.0.0.1:9402, or nothing", value))
+        return value
+
+
+class LogSettings(BaseModel):
+    """`[log]`: what worker processes write to standard error."""
+
+    model_config = STRICT
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="From which level on: `debug`, `info`, `warning` or `error`."
+    )
+    format: Literal["json", "text"] = Field(
+        "json", description="`json` is one object on each line, `text` is for people."
+    )
+    addresses: Literal["hashed", "plain", "none"] = Field(
+        "hashed",
+        description="How mail addresses appear: `hashed` (the same address gives the same word as long as the key is"
+        " the same), `plain`, or `none`.",
+    )
+    address_key: str | None = Field(
+        None,
+        repr=False,
+        description="The key of those hashes, as `env:NAME` or `file:/path`. Without it every start has its own.",
+        json_schema_extra={"without": "a new one with every start"},
+    )
+
+    @field_validator("address_key")
+    @classmethod
+    def _reference(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("env:", "file:")):
+            raise wrong(("", "env:NAME or file:/path", NOT_SHOWN))
         return value
 
 
@@ -148,7 +205,8 @@ def _named(field: str) -> Any:
 class Settings(BaseModel):
     """Everything that can be set, checked as a whole. `load` builds it; tests may build it directly.
 
-    `broker_url` None is dramatiq's in-process broker, `redis_url` None the local limiter: the embedded mode. URLs may carry passwords, so their fields are left out of the repr.
+    On SQLite it is the embedded mode. `redis_url` None means the local limiter. URLs may carry passwords, so their
+    fields are left out of the repr.
     """
 
     model_config = STRICT
@@ -168,7 +226,9 @@ class Settings(BaseModel):
     broker_url: str | None = Field(
         None,
         repr=False,
-        description="RabbitMQ. Not in this version: it must not be set.",
+        description="RabbitMQ: `amqp://user@host/vhost`, or `amqps://` for TLS; several servers of one cluster separated"
+        " by `;`. May be `env:NAME` or `file:/path`, and must be one of them in a file if it has a password. With"
+        " PostgreSQL only.",
         json_schema_extra={"without": "the in-process broker of the embedded mode"},
     )
     redis_url: str | None = Field(
@@ -192,6 +252,8 @@ class Settings(BaseModel):
     )
     apps: dict[Annotated[str, _named("apps")], AppSettings] = Field(default_factory=dict)
     timing: TimingSettings = Field(TimingSettings())
+    pool: PoolSettings = Field(PoolSettings())
+    log: LogSettings = Field(LogSettings())
 
     @field_validator("database_url")
     @classmethod
@@ -205,14 +267,27 @@ class Settings(BaseModel):
             raise wrong(("", f"{expected}: what is in memory only would be lost", value))
         return value
 
-    @field_validator("broker_url", "redis_url")
+    @field_validator("broker_url")
+    @classmethod
+    def _check_broker(cls, value: str | None, info: ValidationInfo) -> str | None:
+        from mailfleet.broker.rabbit.parameters import parse_broker_url
+
+        if value is None:
+            return None
+        try:
+            parse_broker_url("broker_url", value)
+        except ValueError:
+            raise wrong(("", "amqp://user@host/vhost or amqps://user@host/vhost", NOT_SHOWN)) from None
+        if str(info.data.get("database_url", "")).startswith("sqlite"):
+            expected = "nothing beside SQLite: the embedded mode has its own broker; set database_url too"
+            raise wrong(("", expected, NOT_SHOWN))
+        return value
+
+    @field_validator("redis_url")
     @classmethod
     def _not_yet(cls, value: str | None) -> str | None:
         if value is not None:
-            expected = (
-                "nothing: this version works inside one process, without RabbitMQ and Redis; leave it out"
-            )
-            raise wrong(("", expected, NOT_SHOWN))
+            raise wrong(("", "nothing: this version has no limits in Redis yet; leave it out", NOT_SHOWN))
         return value
 
     @field_validator("accounts", mode="before")
@@ -232,6 +307,20 @@ class Settings(BaseModel):
             for position, name in enumerate(each.accounts)
             if name not in known
         ]
+        if problems:
+            raise wrong(*problems)
+        return value
+
+    @field_validator("apps")
+    @classmethod
+    def _names_in_also(cls, value: dict[str, AppSettings]) -> dict[str, AppSettings]:
+        problems = []
+        for app, each in value.items():
+            for position, name in enumerate(each.also):
+                try:
+                    check_name("app", name)
+                except InvalidName:
+                    problems.append((f"{app}.also[{position}]", EXPECTATION, name))
         if problems:
             raise wrong(*problems)
         return value

@@ -204,10 +204,22 @@ def _is_reference(value: str) -> bool:
     return value.startswith(("env:", "file:"))
 
 
-def _has_password(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return bool(parts.password) or "password=" in parts.query
-    except ValueError:
-        # What cannot be read might hold one.
-        return "@" in url
+def separate(urls: str) -> list[str]:
+    """The URLs in *urls*, which are RabbitMQ servers of one cluster if there are several."""
+    # A password may hold a `;` too.
+    return re.split(r";\s*(?=amqps?://)", urls.strip())
+
+
+def _has_password(urls: str) -> bool:
+    """Whether one of *urls*, servers of one cluster separated by `;`, holds a password."""
+    for url in separate(urls):
+        try:
+            parts = urlsplit(url.strip())
+        except ValueError:
+            # What cannot be read might hold one.
+            if "@" in url:
+                return True
+            continue
+        if parts.password or "password=" in parts.query:
+            return True
+    return False

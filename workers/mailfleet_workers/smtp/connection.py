@@ -8,6 +8,7 @@ at least 1.2, a server that does not offer STARTTLS where the account asks for i
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from mailfleet.errors import SettingsError
 from mailfleet.failpoints import failpoint
@@ -16,8 +17,18 @@ from mailfleet_workers.smtp import auth
 from mailfleet_workers.smtp.base import Answer, Connection, Envelope, Phase, Reply, Transport
 from mailfleet_workers.smtp.transaction import Transaction
 from mailfleet_workers.smtp.wire import Wire, WireError
+from mailfleet_workers.telemetry.meter import SILENT, Meter, SmtpPart
+from mailfleet_workers.telemetry.stopwatch import Stopwatch
+
+_USUAL_PORTS = frozenset({25, 465, 587})
 
 Clock = Callable[[], float]
+
+
+def server_name(account: Account) -> str:
+    """The name of *account*'s server: lower case, with its port unless it is a usual one."""
+    host = account.host.lower()
+    return host if account.port in _USUAL_PORTS else f"{host}:{account.port}"
 
 
 class _NotOpened(Exception):  # noqa: N818 - control flow inside this module, never seen outside
@@ -34,9 +45,16 @@ class SmtpTransport(Transport):
     """Opens connections for *account*. Secrets are looked up in *environ* at every connect; *clock* is monotonic."""
 
     def __init__(
-        self, account: Account, *, environ: Mapping[str, str], clock: Clock = time.monotonic
+        self,
+        account: Account,
+        *,
+        environ: Mapping[str, str],
+        clock: Clock = time.monotonic,
+        meter: Meter = SILENT,
     ) -> None:
         self._account = account
+        self._meter = meter
+        self._server = server_name(account)
         self._environ = environ
         self._clock = clock
         self._context: ssl.SSLContext | None = None
@@ -62,7 +80,7 @@ class SmtpTransport(Transport):
             if wire is not None:
                 wire.drop()
             raise
-        return SmtpConnection(wire, self._account, clock=self._clock)
+        return SmtpConnection(wire, self._account, clock=self._clock, meter=self._meter)
 
     def _password(self) -> str | None:
         try:
@@ -87,22 +105,28 @@ class SmtpTransport(Transport):
     def _open(self, wire: Wire, context: ssl.SSLContext | None, password: str | None) -> None:
         account, timeouts = self._account, self._account.timeouts
         phase = Phase.CONNECT
+        watch = Stopwatch(self._clock, self._part)
+        watch.begin("connect")
         try:
             wire.timeout = wire.patience = timeouts.connect
             greeting = Reply(*_text(wire.connect(account.host, account.port)))
             _must(greeting, 220, phase)
             failpoint("after_connect")
             phase = Phase.EHLO
+            watch.begin("ehlo")
             wire.patience = timeouts.ehlo
             _greet(wire)
             if account.tls == "starttls" and context is not None:
                 if not wire.has_extn("starttls"):
                     raise _NotOpened(phase, None, "TLS: the server does not offer STARTTLS")
+                watch.begin("starttls")
                 _must(Reply(*_text(wire.docmd("STARTTLS"))), 220, phase)
                 wire.encrypt(context)
+                watch.begin("ehlo")
                 _greet(wire)
             if account.username is not None and password is not None:
                 phase = Phase.AUTH
+                watch.begin("auth")
                 wire.patience = timeouts.command
                 mechanism = auth.choose(wire.esmtp_features.get("auth", ""))
                 if mechanism is None:
@@ -113,6 +137,11 @@ class SmtpTransport(Transport):
         except WireError as error:
             refusal = error.partial if error.partial and error.partial.code >= 400 else None
             raise _NotOpened(phase, refusal, None if refusal else str(error)) from None
+        finally:
+            watch.end()
+
+    def _part(self, name: SmtpPart, seconds: float) -> None:
+        self._meter.part(self._account.name, self._server, name, seconds)
 
 
 def _greet(wire: Wire) -> None:
@@ -139,14 +168,16 @@ def _text(pair: tuple[int, bytes]) -> tuple[int, str]:
 class SmtpConnection(Connection):
     """An open connection over one `Wire`. For one thread at a time."""
 
-    def __init__(self, wire: Wire, account: Account, *, clock: Clock) -> None:
+    def __init__(self, wire: Wire, account: Account, *, clock: Clock, meter: Meter = SILENT) -> None:
         self._wire = wire
         self._timeouts = account.timeouts
         self._clock = clock
+        self._part = partial(meter.part, account.name, server_name(account))
 
     def transmit(self, envelope: Envelope, *, before_dot: Callable[[], bool]) -> Answer:
         try:
-            answer = Transaction(self._wire, envelope, self._timeouts, self._clock).run(before_dot)
+            watch = Stopwatch(self._clock, self._part)
+            answer = Transaction(self._wire, envelope, self._timeouts, self._clock, watch).run(before_dot)
         except BaseException:
             # A bug or a killed thread: the server must not take what we have sent so far for a mail.
             self._wire.drop()

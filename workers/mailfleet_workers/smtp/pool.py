@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from mailfleet_workers.account import Account
 from mailfleet_workers.smtp.base import Answer, Connection, Envelope, Phase, Probe, Transport
+from mailfleet_workers.smtp.connection import server_name
+from mailfleet_workers.telemetry.meter import SILENT, ConnectionState, Meter
 
 #: Seconds of idleness after which a connection is asked whether it lives before it is lent again.
 PROBE_AFTER = 1.0
@@ -19,10 +21,14 @@ PROBE_AFTER = 1.0
 class PooledConnection(Connection):
     """A connection of the pool, for one thread until it is given back."""
 
-    def __init__(self, account: Account, transport: Transport, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, account: Account, transport: Transport, clock: Callable[[], float], meter: Meter = SILENT
+    ) -> None:
         self.account = account
         self._transport = transport
         self._clock = clock
+        self._meter = meter
+        self._state: ConnectionState | None = None
         self._connection: Connection | None = None
         self._opened_at = 0.0
         self._used = 0
@@ -35,6 +41,7 @@ class PooledConnection(Connection):
             return opened
         self._connection, self._opened_at, self._used = opened, self._clock(), 0
         self._idle_since = self._opened_at
+        self._be("busy")
         return None
 
     def transmit(self, envelope: Envelope, *, before_dot: Callable[[], bool]) -> Answer:
@@ -55,6 +62,7 @@ class PooledConnection(Connection):
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
+        self._be(None)
         if connection is not None:
             connection.close()
 
@@ -65,6 +73,21 @@ class PooledConnection(Connection):
 
     def begin_idle(self) -> None:
         self._idle_since = self._clock()
+        self._be("idle")
+
+    def end_idle(self) -> None:
+        """It is lent again."""
+        self._be("busy")
+
+    def _be(self, state: ConnectionState | None) -> None:
+        before, self._state = self._state, state
+        if before == state:
+            return
+        name, host = self.account.name, server_name(self.account)
+        if before is not None:
+            self._meter.connection(name, host, before, -1)
+        if state is not None:
+            self._meter.connection(name, host, state, 1)
 
     def idle_seconds(self) -> float:
         return self._clock() - self._idle_since
@@ -99,9 +122,16 @@ class ConnectionPool:
     *transport_factory* is called once per account and set of settings; *clock* is monotonic, in seconds.
     """
 
-    def __init__(self, transport_factory: Callable[[Account], Transport], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        transport_factory: Callable[[Account], Transport],
+        clock: Callable[[], float],
+        *,
+        meter: Meter = SILENT,
+    ) -> None:
         self._factory = transport_factory
         self._clock = clock
+        self._meter = meter
         self._lock = threading.Lock()
         self._transports: dict[Account, Transport] = {}
         self._idle: dict[Account, list[PooledConnection]] = {}
@@ -114,9 +144,10 @@ class ConnectionPool:
         """
         while (kept := self._pop(account)) is not None:
             if not kept.expired(account.max_idle_s) and kept.lives():
+                kept.end_idle()
                 return kept
             kept.close()
-        connection = PooledConnection(account, self._transport(account), self._clock)
+        connection = PooledConnection(account, self._transport(account), self._clock, self._meter)
         refused = connection.open()
         return connection if refused is None else refused
 

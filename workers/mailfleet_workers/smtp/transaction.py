@@ -11,6 +11,7 @@ from mailfleet.failpoints import failpoint
 from mailfleet_workers.account import Timeouts
 from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
 from mailfleet_workers.smtp.wire import Wire, WireError
+from mailfleet_workers.telemetry.stopwatch import Stopwatch
 
 #: Commands sent at once where PIPELINING is offered. Their replies must fit into the socket's buffers, or both sides
 #: would wait for each other (RFC 2920 3.1).
@@ -24,15 +25,21 @@ _PATH = re.compile(r"[^\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class Transaction:
-    """*envelope* over *wire*, once. *clock* is monotonic, in seconds."""
+    """*envelope* over *wire*, once. *clock* is monotonic, in seconds; *watch* is told how long each part takes."""
 
     def __init__(
-        self, wire: Wire, envelope: Envelope, timeouts: Timeouts, clock: Callable[[], float]
+        self,
+        wire: Wire,
+        envelope: Envelope,
+        timeouts: Timeouts,
+        clock: Callable[[], float],
+        watch: Stopwatch | None = None,
     ) -> None:
         self._wire = wire
         self._envelope = envelope
         self._timeouts = timeouts
         self._clock = clock
+        self._watch = watch or Stopwatch(clock)
         self._started = clock()
         self._phase = Phase.MAIL
         self._dot_sent = False
@@ -105,6 +112,7 @@ class Transaction:
         """
         if ended := self._unasked():
             return ended
+        self._watch.begin("mail")
         self._wire.command_encoding = "utf-8" if self._utf8 else "ascii"
         self._wire.patience = self._timeouts.command
         commands = list(self._commands())
@@ -140,10 +148,12 @@ class Transaction:
         else:
             failpoint("after_mail")
             self._phase = Phase.RCPT
+            self._watch.begin("rcpt")
         return None
 
     def _data(self) -> Answer | None:
         self._phase = Phase.DATA
+        self._watch.begin("data")
         if ended := self._unasked():
             return ended
         self._wire.patience = self._timeouts.data
@@ -154,6 +164,7 @@ class Transaction:
         return None if reply.code == 354 else self._answer(None, f"unexpected reply {reply.code} to DATA")
 
     def _body(self) -> Answer | None:
+        self._watch.begin("body")
         for block in _blocks(self._envelope.message):
             self._wire.patience = self._timeouts.block
             self._wire.send(block)
@@ -164,12 +175,14 @@ class Transaction:
         return None
 
     def _finish(self, before_dot: Callable[[], bool]) -> Answer:
+        self._watch.end()
         if not before_dot():
             return self._answer(None, "withheld", withheld=True)
         # `before_dot` may have taken long: a connection that ended meanwhile is no doubt, it is a certain "no".
         if ended := self._unasked():
             return ended
         self._phase = Phase.EOD
+        self._watch.begin("eod")
         self._dot_sent = True
         self._wire.patience = self._timeouts.dot
         self._wire.send(b".\r\n")
@@ -179,6 +192,7 @@ class Transaction:
             return self._refused(reply)
         if reply.code >= 300:
             return self._answer(None, f"unexpected reply {reply.code} to the final dot")
+        self._watch.end()
         return self._answer(reply, reusable=self._quiet())
 
     def _unasked(self) -> Answer | None:
@@ -193,6 +207,7 @@ class Transaction:
 
     def _refused(self, reply: Reply, *, behind: int = 0) -> Answer:
         """The Answer for a refusal that leaves the conversation in order, once RSET has proved it."""
+        self._watch.end()
         reusable = reply.code != 421
         self._wire.patience = self._timeouts.quit
         try:
@@ -218,6 +233,7 @@ class Transaction:
         withheld: bool = False,
         refused_locally: bool = False,
     ) -> Answer:
+        self._watch.end()
         return Answer(
             phase=self._phase,
             reply=reply,

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from sqlalchemy import Engine
 
 from mailfleet import Mailer
+from mailfleet.broker.shared import producer_broker
 from mailfleet.errors import InvalidMail, MailfleetError
 from mailfleet.mail import Mail
 from mailfleet_schema.states import OnDoubt
@@ -101,6 +102,7 @@ class Handover:
         mailer = Mailer(
             app,
             engine=engine,
+            broker=None if settings.broker_url is None else producer_broker(settings.broker_url, app),
             on_doubt=OnDoubt(settings.app(app).on_doubt),
             grace_s=settings.timing.grace_s,
             message_id_domain=None if sender is None else sender.address.rpartition("@")[2],

@@ -1,0 +1,144 @@
+"""`python -m mailfleet_workers.fleet.child`: one worker process, started by a parent and by nobody else.
+
+Standard input is a pipe from the parent: when it closes, the parent is gone and this process drains. Its last argument
+is the file descriptor on which it reports. Its exit status is one of `status`.
+"""
+
+import argparse
+import contextlib
+import importlib
+import logging
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from mailfleet.errors import SettingsError
+from mailfleet_workers.fleet.process import LOG_KEY
+from mailfleet_workers.fleet.report import Report
+from mailfleet_workers.fleet.status import CANNOT_WORK, DRAINED, FAILED, LOST
+from mailfleet_workers.fleet.worker import Worker
+from mailfleet_workers.settings import Settings
+from mailfleet_workers.telemetry.log import configure
+from mailfleet_workers.telemetry.prometheus import PrometheusMeter
+
+log = logging.getLogger(__name__)
+
+#: How often it looks at itself and reports, in seconds.
+EVERY_S = 1.0
+
+
+class Child:
+    """The loop around a worker: reports, and ends when it is told to, when the parent is gone, or when it is lost."""
+
+    def __init__(
+        self, worker: Worker, meter: PrometheusMeter, *, parent: int, report_to: int, wake: int
+    ) -> None:
+        self._worker = worker
+        self._meter = meter
+        self._parent = parent
+        self._report_to = report_to
+        self._wake = wake
+
+    def run(self) -> int:
+        """Start, work, drain; the exit status."""
+        self._tell(Report(0, ("starting",)))
+        self._worker.start()
+        while self.run_once():
+            pass
+        lost = self._worker.lost
+        self._tell(Report(self._worker.worker_id, ("draining",)))
+        in_time = self._worker.stop()
+        self._worker.tell_meter()
+        self._meter.flush()
+        if lost:
+            return LOST
+        return DRAINED if in_time else FAILED
+
+    def run_once(self) -> bool:
+        """Report, then wait a moment; False when it is time to drain."""
+        self._tell(Report(self._worker.worker_id, self._worker.missing()))
+        self._worker.tell_meter()
+        readable, _, _ = select.select([self._parent, self._wake], [], [], EVERY_S)
+        if self._wake in readable or (self._parent in readable and not os.read(self._parent, 1024)):
+            return False
+        return not self._worker.lost
+
+    def _tell(self, report: Report) -> None:
+        with contextlib.suppress(OSError):  # a parent that is gone; standard input says so too
+            os.write(self._report_to, report.line())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one worker process; its exit status."""
+    parser = argparse.ArgumentParser(prog="mailfleet_workers.fleet.child")
+    parser.add_argument("--app", required=True)
+    parser.add_argument("--also", action="append", default=[])
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--config")
+    parser.add_argument("--report-to", type=int, required=True)
+    given = parser.parse_args(arguments)
+    # Ctrl-C goes to the whole terminal; the parent passes on what is meant for us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+
+    def on_term(_number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(waker, b"t")
+
+    signal.signal(signal.SIGTERM, on_term)
+    try:
+        settings = Settings.load(os.environ, Path(given.config) if given.config else None)
+        configure(settings.log, app=given.app, key=bytes.fromhex(os.environ.get(LOG_KEY, "")) or None)
+        load_modules(settings, given.app)
+        meter = PrometheusMeter()
+        worker = Worker(
+            settings, given.app, also=given.also, host=given.host, environ=os.environ, meter=meter
+        )
+    except SettingsError as error:
+        _say(f"mailfleet worker {given.app}: {error}")
+        return CANNOT_WORK
+    except Exception:  # noqa: BLE001 - an application's module may raise anything, and its author needs the traceback
+        _say(f"mailfleet worker {given.app}: cannot start\n{traceback.format_exc()}")
+        return CANNOT_WORK
+    try:
+        return Child(worker, meter, parent=0, report_to=given.report_to, wake=wake).run()
+    except (SQLAlchemyError, OSError) as error:
+        # The parent tries again: a database that is away comes back.
+        log.error("start_failed", extra={"error": _reason(error)})  # noqa: TRY400
+        return FAILED
+
+
+def _reason(error: Exception) -> str:
+    """Without the statement and its values, which SQLAlchemy adds."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def load_modules(settings: Settings, app: str) -> None:
+    """Import *app*'s own modules, found from the working directory too, as `python -m` would. Raises what they raise."""
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.insert(0, here)
+    for name in settings.app(app).import_:
+        importlib.import_module(name)
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    # Threads that hang in a server's silence must not keep the process: their rows are in the journal.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,92 @@
+"""One child as its parent sees it: its process, the pipe that it reports on, the pipe by which it sees us alive."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mailfleet_workers.fleet.report import MOST_BYTES, Report
+
+#: The variable by which a parent gives its children the key of hashed addresses. Not one of the settings'.
+LOG_KEY = "FLEET_LOG_KEY"
+
+
+class ChildProcess:
+    """A worker process of *app*, started at once. Raises OSError when the system does not start it."""
+
+    def __init__(
+        self,
+        app: str,
+        *,
+        also: Sequence[str],
+        host: str,
+        config: Path | None,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.app = app
+        self.report = Report(0, ("starting",))
+        self._unread = b""
+        self.reports, reports_to = os.pipe()
+        os.set_blocking(self.reports, False)
+        options = [part for name in also for part in ("--also", name)]
+        options += [] if config is None else ["--config", str(config)]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module; names were checked
+                [
+                    *(sys.executable, "-m", "mailfleet_workers.fleet.child"),
+                    *("--app", app, "--host", host, *options, "--report-to", str(reports_to)),
+                ],
+                stdin=subprocess.PIPE,  # it closes with us, however we end
+                pass_fds=(reports_to,),
+                env=dict(environ),
+            )
+        except BaseException:
+            os.close(self.reports)
+            raise
+        finally:
+            os.close(reports_to)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def read(self) -> bool:
+        """Take in what it reported; False when there is nothing more to come."""
+        try:
+            data = os.read(self.reports, MOST_BYTES)
+        except BlockingIOError:
+            return True
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        self._unread = self._unread[-MOST_BYTES:]
+        for line in lines:
+            self.report = Report.from_line(line) or self.report
+        return bool(data)
+
+    def ended(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        """Ask it to drain."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it now; its rows are recovered from its journal."""
+        self._process.kill()
+
+    def wait(self, deadline_s: float) -> int | None:
+        """Its exit status within *deadline_s*; None if it still runs then."""
+        try:
+            return self._process.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def close(self) -> None:
+        """Close our ends of the pipes, after its end."""
+        with contextlib.suppress(OSError):
+            os.close(self.reports)
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()

@@ -1,0 +1,215 @@
+"""The parent of worker processes: starts them, replaces the dead, recovers their rows, and ends them in order.
+
+It sends no mail and consumes nothing. If it is killed, its children see their standard input close and drain.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailfleet_workers.fleet.process import ChildProcess
+from mailfleet_workers.fleet.restart import Again, GiveUp, Restarts
+from mailfleet_workers.fleet.undertaker import Undertaker
+
+log = logging.getLogger(__name__)
+
+#: How long one look at the children waits, in seconds.
+WAIT_S = 0.5
+#: What a child gets beyond its own drain before it is killed, in seconds: for its last results and its goodbyes.
+GRACE_S = 5.0
+
+
+class OnDeath(Protocol):
+    """Told the app and process id of a child that ended, and whether it was asked to."""
+
+    def __call__(self, app: str, pid: int, *, asked: bool) -> None: ...
+
+
+@dataclass(slots=True)
+class Place:
+    """One of an app's places for a process, and who is in it. `start` makes a child for it."""
+
+    app: str
+    start: Callable[[], ChildProcess]
+    restarts: Restarts = field(default_factory=Restarts)
+    child: ChildProcess | None = None
+    start_at: float = 0.0
+    ready_since: float | None = None
+    given_up: bool = False
+
+
+class Supervisor:
+    """Looks after *places* until it is told to stop; *on_death* is told of every child that ended.
+
+    `stop` may be called from a signal handler.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        undertaker: Undertaker,
+        *,
+        drain_s: float,
+        on_death: OnDeath,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._places = list(places)
+        self._undertaker = undertaker
+        self._drain_s = drain_s
+        self._on_death = on_death
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._wake, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)
+
+    def stop(self) -> None:
+        """Drain all children, then end `run`."""
+        self._stopping.set()
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._waker, b"s")
+
+    def run(self) -> int:
+        """Supervise until `stop`; 0 when all children drained in time, 1 when not or when nothing is left to supervise."""
+        ended = threading.Event()
+        recovering = threading.Thread(
+            target=self._undertaker.run, args=(ended,), name="mailfleet-undertaker", daemon=True
+        )
+        recovering.start()
+        try:
+            while not self._stopping.is_set():
+                self.run_once()
+                if all(place.given_up for place in self._places):
+                    log.error("no_worker_left", extra={"apps": self.apps})
+                    return 1
+            return 0 if self._drain() and not any(place.given_up for place in self._places) else 1
+        finally:
+            ended.set()
+            self._undertaker.wake()
+            recovering.join(self._drain_s)
+
+    @property
+    def apps(self) -> list[str]:
+        """The apps that have a place here, each once."""
+        return list(dict.fromkeys(place.app for place in self._places))
+
+    def missing(self, app: str) -> list[str]:
+        """Why no process of *app* is ready, one line for each; empty when at least one is."""
+        found = []
+        for place in self._places:
+            if place.app != app:
+                continue
+            if place.given_up:
+                found.append("given up: it cannot work with these settings or modules")
+            elif place.child is None:
+                found.append("waits to be started again")
+            elif place.child.report.ready:
+                return []
+            else:
+                found.append(", ".join(place.child.report.missing) or "starting")
+        return found
+
+    def run_once(self) -> None:
+        """Start what is due, take in reports, notice ends."""
+        now = self._clock()
+        for place in self._places:
+            if place.child is None and not place.given_up and place.start_at <= now:
+                self._start(place)
+        self._listen(WAIT_S)
+        for place in self._places:
+            self._look(place)
+
+    def _start(self, place: Place) -> None:
+        try:
+            place.child = place.start()
+        except OSError as error:
+            log.warning("child_not_started", extra={"app": place.app, "error": str(error)})
+            place.start_at = self._clock() + 1.0
+            return
+        place.ready_since = None
+        log.info("child_started", extra={"app": place.app, "pid": place.child.pid})
+
+    def _listen(self, timeout_s: float) -> None:
+        children = {place.child.reports: place.child for place in self._places if place.child is not None}
+        readable, _, _ = select.select([self._wake, *children], [], [], timeout_s)
+        ended = False
+        for number in readable:
+            if number == self._wake:
+                os.read(self._wake, 1024)
+            elif not children[number].read():
+                ended = True
+        if ended:
+            # Its pipe is at its end, itself not quite: without a pause this would be asked again at once.
+            time.sleep(0.02)
+
+    def _look(self, place: Place) -> None:
+        child = place.child
+        if child is None:
+            return
+        if place.ready_since is None and child.report.ready:
+            place.ready_since = self._clock()
+            log.info(
+                "child_ready",
+                extra={"app": place.app, "pid": child.pid, "worker_id": child.report.worker_id},
+            )
+        status = child.ended()
+        if status is None:
+            return
+        self._bury(place, child, status)
+        if self._stopping.is_set():
+            return
+        ready_for_s = None if place.ready_since is None else self._clock() - place.ready_since
+        match place.restarts.decide(status=status, ready_for_s=ready_for_s):
+            case Again(after_s):
+                place.start_at = self._clock() + after_s
+            case GiveUp():
+                place.given_up = True
+                log.error("child_given_up", extra={"app": place.app})
+
+    def _bury(self, place: Place, child: ChildProcess, status: int) -> None:
+        child.read()
+        level = logging.INFO if status == 0 else logging.WARNING
+        worker_id = child.report.worker_id
+        log.log(
+            level,
+            "child_ended",
+            extra={"app": place.app, "pid": child.pid, "worker_id": worker_id, "status": status},
+        )
+        child.close()
+        place.child = None
+        self._on_death(place.app, child.pid, asked=self._stopping.is_set())
+        if worker_id and status != 0:
+            self._undertaker.bury(worker_id)
+
+    def _drain(self) -> bool:
+        """End all children; False when one had to be killed or did not drain."""
+        for place in self._places:
+            if place.child is not None:
+                place.child.terminate()
+        until = self._clock() + self._drain_s + GRACE_S
+        in_time = True
+        while (living := [p for p in self._places if p.child is not None]) and self._clock() < until:
+            self._listen(min(WAIT_S, 0.1))
+            for place in living:
+                in_time &= self._reap(place)
+        for place in self._places:
+            if place.child is not None:
+                log.warning("child_killed", extra={"app": place.app, "pid": place.child.pid})
+                place.child.kill()
+                place.child.wait(GRACE_S)
+                self._reap(place)
+                in_time = False
+        with contextlib.suppress(Exception):
+            self._undertaker.run_once()
+        return in_time
+
+    def _reap(self, place: Place) -> bool:
+        if place.child is None or (status := place.child.ended()) is None:
+            return True
+        self._bury(place, place.child, status)
+        return status == 0

@@ -1,0 +1,158 @@
+"""One worker process of an app: its pool of threads, its consumer at the broker, its connections. No parent in it.
+
+PostgreSQL: three connections at most (an engine of two and one more). RabbitMQ: two, one to consume and one to publish.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import dramatiq
+
+from mailfleet.broker.rabbit import RabbitBroker
+from mailfleet.publishers import publisher_of
+from mailfleet.worker_thread import mark_worker_thread
+from mailfleet_schema.engine import open_engine, parse_url
+from mailfleet_schema.hint import InvalidHint
+from mailfleet_schema.states import Priority
+from mailfleet_schema.topology import ACTOR, queue_name
+from mailfleet_workers.classify import Rules
+from mailfleet_workers.fleet.check import check_settings
+from mailfleet_workers.intake import IntakeClosed
+from mailfleet_workers.limits.unlimited import UnlimitedLimiter
+from mailfleet_workers.notify import publisher_notify
+from mailfleet_workers.plan import PoolPlan
+from mailfleet_workers.pool import Pool
+from mailfleet_workers.reconciler import PAGE
+from mailfleet_workers.settings import Settings
+from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.telemetry.hint_counts import HintCounts
+from mailfleet_workers.telemetry.meter import SILENT, Meter
+from mailfleet_workers.ways import Ways
+
+log = logging.getLogger(__name__)
+
+#: dramatiq's name for all queues of a worker: they share one consumer, and so one connection.
+BUNDLE = "mailfleet"
+#: Milliseconds for which an idle consumer waits at once.
+_CONSUMER_WAIT_MS = 500
+
+
+class Worker:
+    """Sends the mail of *app*, and of the apps in *also*, as *host*. `start`, then `stop`; not to be started again.
+
+    Raises SettingsError for settings that no worker can work with, and at `start` what the database or the journal's
+    disk raises. A broker that is away is waited for: see `missing`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: str,
+        *,
+        host: str,
+        environ: Mapping[str, str],
+        also: Sequence[str] = (),
+        rng: random.Random | None = None,
+        meter: Meter = SILENT,
+        fixed_chunk: int | None = None,
+    ) -> None:
+        url = parse_url("database_url", settings.database_url)
+        check_settings(settings, [app, *also])
+        assert settings.broker_url is not None  # noqa: S101 - checked in the line above
+        self._app = app
+        self._apps = tuple(dict.fromkeys((app, *also)))
+        self._engine = open_engine(url, application_name=f"mailfleet {app} worker")
+        self._broker = RabbitBroker(settings.broker_url, app=app, role="worker", host=host)
+        self._publisher = publisher_of(self._broker)
+        ways = Ways(settings, environ=environ, meter=meter)
+        self._connections = ConnectionPool(ways.transport, time.monotonic, meter=meter)
+        self._pool = Pool(
+            PoolPlan.of(settings, app, also=self._apps[1:], fixed_chunk=fixed_chunk),
+            self._engine,
+            limiter=UnlimitedLimiter(time.monotonic),
+            connections=self._connections,
+            rules=Rules.builtin(),
+            way=ways,
+            notify=publisher_notify(self._publisher),
+            rng=rng or random.Random(),
+            host=host,
+            # A page more than it finds in one step: what a reconciler looks at must reach the broker.
+            may_hint=lambda: self._publisher.room() > 2 * PAGE,
+            meter=meter,
+        )
+        self._consumer: dramatiq.Worker | None = None
+        self._hint_counts = HintCounts(
+            meter, app, hints=self._publisher.counts_by_labels, parked=lambda: self._broker.parked
+        )
+
+    @property
+    def worker_id(self) -> int:
+        """The database's id of this process; 0 before `start`."""
+        return self._pool.worker_id
+
+    def start(self) -> None:
+        """Register, start the threads, and consume."""
+        self._pool.start()
+        self._broker.on_created = self._hints_lost
+        queues = tuple(queue_name(app, priority) for app in self._apps for priority in Priority)
+        self._broker.bundle(BUNDLE, queues)
+        dramatiq.Actor(
+            self._look,
+            broker=self._broker,
+            actor_name=ACTOR,
+            queue_name=BUNDLE,
+            priority=0,
+            # Said in one line, not as a failure with a traceback.
+            options={"throws": (InvalidHint, IntakeClosed)},
+        )
+        # One thread for each queue: a hint of bulk that waits for room never keeps one of `high` waiting.
+        self._consumer = dramatiq.Worker(
+            self._broker, queues={BUNDLE}, worker_threads=len(queues), worker_timeout=_CONSUMER_WAIT_MS
+        )
+        self._consumer.start()
+
+    def _look(self, argument: Any) -> None:
+        """The actor: a hint's rows go to the heap."""
+        mark_worker_thread()
+        self._pool.intake.take(argument)
+
+    def _hints_lost(self, apps: Collection[str]) -> None:
+        self._pool.look_now(apps)
+
+    @property
+    def lost(self) -> bool:
+        """Whether others have taken this worker's rows: it sends nothing more and must be replaced."""
+        return self._pool.lost
+
+    def missing(self) -> tuple[str, ...]:
+        """What it lacks to send mail now, in words."""
+        found = []
+        if not self._pool.alive:
+            found.append("no fresh heartbeat in the database")
+        if not self._broker.connected:
+            found.append("not connected to RabbitMQ")
+        return tuple(found)
+
+    def tell_meter(self) -> None:
+        """Tell the meter what became of hints since the last time. For one thread."""
+        self._hint_counts.run_once()
+
+    @property
+    def held(self) -> int:
+        """Rows that this process holds at the moment."""
+        return self._pool.held
+
+    def stop(self) -> bool:
+        """Drain; False when a thread was still busy after `drain_s`, and its rows are left to recovery."""
+        self._pool.drain()
+        if self._consumer is not None:
+            self._consumer.stop(timeout=5_000)
+        in_time = self._pool.stop()
+        self._publisher.flush(2.0)
+        self._connections.close()
+        self._broker.close()
+        self._engine.dispose()
+        return in_time

@@ -1,0 +1,64 @@
+"""How a pool works: its threads, its room, its times, as the settings say it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from mailfleet_schema.statements.reconcile import Patience
+from mailfleet_workers.outcome import Policy
+from mailfleet_workers.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """How a pool works; times in seconds. `also` are apps whose rows it reconciles beside its own;
+    `alone` says that no other process uses the database.
+
+    A quarter of `threads`, at least one where there are two, is kept for priority `high`.
+    """
+
+    app: str
+    threads: int
+    heap_rows: int
+    journal_dir: Path
+    patience: Patience
+    policy: Policy
+    heartbeat_s: float = 5.0
+    reconcile_s: float = 5.0
+    prepare_s: float = 900.0
+    drain_s: float = 25.0
+    fixed_chunk: int | None = None
+    chunk_s: float = 0.05
+    run_mode: str = "local"
+    also: tuple[str, ...] = ()
+    alone: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        app: str,
+        *,
+        also: tuple[str, ...] = (),
+        alone: bool = False,
+        fixed_chunk: int | None = None,
+    ) -> Self:
+        """The plan for *app*'s pool by *settings*."""
+        timing = settings.timing
+        return cls(
+            app=app,
+            threads=settings.app(app).threads,
+            heap_rows=settings.app(app).heap,
+            journal_dir=settings.data_dir / "journal",
+            patience=settings.patience(),
+            policy=Policy(try_next_s=timing.try_next_s, settle_s=timing.settle_s),
+            heartbeat_s=timing.heartbeat_s,
+            reconcile_s=timing.reconcile_s,
+            prepare_s=timing.prepare_s,
+            drain_s=timing.drain_s,
+            fixed_chunk=fixed_chunk,
+            chunk_s=timing.chunk_ms / 1000,
+            run_mode=settings.run_mode,
+            also=also,
+            alone=alone,
+        )

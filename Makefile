@@ -12,7 +12,7 @@ STAMP := .installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test acceptance lint types lock clean
+.PHONY: help demo test acceptance up down lint types lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,12 @@ test: $(DEV)/$(STAMP) ## find or install PostgreSQL and Postfix, then run every 
 acceptance: $(DEV)/$(STAMP) ## run the long tests only
 	@$(DEV)/bin/python -m tests.services.install
 	@$(DEV)/bin/python -m pytest -m acceptance $(ARGS)
+
+up: $(DEV)/$(STAMP) ## start the whole of mailfleet for development, in the background: by Docker if an engine runs
+	@$(DEV)/bin/python -m tests.stack up $(ARGS)
+
+down: $(DEV)/$(STAMP) ## end what `make up` started; data are kept
+	@$(DEV)/bin/python -m tests.stack down $(ARGS)
 
 lint: $(DEV)/$(STAMP) ## check style, formatting and the direction of imports
 	@$(DEV)/bin/ruff check

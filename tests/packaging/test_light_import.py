@@ -10,6 +10,7 @@ OPERATORS_ONLY = {
     "alembic",
     "fastapi",
     "mailfleet_workers",
+    "prometheus_client",
     "pydantic",
     "redis",
     "rich",

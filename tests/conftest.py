@@ -2,7 +2,9 @@
 
 pytest_plugins = [
     "tests.fix_hypothesis",
+    "tests.fix_pgbouncer",
     "tests.fix_postfix",
     "tests.fix_postgres",
+    "tests.fix_rabbitmq",
     "tests.fix_schema",
 ]

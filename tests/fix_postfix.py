@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.services.base import MissingServiceError, PostfixServer
-from tests.services.choose import POSTFIX, describe, open_postfix
+from tests.services.choose import POSTFIX, describe
+from tests.services.opening import open_postfix
 
 
 def pytest_report_header() -> str:

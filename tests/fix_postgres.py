@@ -11,7 +11,8 @@ import pytest
 from psycopg import sql
 
 from tests.services.base import MissingServiceError, PostgresServer
-from tests.services.choose import POSTGRES, describe, open_postgres
+from tests.services.choose import POSTGRES, describe
+from tests.services.opening import open_postgres
 from tests.waiting import wait_until
 
 

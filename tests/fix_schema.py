@@ -1,4 +1,5 @@
-"""`sqlite_engine`, `postgres_engine`: a migrated database of its own per test; `engine`: the test runs with each of them.
+"""`sqlite_engine`, `postgres_engine`: a migrated database of its own per test; `engine`: the test runs with each of them;
+`migrated_url`: the address of such a PostgreSQL database, for other processes and engines of other kinds.
 
 The migrations run once per session, into a template that every test gets a copy of.
 """
@@ -63,13 +64,19 @@ def sqlite_engine(sqlite_template: Path, tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def postgres_engine(postgres_server: PostgresServer, postgres_template: str) -> Iterator[Engine]:
-    """An engine on a migrated, empty PostgreSQL database."""
+def migrated_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """SQLAlchemy's address of a migrated, empty database, dropped after the test with whoever is still connected."""
     name = copy_of_template(postgres_server, postgres_template)
-    engine = open_engine(make_url(postgres_server.url(name)), pool_size=POOL_SIZE)
+    yield postgres_server.url(name)
+    drop_database(postgres_server, name)
+
+
+@pytest.fixture
+def postgres_engine(migrated_url: str) -> Iterator[Engine]:
+    """An engine on a migrated, empty PostgreSQL database."""
+    engine = open_engine(make_url(migrated_url), pool_size=POOL_SIZE)
     yield engine
     engine.dispose()
-    drop_database(postgres_server, name)
 
 
 def copy_of_template(server: PostgresServer, template: str) -> str:

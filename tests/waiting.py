@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], bool], deadline_s: float, what: Callable[[], str]) -> None:
-    """Ask `condition` every 20 ms until it holds.
+def wait_until(
+    condition: Callable[[], bool], deadline_s: float, what: Callable[[], str], *, step_s: float = 0.02
+) -> None:
+    """Ask `condition` every `step_s` seconds until it holds.
 
     Raises:
         TimeoutError: it did not hold within `deadline_s` seconds; the message is what `what` says at that time.
@@ -14,4 +16,4 @@ def wait_until(condition: Callable[[], bool], deadline_s: float, what: Callable[
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(what())
-        time.sleep(0.02)
+        time.sleep(step_s)

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import psycopg
 import sqlalchemy
+
+from tests.services.management import Management
+from tests.services.virtual_host import VirtualHost
 
 
 class MissingServiceError(Exception):
@@ -55,9 +59,22 @@ class PostgresAddress:
         """The same address for psycopg and PostgreSQL's own programs."""
         return self._named("postgresql", database)
 
+    def at(self, host: str, port: int) -> "PostgresAddress":
+        """The same databases and role, reached elsewhere: through a pooler."""
+        return PostgresAddress(self._address.set(host=host, port=port).render_as_string(hide_password=False))
+
     def _named(self, driver: str, database: str | None) -> str:
         named = self._address.set(drivername=driver, database=database or self._address.database)
         return named.render_as_string(hide_password=False)
+
+
+def takes_connections(dsn: str) -> bool:
+    """Whether a PostgreSQL server, or a pooler in front of one, lets us in now."""
+    try:
+        psycopg.connect(dsn, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -107,4 +124,26 @@ class PostfixServer(Protocol):
 
     def stop(self) -> None:
         """End the server if it is ours."""
+        ...
+
+
+class RabbitServer(Protocol):
+    """A RabbitMQ with its management API, and an administrator of it."""
+
+    @property
+    def version(self) -> str:
+        """As the broker says it, for instance `3.10.8`."""
+        ...
+
+    @property
+    def management(self) -> Management:
+        """The administrator's client."""
+        ...
+
+    def vhost(self) -> VirtualHost:
+        """A new virtual host, not made yet: use it as a context manager."""
+        ...
+
+    def stop(self) -> None:
+        """End the broker if it is ours."""
         ...

@@ -8,13 +8,27 @@ Nothing is ever skipped.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from tests.services import containers, debian, external
-from tests.services.base import MissingServiceError, PostfixServer, PostgresServer
-from tests.services.locate import OLDEST_POSTGRES, Binaries, find_postfix, find_postgres
-from tests.services.postfix import PrivatePostfix
-from tests.services.postgres import PrivatePostgres
+from tests.services.locate import (
+    OLDEST_POSTGRES,
+    OLDEST_RABBITMQ,
+    Binaries,
+    find_pgbouncer,
+    find_postfix,
+    find_postgres,
+    find_rabbitmq,
+)
+
+
+class Versioned(Protocol):
+    """A server that was reached."""
+
+    @property
+    def version(self) -> str:
+        """As the server says it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,8 @@ class Wanted:
         find: looks for its programs on this machine.
         variable: names a running server.
         package: Debian's.
+        named: tries the server that `variable` names; MissingServiceError where it does not do.
+        fetch: has the Docker image here; StartError where it cannot be had.
         oldest: the first version that will do; () for any.
         needs_root: it can be started by root only.
     """
@@ -70,6 +86,8 @@ class Wanted:
     find: Callable[[], Binaries | None]
     variable: str
     package: str
+    named: Callable[[str], Versioned]
+    fetch: Callable[[], None]
     oldest: tuple[int, ...] = ()
     needs_root: bool = False
 
@@ -85,8 +103,43 @@ class Facts:
     docker: bool
 
 
-POSTGRES = Wanted("PostgreSQL", find_postgres, external.POSTGRES_URL, "postgresql", (OLDEST_POSTGRES,))
-POSTFIX = Wanted("Postfix", find_postfix, external.POSTFIX_URL, "postfix", needs_root=True)
+POSTGRES = Wanted(
+    name="PostgreSQL",
+    find=find_postgres,
+    variable=external.POSTGRES_URL,
+    package="postgresql",
+    named=external.ExternalPostgres,
+    fetch=containers.fetch_postgres,
+    oldest=(OLDEST_POSTGRES,),
+)
+POSTFIX = Wanted(
+    name="Postfix",
+    find=find_postfix,
+    variable=external.POSTFIX_URL,
+    package="postfix",
+    named=external.named_postfix,
+    fetch=containers.fetch_postfix,
+    needs_root=True,
+)
+RABBITMQ = Wanted(
+    name="RabbitMQ",
+    find=find_rabbitmq,
+    variable=external.RABBITMQ_URL,
+    package="rabbitmq-server",
+    named=external.named_rabbitmq,
+    fetch=containers.fetch_rabbitmq,
+    oldest=OLDEST_RABBITMQ,
+)
+PGBOUNCER = Wanted(
+    name="PgBouncer",
+    find=find_pgbouncer,
+    variable=external.PGBOUNCER_URL,
+    package="pgbouncer",
+    named=external.ExternalPgBouncer,
+    fetch=containers.fetch_pgbouncer,
+)
+#: Everything that tests need, in the order in which it is prepared.
+SERVICES = (POSTGRES, POSTFIX, RABBITMQ, PGBOUNCER)
 
 
 def decide(wanted: Wanted, facts: Facts) -> Source:
@@ -106,7 +159,7 @@ def decide(wanted: Wanted, facts: Facts) -> Source:
         return DebianPackage(wanted.package)
     if facts.docker:
         return Container()
-    version = f" >= {wanted.oldest[0]}" if wanted.oldest else ""
+    version = f" >= {'.'.join(map(str, wanted.oldest))}" if wanted.oldest else ""
     root = " and run as root" if wanted.needs_root else ""
     return Missing(
         f"tests need {wanted.name}{version}: {obstacle}. Install it{root} (Debian: apt-get install {wanted.package}),"
@@ -123,48 +176,6 @@ def facts(wanted: Wanted, *, may_install: bool) -> Facts:
         debian_installs=may_install and debian.can_install(),
         docker=containers.engine_answers(),
     )
-
-
-def open_postgres() -> PostgresServer:
-    """A server that takes connections; call its `stop` when done. Installs nothing.
-
-    Raises:
-        MissingServiceError: there is none, or the one that was named does not do.
-        StartError: there is one, but it does not start.
-    """
-    source = decide(POSTGRES, facts(POSTGRES, may_install=False))
-    match source:
-        case Named(url):
-            return external.ExternalPostgres(url)
-        case OnMachine(binaries):
-            return PrivatePostgres(binaries, durable=False).start()
-        case Container():
-            return containers.ContainerPostgres().start()
-        case DebianPackage() | Missing():
-            raise MissingServiceError(advice(source))
-        case _:
-            assert_never(source)
-
-
-def open_postfix() -> PostfixServer:
-    """A server that takes mail; call its `stop` when done. Installs nothing.
-
-    Raises:
-        MissingServiceError: there is none, or the one that was named does not do.
-        StartError: there is one, but it does not start.
-    """
-    source = decide(POSTFIX, facts(POSTFIX, may_install=False))
-    match source:
-        case Named(url):
-            return external.ExternalPostfix(url, os.environ.get(external.POSTFIX_MAILDIR))
-        case OnMachine(binaries):
-            return PrivatePostfix(binaries).start()
-        case Container():
-            return containers.ContainerPostfix().start()
-        case DebianPackage() | Missing():
-            raise MissingServiceError(advice(source))
-        case _:
-            assert_never(source)
 
 
 def describe(wanted: Wanted) -> str:

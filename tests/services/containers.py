@@ -1,7 +1,7 @@
 """Services in Docker containers, for machines that have neither the programs nor a root who could install them.
 
-PostgreSQL is its official image. Postfix has none: it is Debian's package in Debian's official image, with the same
-configuration as the private server. Containers publish their port on loopback only, on a port that Docker chooses.
+PostgreSQL and RabbitMQ are their official images. Postfix and PgBouncer have none: they are Debian's packages in Debian's
+official image, with the same configuration as the private servers. Containers publish their port on loopback only, on a port that Docker chooses.
 
 This is the last resort, and the project's own CI has no Docker engine: what is here is kept so small that reading it
 says whether it is right. Tests that kill a server need the programs on the machine.
@@ -9,6 +9,7 @@ says whether it is right. Tests that kill a server need the programs on the mach
 
 import functools
 import os
+import secrets
 import shutil
 import smtplib
 import subprocess
@@ -16,20 +17,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-import psycopg
-
-from tests.services.base import PostgresAddress, StartError, StoredMail
+from tests.services.base import PostgresAddress, PostgresServer, StartError, StoredMail, takes_connections
 from tests.services.guard import GuardedDirectory
 from tests.services.maildir import Maildir
+from tests.services.management import Management
+from tests.services.pgbouncer import pgbouncer_ini
+from tests.services.ports import free_port
 from tests.services.postfix import HOST, MASTER_CF, main_cf
+from tests.services.rabbitmq import answers
+from tests.services.rabbitmq_node import ADMIN
+from tests.services.virtual_host import VirtualHost
 from tests.waiting import wait_until
 
 POSTGRES_IMAGE = "postgres:17"
+RABBITMQ_IMAGE = "rabbitmq:4-management"
 POSTFIX_IMAGE = "mailfleet-test-postfix"
+PGBOUNCER_IMAGE = "mailfleet-test-pgbouncer"
 DOCKERFILE = """\
 FROM debian:12-slim
 RUN apt-get update \\
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postfix \\
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {package} \\
  && rm -rf /var/lib/apt/lists/*
 """
 DEADLINE_S = 60.0
@@ -52,9 +59,19 @@ def fetch_postgres() -> None:
     _docker("pull", "--quiet", POSTGRES_IMAGE)
 
 
+def fetch_rabbitmq() -> None:
+    """Have the image here, so that no test waits for it."""
+    _docker("pull", "--quiet", RABBITMQ_IMAGE)
+
+
 def fetch_postfix() -> None:
     """Have the image here, so that no test waits for it."""
-    _docker("build", "--quiet", "--tag", POSTFIX_IMAGE, "-", text=DOCKERFILE)
+    _docker("build", "--quiet", "--tag", POSTFIX_IMAGE, "-", text=DOCKERFILE.format(package="postfix"))
+
+
+def fetch_pgbouncer() -> None:
+    """Have the image here, so that no test waits for it."""
+    _docker("build", "--quiet", "--tag", PGBOUNCER_IMAGE, "-", text=DOCKERFILE.format(package="pgbouncer"))
 
 
 class _Container:
@@ -74,7 +91,10 @@ class _Container:
     def _run(self, inside_port: int, options: Sequence[str], image: str, *command: str) -> None:
         publish = f"{HOST}::{inside_port}"
         _docker("run", "--detach", "--name", self._name, "--publish", publish, *options, image, *command)
-        self.port = int(_docker("port", self._name, str(inside_port)).splitlines()[0].rpartition(":")[2])
+        self.port = self._published(inside_port)
+
+    def _published(self, inside_port: int) -> int:
+        return int(_docker("port", self._name, str(inside_port)).splitlines()[0].rpartition(":")[2])
 
     def _wait_until(self, ready: Callable[[], bool]) -> None:
         wait_until(
@@ -112,11 +132,52 @@ class ContainerPostgres(_Container):
         return PostgresAddress(f"postgresql://mailfleet_test@{self.host}:{self.port}/mailfleet_test")
 
     def _takes_connections(self) -> bool:
+        return takes_connections(self.dsn())
+
+
+class ContainerPgBouncer(_Container):
+    """PgBouncer in a container on the host's network, for the server behind it listens on loopback (Linux only)."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        super().__init__("pgbouncer")
+        self.version = "of Debian 12"
+        self._server = server
+
+    def start(self) -> Self:
+        """Return once a connection went through it."""
+        self.port = free_port(self.host)
+        ini = self._home.path / "pgbouncer.ini"
+        self._home.path.chmod(0o755)
+        ini.write_text(pgbouncer_ini(self._server, self.port, {}))
+        ini.chmod(0o644)
+        options = ["--network", "host", "--user", "postgres", "--volume", f"{ini}:/srv/pgbouncer.ini:ro"]
         try:
-            psycopg.connect(self.dsn(), connect_timeout=5).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+            _docker(
+                "run",
+                "--detach",
+                "--name",
+                self._name,
+                *options,
+                PGBOUNCER_IMAGE,
+                "pgbouncer",
+                "/srv/pgbouncer.ini",
+            )
+            self._wait_until(lambda: takes_connections(self.dsn()))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def url(self, database: str | None = None) -> str:
+        """SQLAlchemy's address of a database through the pooler; None is the server's own."""
+        return self._address().url(database)
+
+    def dsn(self, database: str | None = None) -> str:
+        """The same address for psycopg and PostgreSQL's own programs."""
+        return self._address().dsn(database)
+
+    def _address(self) -> PostgresAddress:
+        return PostgresAddress(self._server.dsn()).at(self.host, self.port)
 
 
 class ContainerPostfix(_Container):
@@ -176,6 +237,40 @@ class ContainerPostfix(_Container):
                 return client.noop()[0] == 250
         except (OSError, smtplib.SMTPException):
             return False
+
+
+class ContainerRabbit(_Container):
+    """RabbitMQ in a container; its data go with it."""
+
+    def __init__(self) -> None:
+        super().__init__("rabbitmq")
+        self.version = RABBITMQ_IMAGE.partition(":")[2]
+        self._password = secrets.token_hex(16)
+        self._management_port = 0
+
+    @property
+    def management(self) -> Management:
+        """The administrator's client."""
+        return Management(f"http://{self.host}:{self._management_port}", ADMIN, self._password)
+
+    def start(self) -> Self:
+        """Return once AMQP and the management API answer."""
+        options = [
+            *("--env", f"RABBITMQ_DEFAULT_USER={ADMIN}", "--env", f"RABBITMQ_DEFAULT_PASS={self._password}"),
+            *("--publish", f"{HOST}::15672"),
+        ]
+        try:
+            self._run(5672, options, RABBITMQ_IMAGE)
+            self._management_port = self._published(15672)
+            self._wait_until(lambda: answers(self.port, self.management))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def vhost(self) -> VirtualHost:
+        """A new virtual host, not made yet: use it as a context manager."""
+        return VirtualHost(f"{self.host}:{self.port}", self.management)
 
 
 def _docker(*arguments: str, text: str = "") -> str:

@@ -1,13 +1,16 @@
 """Installs Debian packages for tests without changing what the machine runs.
 
-The packages of PostgreSQL and Postfix want to be a service of the machine: they create a database cluster, start
-daemons and, for Postfix, take the place of another mail server. None of that is wanted here, so during the
-installation a `policy-rc.d` says no to every start, `create_main_cluster` is off, Postfix is left without a
-configuration, and an installation that would remove a package is refused. Afterwards both files are as they were.
+The packages want to be a service of the machine: they create a database cluster, start daemons and, for Postfix, take the
+place of another mail server. None of that is wanted here, so during the installation a `policy-rc.d` says no to every
+start, `create_main_cluster` is off, Postfix is left without a configuration, and an installation that would remove a
+package is refused. Afterwards both files are as they were. What would start at the next boot is disabled if it came with
+this installation: RabbitMQ and Erlang's port mapper listen on all interfaces.
 """
 
 import contextlib
+import functools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -19,6 +22,10 @@ POLICY_TEXT = """#!/bin/sh
 # Written for the length of one package installation by mailfleet's tests; delete it if it is still here after that.
 exit 101
 """
+
+# Without a cluster and without a configuration PostgreSQL and Postfix do not start anyway.
+BOOT_LINK = re.compile(r"(?P<order>S\d\d)?(?P<service>epmd|pgbouncer|rabbitmq-server)(?P<unit>\.\w+)?")
+BOOT_FOLDERS = ("etc/systemd/system/*.wants/*", "etc/rc[2-5].d/S*")
 
 
 class InstallError(Exception):
@@ -36,15 +43,37 @@ def install(packages: Sequence[str]) -> None:
     Raises:
         InstallError: no network, no such package, or another package would have to go.
     """
+    before = boot_links()
     with replaced(POLICY, POLICY_TEXT, mode=0o755), replaced(NO_CLUSTER, "create_main_cluster = false\n"):
         if "postfix" in packages and shutil.which("debconf-set-selections"):
             _run(["debconf-set-selections"], "postfix postfix/main_mailer_type select No configuration\n")
-        _run(["apt-get", "-q", "update"])
+        _update()
         # A nightly upgrade may hold the lock.
         options = ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
         _run(
             ["apt-get", "-q", "-y", *options, "--no-install-recommends", "--no-remove", "install", *packages]
         )
+    _disable(boot_links() - before)
+
+
+@functools.cache
+def _update() -> None:
+    """Once for all services; what was published in between can wait."""
+    _run(["apt-get", "-q", "update"])
+
+
+def boot_links(root: Path = Path("/")) -> set[Path]:
+    """The links by which systemd, or the init scripts before it, start what our packages bring."""
+    found = (link for pattern in BOOT_FOLDERS for link in root.glob(pattern))
+    return {link for link in found if BOOT_LINK.fullmatch(link.name)}
+
+
+def _disable(links: set[Path]) -> None:
+    parts = [match for link in links if (match := BOOT_LINK.fullmatch(link.name))]
+    for script in sorted({match["service"] for match in parts if match["order"]}):
+        _run(["update-rc.d", script, "disable"])
+    if units := sorted({match[0] for match in parts if match["unit"]}):
+        _run(["systemctl", "disable", *units])
 
 
 @contextlib.contextmanager

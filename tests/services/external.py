@@ -1,23 +1,57 @@
 """Services that run already, named by `MAILFLEET_TEST_*` variables. They are used, never started or stopped."""
 
 import contextlib
+import os
 import smtplib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Self
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 import sqlalchemy
 
-from tests.services.base import MissingServiceError, PostgresAddress, StoredMail
+from tests.services.base import MissingServiceError, PostgresAddress, PostgresServer, StoredMail
 from tests.services.maildir import Maildir
+from tests.services.management import Management, ManagementError
+from tests.services.virtual_host import VirtualHost
 
 POSTGRES_URL = "MAILFLEET_TEST_POSTGRES_URL"
 POSTFIX_URL = "MAILFLEET_TEST_POSTFIX_URL"
 POSTFIX_MAILDIR = "MAILFLEET_TEST_POSTFIX_MAILDIR"
+PGBOUNCER_URL = "MAILFLEET_TEST_PGBOUNCER_URL"
+RABBITMQ_URL = "MAILFLEET_TEST_RABBITMQ_URL"
+RABBITMQ_MANAGEMENT = "MAILFLEET_TEST_RABBITMQ_MANAGEMENT"
 
 
-class ExternalPostgres(PostgresAddress):
+class _ExternalAddress(PostgresAddress):
+    """Something that speaks PostgreSQL's protocol, named by `variable`."""
+
+    def __init__(self, variable: str, url: str) -> None:
+        try:
+            super().__init__(url)
+        except sqlalchemy.exc.ArgumentError:
+            raise MissingServiceError(f"{variable}: expected postgresql://host/database") from None
+        if not self._address.drivername.startswith("postgresql") or not self._address.database:
+            raise MissingServiceError(f"{variable}: expected postgresql://host/database")
+        self._variable = variable
+        with self._connected() as connection:
+            self.version = str(connection.info.parameter_status("server_version"))
+
+    def stop(self) -> None:
+        """Nothing: it is not ours."""
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection]:
+        try:
+            with psycopg.connect(self.dsn(), connect_timeout=10) as connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise MissingServiceError(f"{self._variable}: no connection: {reason}") from None
+
+
+class ExternalPostgres(_ExternalAddress):
     """The server behind `MAILFLEET_TEST_POSTGRES_URL`.
 
     Args:
@@ -28,26 +62,42 @@ class ExternalPostgres(PostgresAddress):
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            super().__init__(url)
-        except sqlalchemy.exc.ArgumentError:
-            raise MissingServiceError(f"{POSTGRES_URL}: expected postgresql://host/database") from None
-        if not self._address.drivername.startswith("postgresql") or not self._address.database:
-            raise MissingServiceError(f"{POSTGRES_URL}: expected postgresql://host/database")
-        try:
-            with psycopg.connect(self.dsn(), connect_timeout=10) as connection:
-                self.version = str(connection.info.parameter_status("server_version"))
-                row = connection.execute(
-                    "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
-                ).fetchone()
-        except psycopg.OperationalError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise MissingServiceError(f"{POSTGRES_URL}: no connection: {reason}") from None
+        super().__init__(POSTGRES_URL, url)
+        with self._connected() as connection:
+            row = connection.execute(
+                "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+            ).fetchone()
         if row != (True,):
             raise MissingServiceError(f"{POSTGRES_URL}: the role may not create databases")
 
-    def stop(self) -> None:
-        """Nothing: it is not ours."""
+
+class ExternalPgBouncer(_ExternalAddress):
+    """The pooler behind `MAILFLEET_TEST_PGBOUNCER_URL`.
+
+    Args:
+        url: for instance `postgresql://role:password@host:6432/database`. It must let the role into every database of
+            the server that `MAILFLEET_TEST_POSTGRES_URL` names (`* = host=...`), in transaction mode.
+
+    Raises:
+        MissingServiceError: not such a URL, or no connection.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(PGBOUNCER_URL, url)
+
+    def checked_against(self, server: PostgresServer) -> Self:
+        """This pooler, if *server* is what stands behind it.
+
+        Raises:
+            MissingServiceError: it leads to another server.
+        """
+        question = "SELECT system_identifier FROM pg_control_system()"
+        with self._connected() as here, psycopg.connect(server.dsn()) as there:
+            if here.execute(question).fetchone() != there.execute(question).fetchone():
+                raise MissingServiceError(
+                    f"{PGBOUNCER_URL}: it leads to another server than the tests' own; name that one in {POSTGRES_URL}"
+                )
+        return self
 
 
 class ExternalPostfix:
@@ -95,3 +145,52 @@ class ExternalPostfix:
 
     def stop(self) -> None:
         """Nothing: it is not ours."""
+
+
+class ExternalRabbit:
+    """The broker behind `MAILFLEET_TEST_RABBITMQ_URL`.
+
+    Args:
+        url: `amqp://user:password@host:port`; the user has the tag `administrator`.
+        management: `http://host:port` of its management API.
+
+    Raises:
+        MissingServiceError: not such URLs, no answer from the API, or the user may not make virtual hosts.
+    """
+
+    def __init__(self, url: str, management: str | None) -> None:
+        parts, http = urlsplit(url), urlsplit(management or "")
+        if parts.scheme != "amqp" or not parts.hostname or not parts.username:
+            raise MissingServiceError(f"{RABBITMQ_URL}: expected amqp://user:password@host:port")
+        if http.scheme != "http" or not http.hostname:
+            raise MissingServiceError(f"{RABBITMQ_MANAGEMENT}: expected http://host:port of that broker")
+        self._address = f"{parts.hostname}:{parts.port or 5672}"
+        self.management = Management(
+            f"http://{http.hostname}:{http.port or 15672}",
+            unquote(parts.username),
+            unquote(parts.password or ""),
+        )
+        try:
+            self.version = str(self.management.overview()["rabbitmq_version"])
+            tags = self.management.call("GET", "whoami")["tags"]
+        except (OSError, ManagementError, ValueError) as error:
+            raise MissingServiceError(f"{RABBITMQ_MANAGEMENT}: no answer: {error}") from None
+        if "administrator" not in tags:
+            raise MissingServiceError(f"{RABBITMQ_URL}: the user is no administrator")
+
+    def vhost(self) -> VirtualHost:
+        """A new virtual host, not made yet: use it as a context manager."""
+        return VirtualHost(self._address, self.management)
+
+    def stop(self) -> None:
+        """Nothing: it is not ours."""
+
+
+def named_postfix(url: str) -> ExternalPostfix:
+    """The server at *url*, whose Maildir a second variable names."""
+    return ExternalPostfix(url, os.environ.get(POSTFIX_MAILDIR))
+
+
+def named_rabbitmq(url: str) -> ExternalRabbit:
+    """The broker at *url*, whose management API a second variable names."""
+    return ExternalRabbit(url, os.environ.get(RABBITMQ_MANAGEMENT))

@@ -5,17 +5,15 @@ that is missing. A service that a variable names is tried now: a wrong address i
 tests. Exit status 0 means that tests can start; 2 means that they cannot, and the last lines say why.
 """
 
-import os
 import signal
 import sys
 from dataclasses import replace
 from typing import assert_never
 
-from tests.services import containers, debian, external
+from tests.services import debian
 from tests.services.base import MissingServiceError, StartError
 from tests.services.choose import (
-    POSTFIX,
-    POSTGRES,
+    SERVICES,
     Container,
     DebianPackage,
     Missing,
@@ -33,7 +31,7 @@ def main() -> int:
     # An ended installation must put the machine's files back, so a termination is an exception too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     problems = []
-    for wanted in (POSTGRES, POSTFIX):
+    for wanted in SERVICES:
         try:
             print(f"{wanted.name}: {prepare(wanted)}", flush=True)
         except (MissingServiceError, StartError) as error:
@@ -62,23 +60,17 @@ def prepare(wanted: Wanted) -> str:
         source = decide(wanted, replace(known, binaries=wanted.find(), debian_installs=False))
     match source:
         case Named(url):
-            return f"{_named(wanted, url)}, named by {wanted.variable}"
+            return f"{wanted.named(url).version}, named by {wanted.variable}"
         case OnMachine(binaries):
             return f"{binaries.version} in {binaries.directory}"
         case Container():
             print(f"{wanted.name}: fetching a Docker image", flush=True)
-            (containers.fetch_postgres if wanted is POSTGRES else containers.fetch_postfix)()
+            wanted.fetch()
             return "a Docker container"
         case DebianPackage() | Missing():
             raise MissingServiceError(advice(source))
         case _:
             assert_never(source)
-
-
-def _named(wanted: Wanted, url: str) -> str:
-    if wanted is POSTGRES:
-        return external.ExternalPostgres(url).version
-    return external.ExternalPostfix(url, os.environ.get(external.POSTFIX_MAILDIR)).version
 
 
 if __name__ == "__main__":

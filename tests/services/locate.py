@@ -1,7 +1,8 @@
 """Where the server programs are on this machine, and their versions.
 
-Debian keeps PostgreSQL's server programs out of PATH, one folder per version, and Postfix in a folder that only root
-has in PATH; both are looked for there too. Nothing is installed or started here.
+Debian keeps PostgreSQL's server programs out of PATH, one folder per version, Postfix and PgBouncer in a folder that
+only root has in PATH, and RabbitMQ's own scripts behind wrappers that change the user; all of them are looked for there
+too. Nothing is installed or started here.
 """
 
 import re
@@ -11,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OLDEST_POSTGRES = 15
+# The first whose quorum queues let messages expire.
+OLDEST_RABBITMQ = (3, 10)
 POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
+
+RABBITMQ_FOLDERS = (
+    "/usr/lib/rabbitmq/bin",
+    "/opt/homebrew/opt/rabbitmq/sbin",
+    "/usr/local/opt/rabbitmq/sbin",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,33 @@ def find_postfix() -> Binaries | None:
             said = _output(Path(folder) / "postconf", "-dh", "mail_version")
             if match := re.search(r"\d\S*", said):
                 return Binaries(Path(folder), match[0])
+    return None
+
+
+def find_rabbitmq() -> Binaries | None:
+    """The RabbitMQ on this machine, None without one. Its version is in the names of its parts: asking takes seconds."""
+    folders = [Path(folder) for folder in RABBITMQ_FOLDERS]
+    if in_path := shutil.which("rabbitmq-server"):
+        folders.append(Path(in_path).resolve().parent)
+    for folder in folders:
+        script = folder / "rabbitmq-server"
+        if script.exists():
+            parts = script.resolve().parent.parent / "plugins"
+            for part in sorted(parts.glob("rabbit-[0-9]*")):
+                return Binaries(folder, part.name.removeprefix("rabbit-").removesuffix(".ez"))
+    return None
+
+
+def find_pgbouncer() -> Binaries | None:
+    """The PgBouncer on this machine, None without one."""
+    folders = [Path(folder) for folder in ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin")]
+    if in_path := shutil.which("pgbouncer"):
+        folders.insert(0, Path(in_path).parent)
+    for folder in folders:
+        if (folder / "pgbouncer").exists():
+            said = _output(folder / "pgbouncer", "--version")
+            if match := re.search(r"PgBouncer (\S+)", said):
+                return Binaries(folder, match[1])
     return None
 
 

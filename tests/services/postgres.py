@@ -16,7 +16,7 @@ from typing import Literal, Self
 
 import psycopg
 
-from tests.services.base import PostgresAddress, StartError
+from tests.services.base import PostgresAddress, StartError, takes_connections
 from tests.services.guard import GuardedDirectory
 from tests.services.identity import Identity, identity, server_user
 from tests.services.locate import Binaries
@@ -193,11 +193,7 @@ class PrivatePostgres:
         def ready() -> bool:
             if process.poll() is not None:
                 raise StartError(f"PostgreSQL ended with {process.returncode}:\n{printed()}")
-            try:
-                psycopg.connect(self.superuser_dsn(), connect_timeout=5).close()
-            except psycopg.OperationalError:
-                return False
-            return True
+            return takes_connections(self.superuser_dsn())
 
         wait_until(ready, START_DEADLINE_S, lambda: f"PostgreSQL takes no connection:\n{printed()}")
 

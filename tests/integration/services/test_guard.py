@@ -14,24 +14,47 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize(("service", "name"), [("postgres", "Postgres"), ("postfix", "Postfix")])
-def test_no_server_outlives_a_killed_test_run(service: str, name: str) -> None:
+POSTGRES = "PrivatePostgres(find_postgres(), durable=False).start()"
+SERVERS = {
+    "postgres": f"[{POSTGRES}]",
+    "postfix": "[PrivatePostfix(find_postfix()).start()]",
+    "rabbitmq": "[PrivateRabbit(find_rabbitmq()).start()]",
+    "pgbouncer": f"[server := {POSTGRES}, PrivatePgBouncer(find_pgbouncer(), server).start()]",
+}
+SCRIPT = """\
+import os, signal
+from tests.services.locate import find_pgbouncer, find_postfix, find_postgres, find_rabbitmq
+from tests.services.pgbouncer import PrivatePgBouncer
+from tests.services.postfix import PrivatePostfix
+from tests.services.postgres import PrivatePostgres
+from tests.services.rabbitmq import PrivateRabbit
+for started in {servers}:
+    print(started.directory, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("service", SERVERS)
+def test_no_server_outlives_a_killed_test_run(service: str) -> None:
     """The guard ends the server and deletes its directory when the process that started it gets SIGKILL."""
-    script = (
-        "import os, signal\n"
-        f"from tests.services.locate import find_{service}\n"
-        f"from tests.services.{service} import Private{name}\n"
-        f"print(Private{name}(find_{service}()).start().directory, flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
+    script = SCRIPT.format(servers=SERVERS[service])
     killed = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    directory = Path(killed.stdout.strip())
-    assert directory.name.startswith(PREFIX)
-    wait_until(lambda: not directory.exists(), 30, lambda: f"{directory}: {processes_in(directory)}")
-    assert processes_in(directory) == []
+    directories = [Path(line) for line in killed.stdout.split()]
+    assert directories
+    assert [directory.name.startswith(PREFIX) for directory in directories] == [True] * len(directories)
+
+    def left() -> list[object]:
+        return [
+            each
+            for path in directories
+            for each in (path, *processes_in(path))
+            if each != path or path.exists()
+        ]
+
+    wait_until(lambda: not left(), 30, lambda: str(left()))
 
 
 def test_processes_are_ended_in_private_directories_only(tmp_path: Path) -> None:

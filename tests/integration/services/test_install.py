@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.debian import replaced
-from tests.services.external import POSTFIX_MAILDIR, POSTFIX_URL, POSTGRES_URL
+from tests.services.debian import boot_links, replaced
+from tests.services.external import (
+    PGBOUNCER_URL,
+    POSTFIX_MAILDIR,
+    POSTFIX_URL,
+    POSTGRES_URL,
+    RABBITMQ_MANAGEMENT,
+    RABBITMQ_URL,
+)
 from tests.services.ports import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -31,7 +38,12 @@ def test_what_is_on_the_machine_is_named_with_its_version() -> None:
     """With every service here the command says where each is, and succeeds."""
     done = prepare()
     assert done.returncode == 0, done.stderr
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["PostgreSQL", "Postfix"]
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+        "PostgreSQL",
+        "Postfix",
+        "RabbitMQ",
+        "PgBouncer",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +58,14 @@ def test_what_is_on_the_machine_is_named_with_its_version() -> None:
             {POSTFIX_URL: "smtp://127.0.0.1:{port}", POSTFIX_MAILDIR: "{tmp}"},
             f"{POSTFIX_URL}: no SMTP server there",
         ),
+        ({RABBITMQ_URL: "127.0.0.1:5672"}, f"{RABBITMQ_URL}: expected amqp://user:password@host:port"),
+        ({RABBITMQ_URL: "amqp://a:b@127.0.0.1:{port}"}, f"{RABBITMQ_MANAGEMENT}: expected http://host:port"),
+        (
+            {RABBITMQ_URL: "amqp://a:b@127.0.0.1:{port}", RABBITMQ_MANAGEMENT: "http://127.0.0.1:{port}"},
+            f"{RABBITMQ_MANAGEMENT}: no answer",
+        ),
+        ({PGBOUNCER_URL: "nonsense"}, f"{PGBOUNCER_URL}: expected postgresql://host/database"),
+        ({PGBOUNCER_URL: "postgresql://127.0.0.1:{port}/test"}, f"{PGBOUNCER_URL}: no connection"),
     ],
 )
 def test_a_wrong_address_is_one_line_and_status_2(
@@ -83,3 +103,23 @@ def test_a_file_that_was_not_there_is_gone_again(tmp_path: Path) -> None:
     with replaced(drop_in, "new"):
         assert drop_in.read_text() == "new"
     assert not drop_in.exists()
+
+
+def test_what_would_start_at_boot_is_found_and_nothing_else(tmp_path: Path) -> None:
+    """Links of systemd and of init scripts are found for the services that our packages bring, and for no other."""
+    ours = [
+        "etc/systemd/system/multi-user.target.wants/rabbitmq-server.service",
+        "etc/systemd/system/sockets.target.wants/epmd.socket",
+        "etc/rc3.d/S01pgbouncer",
+    ]
+    others = [
+        "etc/systemd/system/multi-user.target.wants/ssh.service",
+        "etc/systemd/system/multi-user.target.wants/not-pgbouncer.service",
+        "etc/rc3.d/K01pgbouncer",
+        "etc/rc3.d/S01postfix",
+    ]
+    for name in ours + others:
+        link = tmp_path / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.touch()
+    assert boot_links(tmp_path) == {tmp_path / name for name in ours}

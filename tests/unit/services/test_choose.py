@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.services.choose import (
+    PGBOUNCER,
     POSTFIX,
     POSTGRES,
+    RABBITMQ,
     Container,
     DebianPackage,
     Facts,
@@ -62,6 +64,24 @@ BARE = Facts(url=None, binaries=None, root=False, debian_installs=False, docker=
             Container(),
             id="others need Docker for Postfix",
         ),
+        pytest.param(
+            RABBITMQ,
+            replace(BARE, binaries=Binaries(Path("/opt/server/bin"), "3.10.8")),
+            OnMachine(Binaries(Path("/opt/server/bin"), "3.10.8")),
+            id="anybody starts RabbitMQ",
+        ),
+        pytest.param(
+            RABBITMQ,
+            replace(BARE, binaries=Binaries(Path("/opt/server/bin"), "3.9.13"), docker=True),
+            Container(),
+            id="a RabbitMQ without expiring messages in quorum queues will not do",
+        ),
+        pytest.param(
+            PGBOUNCER,
+            replace(BARE, debian_installs=True),
+            DebianPackage("pgbouncer"),
+            id="PgBouncer is one package",
+        ),
     ],
 )
 def test_the_first_source_that_works_is_taken(wanted: Wanted, facts: Facts, source: Source) -> None:
@@ -79,6 +99,8 @@ def test_the_first_source_that_works_is_taken(wanted: Wanted, facts: Facts, sour
         ),
         (POSTGRES, replace(BARE, binaries=OLD), ["PostgreSQL >= 15", "/opt/server/bin has 14.11"]),
         (POSTFIX, replace(BARE, binaries=NEW), ["Postfix", "only root can start it", POSTFIX.variable]),
+        (RABBITMQ, BARE, ["RabbitMQ >= 3.10", "apt-get install rabbitmq-server", RABBITMQ.variable]),
+        (PGBOUNCER, BARE, ["PgBouncer:", "apt-get install pgbouncer", PGBOUNCER.variable]),
     ],
 )
 def test_a_missing_service_is_named_with_what_helps(wanted: Wanted, facts: Facts, words: list[str]) -> None:

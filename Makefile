@@ -12,7 +12,7 @@ STAMP := .installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test acceptance up down lint types lock clean
+.PHONY: help demo test acceptance up down pictures lint types lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -20,12 +20,13 @@ help: ## print this list
 demo: $(RUN)/$(STAMP) ## send mail of three small applications to a catching server, in this terminal
 	@$(RUN)/bin/mailfleet demo $(ARGS)
 
-test: $(DEV)/$(STAMP) ## find or install PostgreSQL and Postfix, then run every test that is not long
+test: $(DEV)/$(STAMP) ## find or install PostgreSQL, RabbitMQ, PgBouncer and Postfix, then run every test that is not long
 	@$(DEV)/bin/python -m tests.services.install
 	@$(DEV)/bin/python -m pytest -n auto --dist loadfile -m "not acceptance" $(ARGS)
 
 acceptance: $(DEV)/$(STAMP) ## run the long tests only
 	@$(DEV)/bin/python -m tests.services.install
+	@$(DEV)/bin/python -m tests.services.chromium
 	@$(DEV)/bin/python -m pytest -m acceptance $(ARGS)
 
 up: $(DEV)/$(STAMP) ## start the whole of mailfleet for development, in the background: by Docker if an engine runs
@@ -33,6 +34,11 @@ up: $(DEV)/$(STAMP) ## start the whole of mailfleet for development, in the back
 
 down: $(DEV)/$(STAMP) ## end what `make up` started; data are kept
 	@$(DEV)/bin/python -m tests.stack down $(ARGS)
+
+pictures: $(DEV)/$(STAMP) ## take the pictures of docs/management-ui.md anew, in a headless Chromium
+	@$(DEV)/bin/python -m tests.services.install
+	@$(DEV)/bin/python -m tests.services.chromium
+	@$(DEV)/bin/python -m tests.pictures $(ARGS)
 
 lint: $(DEV)/$(STAMP) ## check style, formatting and the direction of imports
 	@$(DEV)/bin/ruff check

@@ -23,6 +23,11 @@ class Breaker:
         """Whether to try at *now*."""
         return self._open_until is None or now >= self._open_until
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last try failed: the next one decides."""
+        return self._next_s is not None
+
     def failed(self, now: float) -> float:
         """A try failed at *now*; returns for how many seconds nothing passes."""
         pause_s = self._next_s or self.first_s

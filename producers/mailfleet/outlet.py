@@ -19,7 +19,7 @@ from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import MAX_DELAY_S
 
 
-class _Nowhere:
+class _Nowhere(HintBroker):
     def publish(self, hints: Sequence[Hint], *, delay_s: int = 0) -> None:
         """Forget *hints*."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mailfleet.breaker import Breaker
-from mailfleet.broker.base import HintBroker
+from mailfleet.broker.base import Batch, HintBroker
 from mailfleet.counters import Counters, Counts, Labels
 from mailfleet.failpoints import failpoint
 from mailfleet_schema.hint import group
@@ -113,12 +113,18 @@ class Publisher:
         _say(said)
 
     def room(self) -> int:
-        """How many rows would be taken now; 0 while the broker is left alone after a failure."""
+        """How many rows would be taken now; 0 while the broker is left alone after a failure, or a try is under way."""
         with self._changed:
             said = self._judge()
-            room = 0 if self._left_alone() else max(0, self._capacity - len(self._queue))
+            trying = self._breaker.failing and (self._in_hand or bool(self._queue))
+            room = 0 if self._left_alone() or trying else max(0, self._capacity - len(self._queue))
         _say(said)
         return room
+
+    def try_again(self) -> None:
+        """The broker is known to be back: do not wait for the breaker's next try."""
+        with self._changed:
+            self._breaker.succeeded()
 
     def flush(self, deadline_s: float) -> bool:
         """Wait until everything queued is with the broker or given up, at most *deadline_s*; True if it is."""
@@ -203,8 +209,7 @@ class Publisher:
     def _run(self) -> None:
         while rows := self._take():
             try:
-                for delay_s, together in _by_delay(rows, self.monotonic()).items():
-                    self._publish(together, delay_s)
+                self._publish(rows)
             finally:
                 with self._changed:
                     self._in_hand = False
@@ -219,7 +224,7 @@ class Publisher:
             self._in_hand = True
             return [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
 
-    def _publish(self, rows: Sequence[Row], delay_s: int) -> None:
+    def _publish(self, rows: Sequence[Row]) -> None:
         with self._changed:
             if not self._breaker.allows(self.monotonic()):
                 self._counters.add("dropped", [row.labels for row in rows])
@@ -228,8 +233,7 @@ class Publisher:
         why = None
         try:
             failpoint("in_publish")
-            hints = group([(row.app, row.priority, row.mail_id) for row in rows])
-            self.broker.publish(hints, delay_s=delay_s)
+            self.broker.publish_all(_batches(rows, self.monotonic()))
         except Exception as error:  # noqa: BLE001 - whatever a broker raises, the rows are safe and we go on
             # The error's text may hold the broker's URL, and so a password.
             why = type(error).__name__
@@ -245,13 +249,13 @@ class Publisher:
         _say(said)
 
 
-def _by_delay(rows: Sequence[Row], now: float) -> dict[int, list[Row]]:
-    """*rows* by the whole seconds they must wait, rounded up: a hint that comes early is wasted."""
-    found: dict[int, list[Row]] = {}
+def _batches(rows: Sequence[Row], now: float) -> list[Batch]:
+    """Hints for *rows* by the whole seconds they must wait, rounded up: a hint that comes early is wasted."""
+    found: dict[int, list[tuple[str, Priority, int]]] = {}
     for row in rows:
         left_s = 0 if row.due is None else math.ceil(row.due - now)
-        found.setdefault(max(0, left_s), []).append(row)
-    return found
+        found.setdefault(max(0, left_s), []).append((row.app, row.priority, row.mail_id))
+    return [(delay_s, group(together)) for delay_s, together in found.items()]
 
 
 def _say(lines: Sequence[str]) -> None:

@@ -65,10 +65,21 @@ def replaced_after(parent: Parent) -> tuple[float, float]:
     return started - ended, ready - ended
 
 
-@pytest.mark.parametrize("point", ["after_reply=kill@20", "after_record=kill@3", "after_claim=kill@3"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "after_reply=kill@20",
+        pytest.param("after_record=kill@3", marks=pytest.mark.acceptance),
+        pytest.param("after_claim=kill", marks=pytest.mark.acceptance),
+    ],
+)
 def test_a_dead_child(stage: Stage, tmp_path: Path, point: str) -> None:
-    """It is replaced within ten seconds, and its journal says what became of its mails: none lost, none doubled."""
-    parent = stage.parent(APP, "--processes", "2", environ=armed(APP, point, tmp_path / "armed"), ready=2)
+    """It is replaced within ten seconds, and its journal says what became of its mails: none lost, none doubled.
+
+    It has one sending thread: no other mail is in the air when it dies.
+    """
+    environ = {**armed(APP, point, tmp_path / "armed"), "MAILFLEET_APPS__BILLING__THREADS": "1"}
+    parent = stage.parent(APP, "--processes", "2", environ=environ, ready=2)
     expected = emit(stage, 200)
 
     stage.wait_states({"sent": 200}, 90)
@@ -76,6 +87,7 @@ def test_a_dead_child(stage: Stage, tmp_path: Path, point: str) -> None:
     assert stage.copies() == expected
     (ended,) = parent.events("child_ended")
     assert ended["status"] == -signal.SIGKILL
+    assert sum(one["doubt"] for one in parent.events("recovered")) == 0
     started_s, ready_s = replaced_after(parent)
     recovered = parent.events("recovered")
     print(f"{point}: started after {started_s:.2f} s, ready after {ready_s:.1f} s; {recovered}")
@@ -84,6 +96,7 @@ def test_a_dead_child(stage: Stage, tmp_path: Path, point: str) -> None:
     assert parent.stop() == 0
 
 
+@pytest.mark.acceptance
 def test_the_mail_in_the_air(stage: Stage, tmp_path: Path) -> None:
     """A child killed between a dot and its answer leaves that mail in doubt: it may come twice, and no other does."""
     parent = stage.parent(
@@ -118,6 +131,7 @@ def test_a_dead_parent(stage: Stage) -> None:
     assert stage.copies() == expected
 
 
+@pytest.mark.acceptance
 def test_a_dead_host(stage: Stage, tmp_path: Path) -> None:
     """Parent and children are killed at once: a new parent on the same directory recovers from their journals.
 

@@ -53,6 +53,10 @@ class Parent:
                 found.append(event)
         return found
 
+    def wait_event(self, name: str, deadline_s: float) -> None:
+        """Until the log has an event of that name."""
+        wait_until(lambda: bool(self.events(name)), deadline_s, lambda: self.log[-3000:])
+
     def address(self) -> str:
         """`host:port` of its endpoint."""
         wait_until(lambda: bool(self.events("listening")), READY_S, lambda: self.log[-3000:])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from mailfleet_schema.statements.account import unknown_account
 from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.states import Phase
 from mailfleet_workers.chunk import MOST, first_chunk
@@ -23,7 +24,7 @@ from mailfleet_workers.verdict import Judgement, Stop
 
 log = logging.getLogger(__name__)
 
-#: A row of an account that nobody configured asks again after so many seconds.
+#: A row of an account that nobody configured asks again after so many seconds, or when a worker starts that knows it.
 UNKNOWN_ACCOUNT_S = 300.0
 #: Messages built ahead of one record, in bytes: a chunk of large mails is a small chunk.
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -48,8 +49,7 @@ class Delivery:
         pending = [row for row in batch.rows if ways[row.app] is not None]
         try:
             if unknown:
-                reason = f"unknown account {batch.account!r}"
-                self._courier.give_back(unknown, UNKNOWN_ACCOUNT_S, reason)
+                self._courier.give_back(unknown, UNKNOWN_ACCOUNT_S, unknown_account(batch.account))
             # An account is the same for all apps that may use it.
             way = next((one for one in ways.values() if one is not None), None)
             while pending and way is not None:

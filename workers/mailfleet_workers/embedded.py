@@ -43,6 +43,8 @@ from mailfleet_workers.settings import Settings
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.ways import Ways
 
+#: One process has the database for itself: no page need be small for somebody else's sake.
+EVERYTHING = 2**31 - 1
 #: Milliseconds for which an idle consumer waits at once.
 _CONSUMER_WAIT_MS = 200
 
@@ -108,7 +110,7 @@ class Embedded:
             self.recovered = self._recover()
             # The last process's hints died with it: what is due is looked at now, not when its next look comes.
             with self.engine.begin() as connection:
-                reconcile.look_now(connection, self._apps)
+                reconcile.look_now(connection, self._apps, beyond_s=0.0, most=EVERYTHING)
             self.catcher.start()
             self._start_pools()
         except BaseException:

@@ -1,6 +1,7 @@
 """How a pool works: its threads, its room, its times, as the settings say it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +13,7 @@ from mailfleet_workers.settings import Settings
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
     """How a pool works; times in seconds. `also` are apps whose rows it reconciles beside its own;
-    `alone` says that no other process uses the database.
+    `accounts` are those that each of its apps may use; `alone` says that no other process uses the database.
 
     A quarter of `threads`, at least one where there are two, is kept for priority `high`.
     """
@@ -31,6 +32,7 @@ class PoolPlan:
     chunk_s: float = 0.05
     run_mode: str = "local"
     also: tuple[str, ...] = ()
+    accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     alone: bool = False
 
     @classmethod
@@ -60,5 +62,6 @@ class PoolPlan:
             chunk_s=timing.chunk_ms / 1000,
             run_mode=settings.run_mode,
             also=also,
+            accounts={name: settings.app(name).accounts for name in (app, *also)},
             alone=alone,
         )

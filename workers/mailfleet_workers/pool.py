@@ -18,10 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from mailfleet_schema.content import AttachmentRef
 from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import worker
+from mailfleet_schema.statements.account import account_known
 from mailfleet_schema.statements.attachment import read_attachment
 from mailfleet_schema.statements.claim import Return
 from mailfleet_schema.statements.instance import instance_id
 from mailfleet_workers.classify import Rules
+from mailfleet_workers.delivery import UNKNOWN_ACCOUNT_S
 from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.intake import Intake
@@ -83,6 +85,10 @@ class Pool:
                 connection, app=plan.app, host=self._host, pid=os.getpid(), version=version("mailfleet")
             )
             instance = instance_id(connection)
+            for app, accounts in plan.accounts.items():
+                # Our settings may be newer than those of the worker that let the rows wait.
+                most_s = 2 * UNKNOWN_ACCOUNT_S + plan.patience.grace_s
+                account_known(connection, app, accounts, most_s=most_s)
         self._heap = RowHeap(plan.heap_rows)
         self._journal = Journal(plan.journal_dir, self.worker_id, instance=instance)
         self._pulse = Pulse(

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 PAGE = 200
 #: Pages in one pass: a pass ends, however much there is, and the next one follows soon.
 PAGES = 50
+#: The time between two passes differs by so much, up and down, so that many processes do not come at once.
+SPREAD = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Reconciler:
             except Exception:
                 # A bug in one part of a pass must not end the guarantee.
                 log.exception("pass_failed", extra={"apps": self._apps})
-            self._wake.wait(self._every_s * self._rng.uniform(0.75, 1.25))
+            self._wake.wait(self._every_s * self._rng.uniform(1 - SPREAD, 1 + SPREAD))
             self._wake.clear()
             if stop.is_set():
                 return
@@ -238,7 +240,7 @@ class Reconciler:
         return total
 
     def look_now(self, apps: Collection[str]) -> None:
-        """The broker has lost the hints of *apps*: a pass comes at once and hints all of their mail that is due."""
+        """The broker has lost the hints of *apps*: a pass comes at once, and their due mail is looked at soon."""
         with self._lock:
             self._forgotten |= set(apps) & set(self._apps)
         self._wake.set()
@@ -252,9 +254,16 @@ class Reconciler:
             apps, self._forgotten = sorted(self._forgotten), set()
         if not apps:
             return
+        mails = 0
         try:
-            with self._engine.begin() as connection:
-                mails = reconcile.look_now(connection, apps)
+            while True:
+                with self._engine.begin() as connection:
+                    found = reconcile.look_now(
+                        connection, apps, beyond_s=self._patience.step_s, most=PAGE * PAGES
+                    )
+                mails += found
+                if not found:
+                    break
         except SQLAlchemyError:
             self.look_now(apps)
             raise

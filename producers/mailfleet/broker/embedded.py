@@ -22,7 +22,7 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.common import join_queue
 
-from mailfleet.broker.base import BrokerUnavailable
+from mailfleet.broker.base import BrokerUnavailable, HintBroker
 from mailfleet.broker.delays import Delays
 from mailfleet.broker.message import decode, encode, message_of
 from mailfleet.broker.running import announce, database_key, embedded_broker, retract
@@ -35,7 +35,7 @@ __all__ = ["EmbeddedBroker", "embedded_broker"]
 _log = logging.getLogger("mailfleet.broker")
 
 
-class EmbeddedBroker(WorkersBroker, StubBroker):
+class EmbeddedBroker(WorkersBroker, StubBroker, HintBroker):
     """Carries hints inside one process; a `HintBroker` for producers and a dramatiq broker for workers.
 
     With *database_url* it is found by `embedded_broker` until it is closed: mailers of this process that use that

@@ -137,18 +137,30 @@ def look(connection: Executor, apps: Sequence[str], patience: Patience, *, most:
 def _look_now(d: Dialect) -> str:
     return d.format(
         """
-        UPDATE {mail} SET look_at = {look_at}, looks = 0
-        WHERE app {apps} AND state = 'queued' AND look_at > {now} AND due_at <= {now}
+        WITH page AS MATERIALIZED (
+            SELECT id AS mail_id FROM {mail}
+            WHERE app = :app AND state = 'queued' AND look_at > {beyond} AND due_at <= {now}
+            ORDER BY look_at LIMIT :most {skip_locked}
+        )
+        UPDATE {mail} AS m SET look_at = {look_at}, looks = 0
+        FROM page WHERE m.id = page.mail_id
+        RETURNING id
         """,
-        apps=d.in_names("apps"),
-        look_at=d.earliest(d.clock, "expires_at"),
+        beyond=d.plus(d.now, ":beyond_s"),
+        look_at=d.earliest(d.clock, "m.expires_at"),
     )
 
 
-def look_now(connection: Executor, apps: Sequence[str]) -> int:
-    """After a broker loss: look at every due row of *apps* at once. Returns how many rows that concerns."""
+def look_now(connection: Executor, apps: Sequence[str], *, beyond_s: float, most: int) -> int:
+    """After a broker loss: look at due rows of *apps* now whose next look is more than *beyond_s* seconds away.
+
+    At most *most* of each app, to be repeated until it returns 0; returns how many rows that concerned. Many processes
+    notice one loss: with *beyond_s* the first step, what one of them has brought back and hinted is not brought back
+    again by the next.
+    """
     d = dialect_of(connection)
-    return connection.execute(_look_now(d), {"apps": d.bind_names(apps)}).rowcount
+    bound = {"beyond_s": beyond_s, "most": most}
+    return sum(len(connection.execute(_look_now(d), {"app": app, **bound}).fetchall()) for app in apps)
 
 
 @template

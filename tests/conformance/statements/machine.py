@@ -218,7 +218,7 @@ class Machine(RuleBasedStateMachine):
 
         def run() -> set[int]:
             with self.bench.engine.begin() as connection:
-                assert reconcile.look_now(connection, [APP]) == len(must)
+                assert reconcile.look_now(connection, [APP], beyond_s=0.0, most=1000) == len(must)
             return must
 
         self._run(run, must=must, only={"look_at", "looks"})

@@ -169,13 +169,38 @@ def test_patience_is_a_setting(bench: Bench) -> None:
     assert bench.expire(patience=replace(PATIENCE, max_next_s=60.0)) == {mail_id}
 
 
+def test_a_loss_that_many_notice_brings_a_row_back_once(bench: Bench) -> None:
+    """What one process has brought back and looked at is left alone by the next one that noticed the same loss."""
+    mail_id = bench.new()
+    bench.shift(mail_id, HOUR_S, "look_at")
+    step_s = PATIENCE.step_s
+    with bench.engine.begin() as connection:
+        assert reconcile.look_now(connection, [APP], beyond_s=step_s, most=10) == 1
+    assert [row.mail_id for row in bench.look()] == [mail_id]
+    with bench.engine.begin() as connection:
+        assert reconcile.look_now(connection, [APP], beyond_s=step_s, most=10) == 0
+    assert bench.look() == []
+
+
+def test_a_loss_is_worked_off_in_pages(bench: Bench) -> None:
+    """Each call brings back so many rows of each app at most, until there is none."""
+    ids = {bench.new() for _ in range(5)}
+    found: list[int] = []
+    while not found or found[-1]:
+        with bench.engine.begin() as connection:
+            found.append(reconcile.look_now(connection, [APP], beyond_s=0.0, most=2))
+
+    assert found == [2, 2, 1, 0]
+    assert {row.mail_id for row in bench.look()} == ids
+
+
 def test_after_a_broker_loss_every_due_row_is_looked_at(bench: Bench) -> None:
     """`look_now` brings back the rows whose hints may be lost: due ones only, of these apps only."""
     due, later, other = bench.new(), bench.new(), bench.new(app="news")
     bench.shift(later, HOUR_S, "due_at", "look_at")
     with bench.engine.begin() as connection:
-        assert reconcile.look_now(connection, [APP]) == 1
-        assert reconcile.look_now(connection, [APP]) == 0
+        assert reconcile.look_now(connection, [APP], beyond_s=0.0, most=10) == 1
+        assert reconcile.look_now(connection, [APP], beyond_s=0.0, most=10) == 0
     assert [row.mail_id for row in bench.look()] == [due]
     assert bench.row(later).look_at > datetime.now(UTC)
     assert bench.row(other).look_at > datetime.now(UTC)

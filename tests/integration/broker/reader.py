@@ -12,6 +12,7 @@ from mailfleet.broker.rabbit import RabbitBroker
 from mailfleet_schema.hint import Hint, InvalidHint
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import ACTOR, queue_name
+from tests.waiting import wait_until
 
 HOST = "mx1"
 
@@ -27,10 +28,10 @@ class PoolIsDraining(Exception):  # noqa: N818 - reads as the fact it states
 
 
 class Reader:
-    """Consumes the queues of *apps* while it is entered; *act* is called with every hint, in dramatiq's worker threads.
+    """Consumes the queues of *apps* while it is entered, which waits until it does; *act* is called with every hint, in dramatiq's worker threads.
 
     `hints`: those whose *act* has returned, with the monotonic time. `begun`: those whose *act* was called. `created`: what
-    `on_created` was told.
+    `on_created` was told. With *complete* False it is not waited for.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Reader:
         act: Callable[[Hint], None] = lambda _hint: None,
         threads: int | None = None,
         declare: bool = True,
+        complete: bool = True,
     ) -> None:
         apps = apps or ("billing",)
         self.queues = [queue_name(app, priority) for app in apps for priority in Priority]
@@ -48,6 +50,7 @@ class Reader:
         self.created: list[frozenset[str]] = []
         self._act = act
         self._threads = threads or len(self.queues)
+        self._complete = complete
         self.broker = RabbitBroker(url, app=apps[0], role="worker", host=HOST, declare=declare)
         self.broker.on_created = self.created.append
         self.broker.bundle("pool", self.queues)
@@ -78,6 +81,8 @@ class Reader:
 
     def __enter__(self) -> Self:
         self.worker.start()
+        if self._complete:
+            wait_until(lambda: self.broker.connected, 60, lambda: "never connected")
         return self
 
     def __exit__(

@@ -48,7 +48,8 @@ def test_an_application_does_not_notice(breakable: PrivateRabbit) -> None:
     """Rows are put in no time while the alarm is on; the breaker leaves the broker alone after the first failure."""
     with breakable.vhost() as rabbitmq:
         broker = RabbitBroker(rabbitmq.url, app="billing", role="producer")
-        broker.publish([hint(1)])
+        with Reader(rabbitmq.url):
+            broker.publish([hint(1)])
         publisher = Publisher(broker)
         breakable.set_memory_alarm(True)
         try:
@@ -71,7 +72,8 @@ def test_closing_while_blocked_takes_no_time(breakable: PrivateRabbit) -> None:
     """An application may end in the middle of it."""
     with breakable.vhost() as rabbitmq:
         broker = RabbitBroker(rabbitmq.url, app="billing", role="producer")
-        broker.publish([hint(1)])
+        with Reader(rabbitmq.url):
+            broker.publish([hint(1)])
         breakable.set_memory_alarm(True)
         try:
             with pytest.raises(BrokerUnavailable):

@@ -16,11 +16,13 @@ from tests.integration.broker.reader import HOST, Gate, PoolIsDraining, Reader, 
 from tests.services.virtual_host import VirtualHost
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 NORMAL = queue_name("billing", Priority.NORMAL)
 BULK = queue_name("billing", Priority.BULK)
 
 
-def wait_for(reader: Reader, count: int, deadline_s: float = 10) -> None:
+def wait_for(reader: Reader, count: int, deadline_s: float = 30) -> None:
     """Until *count* hints are done."""
     wait_until(lambda: len(reader.hints) >= count, deadline_s, lambda: f"came: {reader.ids}")
 
@@ -35,7 +37,7 @@ def wait_empty(rabbitmq: VirtualHost, *queues: str) -> None:
             if rabbitmq.management.queue(queue).get("messages", -1) != 0
         }
 
-    wait_until(lambda: not held(), 15, lambda: f"still held: {held()}")
+    wait_until(lambda: not held(), 30, lambda: f"still held: {held()}")
 
 
 def test_hints_of_all_queues_arrive_once_and_are_acknowledged(rabbitmq: VirtualHost) -> None:
@@ -63,7 +65,7 @@ def test_a_waiting_hint_keeps_back_its_own_queue_only(rabbitmq: VirtualHost) -> 
 
     with Reader(rabbitmq.url, act=act) as reader:
         reader.broker.publish([hint(number, priority=Priority.BULK) for number in range(1, 6)])
-        wait_until(lambda: reader.begun_ids == [1], 10, lambda: f"{reader.begun_ids}")
+        wait_until(lambda: reader.begun_ids == [1], 30, lambda: f"{reader.begun_ids}")
         began = time.monotonic()
         reader.broker.publish([hint(10, priority=Priority.HIGH), hint(11)])
         wait_for(reader, 2)
@@ -87,7 +89,7 @@ def test_a_hint_s_fate_is_what_its_actor_raised(rabbitmq: VirtualHost) -> None:
         reader.broker.publish([hint(1), hint(2), hint(3)])
         wait_for(reader, 1)
         wait_empty(rabbitmq, *reader.queues)
-        wait_until(lambda: rabbitmq.ready(PARKED_QUEUE) == 1, 5, lambda: "nothing parked")
+        wait_until(lambda: rabbitmq.ready(PARKED_QUEUE) == 1, 30, lambda: "nothing parked")
         assert reader.broker.parked == {"refused": 1}
     assert reader.ids == [3]
     assert reader.begun_ids == [1, 2, 3]
@@ -101,7 +103,7 @@ def test_what_a_draining_pool_does_not_take_goes_to_the_next(rabbitmq: VirtualHo
 
     with Reader(rabbitmq.url, act=act) as draining:
         draining.broker.publish([hint(1), hint(2)])
-        wait_until(lambda: draining.begun_ids == [1], 10, lambda: f"{draining.begun_ids}")
+        wait_until(lambda: draining.begun_ids == [1], 30, lambda: f"{draining.begun_ids}")
         assert rabbitmq.ready(NORMAL) == 1
     with Reader(rabbitmq.url) as next_one:
         wait_for(next_one, 2)
@@ -114,8 +116,8 @@ def test_stopping_gives_back_what_was_not_begun(rabbitmq: VirtualHost) -> None:
     reader = Reader(rabbitmq.url, act=gate, threads=1)
     with reader:
         reader.broker.publish([hint(n, priority=priority) for n, priority in enumerate(Priority, start=1)])
-        wait_until(lambda: all(rabbitmq.ready(q) == 0 for q in reader.queues), 10, lambda: "not taken")
-        wait_until(lambda: len(reader.begun) == 1, 10, lambda: f"{reader.begun}")
+        wait_until(lambda: all(rabbitmq.ready(q) == 0 for q in reader.queues), 30, lambda: "not taken")
+        wait_until(lambda: len(reader.begun) == 1, 30, lambda: f"{reader.begun}")
         threading.Timer(0.2, gate.opened.set).start()
         began = time.monotonic()
     assert time.monotonic() - began < 2
@@ -134,7 +136,7 @@ def test_one_broker_can_have_one_worker_after_another(rabbitmq: VirtualHost) -> 
         reader.broker.publish([hint(2)])
         wait_for(reader, 2)
         assert len(reader.broker.middleware) == 2
-        wait_until(lambda: len(rabbitmq.management.consumers()) == 3, 10, lambda: "not three consumers")
+        wait_until(lambda: len(rabbitmq.management.consumers()) == 3, 30, lambda: "not three consumers")
 
 
 def test_a_person_sees_which_pool_and_host_is_meant(rabbitmq: VirtualHost) -> None:
@@ -151,8 +153,10 @@ def test_a_person_sees_which_pool_and_host_is_meant(rabbitmq: VirtualHost) -> No
             )
 
         expected = [f"mailfleet billing {HOST} {pid}", f"mailfleet billing {HOST} {pid} publisher"]
-        wait_until(lambda: names() == expected, 10, lambda: f"{names()}")
-        tags = {one["consumer_tag"]: one["queue"]["name"] for one in rabbitmq.management.consumers()}
+        wait_until(lambda: names() == expected, 30, lambda: f"{names()}")
+        consumers = rabbitmq.management.consumers
+        wait_until(lambda: len(consumers()) == 3, 20, lambda: f"{consumers()}")
+        tags = {one["consumer_tag"]: one["queue"]["name"] for one in consumers()}
         assert tags == {f"billing.{p} {HOST} {pid}": queue_name("billing", p) for p in Priority}
         assert {one["prefetch_count"] for one in rabbitmq.management.consumers()} == {1}
         properties = rabbitmq.management.connections()[0]["client_properties"]
@@ -167,13 +171,13 @@ def test_the_number_of_connections_is_as_documented(rabbitmq: VirtualHost) -> No
     with Reader(rabbitmq.url) as first, Reader(rabbitmq.url, "billing", "shop") as second:
         for number in range(1, 21):
             producer.publish([hint(number)])
-        wait_until(lambda: len(first.hints) + len(second.hints) == 20, 10, lambda: "not all came")
+        wait_until(lambda: len(first.hints) + len(second.hints) == 20, 30, lambda: "not all came")
         first.broker.publish([hint(21)])
         second.broker.publish([hint(22)])
         connections = rabbitmq.management.connections
-        wait_until(lambda: len(connections()) == 5, 10, lambda: f"{len(connections())} connections")
+        wait_until(lambda: len(connections()) == 5, 30, lambda: f"{len(connections())} connections")
         producer.close()
-        wait_until(lambda: len(connections()) == 4, 10, lambda: f"{len(connections())} connections")
+        wait_until(lambda: len(connections()) == 4, 30, lambda: f"{len(connections())} connections")
     idle.close()
 
 
@@ -207,10 +211,10 @@ def test_connected_says_whether_every_bundle_is_consumed(rabbitmq: VirtualHost) 
     reader = Reader(rabbitmq.url)
     assert not reader.broker.connected
     with reader:
-        wait_until(lambda: reader.broker.connected, 10, lambda: "never connected")
+        wait_until(lambda: reader.broker.connected, 30, lambda: "never connected")
         reader.broker.close()
-        wait_until(lambda: not reader.broker.connected, 10, lambda: "still connected")
-        wait_until(lambda: rabbitmq.management.connections() == [], 10, lambda: "a connection is left")
+        wait_until(lambda: not reader.broker.connected, 30, lambda: "still connected")
+        wait_until(lambda: rabbitmq.management.connections() == [], 30, lambda: "a connection is left")
 
 
 def test_only_bundles_can_be_consumed(rabbitmq: VirtualHost) -> None:

@@ -64,7 +64,6 @@ def test_poison_is_parked_and_counted_and_the_consumer_lives(
 ) -> None:
     """Each of them goes to the parking queue as it came; the hint behind them arrives over the same connection."""
     with caplog.at_level(logging.INFO), Reader(rabbitmq.url) as reader:
-        wait_until(lambda: reader.broker.connected, 20, lambda: "never connected")
         with pika.BlockingConnection(pika.URLParameters(rabbitmq.url)) as connection:
             channel = connection.channel()
             for body in POISON.values():
@@ -82,8 +81,12 @@ def test_nothing_of_a_parked_message_is_logged(
 ) -> None:
     """The log says which queue and what was expected, never what came."""
     with caplog.at_level(logging.INFO), Reader(rabbitmq.url) as reader:
-        wait_until(lambda: reader.broker.connected, 20, lambda: "never connected")
-        for secret in (argument(v="geheim"), argument(app="geheim@example.net"), b"geheim", message(x="g" * 5000)):
+        for secret in (
+            argument(v="geheim"),
+            argument(app="geheim@example.net"),
+            b"geheim",
+            message(x="g" * 5000),
+        ):
             rabbitmq.management.publish(MAIL_EXCHANGE, "billing.normal", secret.decode())
         wait_until(lambda: sum(reader.broker.parked.values()) == 4, 20, lambda: f"{reader.broker.parked}")
     parked = [one for one in caplog.records if one.message == "hint_parked"]

@@ -10,6 +10,7 @@ import pytest
 
 from mailfleet.broker import BrokerUnavailable
 from mailfleet.broker.rabbit import RabbitBroker
+from mailfleet.broker.rabbit.broker import PUBLISH_S
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import ACTOR, MAX_DELAY_S, queue_name
 from tests.integration.broker.reader import hint
@@ -20,6 +21,8 @@ from tests.waiting import wait_until
 QUEUE = queue_name("billing", Priority.NORMAL)
 
 Opener = Callable[..., RabbitBroker]
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 @pytest.fixture
@@ -35,6 +38,12 @@ def open_broker() -> Iterator[Opener]:
     yield make
     for broker in opened:
         broker.close()
+
+
+@pytest.fixture
+def hasty(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real deadline, after all."""
+    monkeypatch.setattr("mailfleet.broker.rabbit.broker.PUBLISH_S", PUBLISH_S)
 
 
 def refused(broker: RabbitBroker, within_s: float = 2.0, **options: int) -> str:
@@ -171,7 +180,7 @@ def test_an_idle_connection_is_closed_and_opened_again(rabbitmq: VirtualHost, op
     assert rabbitmq.ready(QUEUE) == 2
 
 
-def test_a_refusing_server_fails_at_once(open_broker: Opener) -> None:
+def test_a_refusing_server_fails_at_once(open_broker: Opener, hasty: None) -> None:
     """Nobody waits two seconds for a port where nobody listens; the next publish tries again."""
     broker = open_broker(f"amqp://user:geheim@127.0.0.1:{free_port('127.0.0.1')}/x")
     for _ in range(2):
@@ -180,14 +189,16 @@ def test_a_refusing_server_fails_at_once(open_broker: Opener) -> None:
         assert "geheim" not in said
 
 
-def test_a_wrong_password_is_told_and_not_shown(rabbitmq: VirtualHost, open_broker: Opener) -> None:
+def test_a_wrong_password_is_told_and_not_shown(
+    rabbitmq: VirtualHost, open_broker: Opener, hasty: None
+) -> None:
     """The server's refusal is the cause."""
     said = refused(open_broker(rabbitmq.url_of(rabbitmq.user, "geheim")))
     assert "ACCESS_REFUSED" in said
     assert "geheim" not in said
 
 
-def test_a_silent_server_fails_in_time(open_broker: Opener) -> None:
+def test_a_silent_server_fails_in_time(open_broker: Opener, hasty: None) -> None:
     """Somebody listens and says nothing: two seconds, also when two servers are silent."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"amqp://127.0.0.1:{silent.getsockname()[1]}/x"
@@ -195,7 +206,9 @@ def test_a_silent_server_fails_in_time(open_broker: Opener) -> None:
             assert "nothing said within" in refused(open_broker(urls))
 
 
-def test_the_next_server_of_a_cluster_is_tried(rabbitmq: VirtualHost, open_broker: Opener) -> None:
+def test_the_next_server_of_a_cluster_is_tried(
+    rabbitmq: VirtualHost, open_broker: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that refuses, or has no address, costs nothing; one that is silent costs one publish."""
     nobody = f"amqp://x@127.0.0.1:{free_port('127.0.0.1')}/{rabbitmq.vhost}"
     open_broker(f"{nobody};{rabbitmq.url}").publish([hint(1)])
@@ -205,6 +218,7 @@ def test_the_next_server_of_a_cluster_is_tried(rabbitmq: VirtualHost, open_broke
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"amqp://x@127.0.0.1:{silent.getsockname()[1]}/{rabbitmq.vhost};{rabbitmq.url}"
         slow = open_broker(url, idle_s=0.2)
+        monkeypatch.setattr("mailfleet.broker.rabbit.broker.PUBLISH_S", PUBLISH_S)
         refused(slow)
         slow.publish([hint(3)])
         wait_until(lambda: len(rabbitmq.management.connections()) < 3, 10, lambda: "not idle")

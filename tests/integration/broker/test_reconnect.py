@@ -1,5 +1,6 @@
 """Lost connections, deleted queues, killed brokers: what dramatiq does wrong there, and what we promise instead."""
 
+import os
 import time
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ from mailfleet.broker.rabbit import RabbitBroker
 from mailfleet_schema.hint import Hint
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import queue_name
-from tests.integration.broker.reader import Gate, Reader, by_id, hint
+from tests.integration.broker.reader import HOST, Gate, Reader, by_id, hint
 from tests.services.rabbitmq import PrivateRabbit
 from tests.services.virtual_host import VirtualHost
 from tests.waiting import wait_until
@@ -27,8 +28,14 @@ def wait_for(reader: Reader, ids: set[int], deadline_s: float = 30) -> None:
 def close_consumers_of(rabbitmq: VirtualHost, begun: Callable[[], bool]) -> None:
     """Close every connection of the virtual host once the management API knows a consumer's."""
     wait_until(begun, 20, lambda: "nothing was begun")
-    wait_until(lambda: rabbitmq.management.consumers() != [], 20, lambda: "no consumer is seen")
-    wait_until(lambda: rabbitmq.management.close_connections() > 0, 20, lambda: "nothing to close")
+    name = f"mailfleet billing {HOST} {os.getpid()}"
+
+    def is_seen() -> bool:
+        connections = rabbitmq.management.connections()
+        return name in [one["client_properties"].get("connection_name") for one in connections]
+
+    wait_until(is_seen, 20, lambda: "the consumer's connection is not seen")
+    rabbitmq.management.close_connections()
 
 
 def test_an_acknowledgement_never_hits_another_message(rabbitmq: VirtualHost) -> None:
@@ -63,8 +70,12 @@ def test_an_acknowledgement_never_hits_another_message(rabbitmq: VirtualHost) ->
             10,
             lambda: f"{rabbitmq.management.queue(NORMAL)}",
         )
-        rabbitmq.management.close_connections()
-        wait_until(lambda: reader.begun_ids.count(2) == 2, 20, lambda: f"{reader.begun_ids}")
+
+        def came_again() -> bool:
+            # The management API may not know the new connection yet.
+            return reader.begun_ids.count(2) == 2 or rabbitmq.management.close_connections() < 0
+
+        wait_until(came_again, 30, lambda: f"{reader.begun_ids}", step_s=2)
         second.opened.set()
 
 
@@ -143,14 +154,16 @@ def test_a_deleted_virtual_host_comes_back(rabbitmq: VirtualHost) -> None:
         wait_for(reader, {2})
 
 
-def test_a_virtual_host_that_a_producer_filled_again_is_noticed(rabbitmq: VirtualHost) -> None:
+def test_a_virtual_host_that_a_producer_filled_again_is_noticed(
+    rabbitmq: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even if a producer declared everything before the worker came back."""
+    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 2.0)
+    monkeypatch.setattr("mailfleet.broker.rabbit.broker.PUBLISH_S", 20.0)
     producer = RabbitBroker(rabbitmq.url, app="billing", role="producer")
     with Reader(rabbitmq.url) as reader:
-        wait_until(lambda: reader.broker.connected, 20, lambda: "never connected")
         told = len(reader.created)
         rabbitmq.delete_vhost()
-        wait_until(lambda: not reader.broker.connected, 20, lambda: "still connected")
         rabbitmq.create_vhost()
         producer.publish([hint(2)])
         wait_for(reader, {2})
@@ -164,9 +177,11 @@ def test_one_queue_that_cannot_be_consumed_does_not_stop_the_others(
     """It is left out, which is told and makes the worker not ready, and is tried again later."""
     monkeypatch.setattr("mailfleet.broker.rabbit.bundles.FIRST_S", 1.0)
     producer = RabbitBroker(rabbitmq.url, app="billing", role="producer")
+    with Reader(rabbitmq.url):
+        pass
     producer.publish([hint(1)])
     rabbitmq.management.delete_queue(queue_name("billing", Priority.BULK))
-    with Reader(rabbitmq.url, declare=False) as reader:
+    with Reader(rabbitmq.url, declare=False, complete=False) as reader:
         wait_for(reader, {1})
         assert not reader.broker.connected
         producer.publish([hint(2, priority=Priority.BULK), hint(3)])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,10 +10,10 @@ from pathlib import Path
 from select import select
 from typing import Any, Self
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.services.chromium import FLAGS, require
+
 _FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-    "--disable-dev-shm-usage", "--remote-debugging-pipe",
+    *FLAGS, "--remote-debugging-pipe",
     # A sandboxed frame would be a target of its own, with events of its own.
     "--disable-features=IsolateSandboxedIframes",
 )  # fmt: skip
@@ -98,15 +97,15 @@ class Browser:
 
 @contextmanager
 def browser(profile: Path, *flags: str) -> Iterator[Browser]:
-    """A browser with an empty *profile*, which ends with the block."""
-    assert CHROMIUM is not None
+    """A browser with an empty *profile*, which ends with the block. Raises MissingServiceError without Chromium."""
+    chromium = str(require().browser)
     theirs, to = os.pipe()
     back, theirs_back = os.pipe()
 
     # The browser reads from descriptor 3 and writes to 4; a shell puts them there.
     command = f'exec "$0" "$@" 3<&{theirs} 4>&{theirs_back} {theirs}<&- {theirs_back}>&-'
     process = subprocess.Popen(
-        ["bash", "-c", command, CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={profile}"],
+        ["bash", "-c", command, chromium, *_FLAGS, *flags, f"--user-data-dir={profile}"],
         pass_fds=(theirs, theirs_back),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """Hostile mails in a real browser: nothing runs, nothing leaves, nothing moves.
 
-Needs Chromium, and is skipped where there is none.
+Needs Chromium: without it they fail, and say how to get it.
 """
 
 import socket
@@ -9,15 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.catcher_web.browser import CHROMIUM, Browser, browser
+from tests.integration.catcher_web.browser import Browser, browser
 from tests.integration.catcher_web.conftest import Site
 from tests.integration.catcher_web.samples import receipt, with_html
 from tests.integration.catcher_web.vectors import VECTORS
+from tests.services.base import MissingServiceError
+from tests.services.chromium import require
 from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
     pytest.mark.timeout(300),
 ]
 
@@ -57,6 +58,10 @@ def canary() -> Iterator[Canary]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    try:
+        require()
+    except MissingServiceError as missing:
+        pytest.fail(str(missing), pytrace=False)
     with browser(tmp_path_factory.mktemp("profile")) as one:
         yield one
 

@@ -5,10 +5,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mailfleet.broker import HintBroker
 from mailfleet_schema.hint import Hint
 
 
-class FileBroker:
+class FileBroker(HintBroker):
     """Appends `pid id` lines to *path*; each publish takes *seconds*."""
 
     def __init__(self, path: str, seconds: float = 0) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Engine, TextClause, text
 
 from mailfleet_schema.dialects import Dialect, dialect_named
-from mailfleet_schema.statements import claim, operate, reconcile, settle, worker
+from mailfleet_schema.statements import account, claim, operate, reconcile, settle, worker
 from mailfleet_schema.statements.claim import Return
 from mailfleet_schema.statements.settle import Settlement
 from mailfleet_schema.states import Phase, State
@@ -128,6 +128,7 @@ def planned(engine: Engine) -> list[Planned]:
     page = {"app": "app-1", "most": PAGE}
     quiet = {"worker_ids": d.bind_ids([2, 5]), "most": PAGE, "settle_s": 600.0}
     app = {"apps": d.bind_names(["app-1"])}
+    unknown = {"reasons": d.bind_names([account.unknown_account("default")]), "most_s": 610.0}
     # The page is read once to choose it and once to change it.
     chunk, twice, pages = CHUNK, 2 * CHUNK, 2 * PAGE
     return [
@@ -158,7 +159,8 @@ def planned(engine: Engine) -> list[Planned]:
         Planned("accept_late", settle._accept_late, {"rows": d.bind_rows(late), **age}, chunk),
         Planned("expire", reconcile._expire, {**page, "max_next_s": 86_400.0, "max_age_s": 432_000.0}, pages),
         Planned("look", reconcile._look, {**page, **looks}, pages),
-        Planned("look_now", reconcile._look_now, app, None),
+        Planned("look_now", reconcile._look_now, {**page, "beyond_s": 0.0}, None),
+        Planned("account_known", account._account_known, {"app": "app-1", **unknown}, None),
         Planned("settle_doubts", reconcile._settle_doubts, page, pages),
         Planned("take_back", reconcile._take_back, quiet, None),
         Planned("ownerless", reconcile._ownerless, {}, None),

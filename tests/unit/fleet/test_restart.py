@@ -44,3 +44,12 @@ def test_refusals_count_only_in_a_row(between: int) -> None:
     restarts = Restarts()
     for status in (CANNOT_WORK, CANNOT_WORK, between, CANNOT_WORK, CANNOT_WORK):
         assert isinstance(restarts.decide(status=status, ready_for_s=None), Again)
+
+
+def test_a_place_that_had_a_ready_child_is_never_given_up() -> None:
+    """What its modules need may be away for a while: it is tried again and again, within ten seconds each time."""
+    restarts = Restarts()
+    restarts.decide(status=LOST, ready_for_s=0.5)
+
+    for _ in range(20):
+        assert isinstance(restarts.decide(status=CANNOT_WORK, ready_for_s=None), Again)

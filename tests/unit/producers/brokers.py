@@ -3,11 +3,11 @@
 import threading
 from collections.abc import Sequence
 
-from mailfleet.broker import BrokerUnavailable
+from mailfleet.broker import BrokerUnavailable, HintBroker
 from mailfleet_schema.hint import Hint
 
 
-class MemoryBroker:
+class MemoryBroker(HintBroker):
     """Takes every hint and remembers it with its delay."""
 
     def __init__(self) -> None:

@@ -3,12 +3,13 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from mailfleet import failpoints
 from mailfleet.breaker import Breaker
+from mailfleet.broker.base import Batch
 from mailfleet.counters import Counts
 from mailfleet.publisher import Publisher, Row
 from mailfleet_schema.hint import Hint
@@ -60,6 +61,24 @@ def test_a_delay_is_rounded_up() -> None:
     publisher.flush(5)
 
     assert {hint.ids: delay for hint, delay in broker.published} == {(1,): 2, (2,): 0, (3,): 60}
+
+
+def test_different_delays_are_one_call() -> None:
+    """Rows that were committed together are handed over together: the broker's answer is waited for once."""
+    calls: list[dict[int, Sequence[Hint]]] = []
+
+    class Counting(MemoryBroker):
+        def publish_all(self, batches: Sequence[Batch]) -> None:
+            calls.append(dict(batches))
+
+    now = time.monotonic()
+    publisher = Publisher(Counting(), monotonic=lambda: now)
+    publisher.put([row(n, due=now + n) for n in range(1, 301)])
+
+    assert publisher.flush(5)
+    (batches,) = calls
+    assert batches == {n: [Hint("billing", Priority.NORMAL, (n,))] for n in range(1, 301)}
+    assert publisher.counts() == Counts(emitted=300, published=300)
 
 
 def test_a_row_too_far_ahead_is_counted_and_not_hinted() -> None:

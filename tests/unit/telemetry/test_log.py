@@ -131,6 +131,18 @@ def test_other_packages_do_not_debug() -> None:
     assert second["event"] == "mail_claimed"
 
 
+def test_a_lost_broker_is_one_event_and_not_critical() -> None:
+    """What dramatiq says at every try during an outage is a warning of ours with its reason."""
+    lines = configured(level="info")
+    dramatiq = logging.getLogger("dramatiq.worker.ConsumerThread(mailfleet)")
+    dramatiq.critical("Consumer encountered a connection error: %s", ConnectionError("refused"))
+    dramatiq.critical("Consumer encountered an unexpected error.")
+    first, second = lines.all()
+
+    assert (first["event"], first["level"], first["error"]) == ("broker_lost", "warning", "refused")
+    assert (second["event"], second["level"]) == ("message", "critical")
+
+
 def test_a_wrong_call_prints_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     """A message that cannot be formatted is a line like any other."""
     lines = configured()

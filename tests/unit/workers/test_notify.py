@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailfleet.broker.base import BrokerUnavailable
+from mailfleet.broker.base import BrokerUnavailable, HintBroker
 from mailfleet_schema.hint import MAX_IDS, Hint
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import MAX_DELAY_S
@@ -14,7 +14,7 @@ from mailfleet_workers.notify import Notice, broker_notify
 NORMAL, HIGH = Priority.NORMAL, Priority.HIGH
 
 
-class KeepingBroker:
+class KeepingBroker(HintBroker):
     """Keeps what is published; with *broken* it takes nothing of the delays named there."""
 
     def __init__(self, *broken: int) -> None:

@@ -17,9 +17,25 @@ from pika.exceptions import (
 
 from mailfleet.broker.rabbit.parameters import CONNECT_ERRORS, BrokerUrl, parameters_of, parse_broker_url
 
+_REFUSED = (
+    ProbableAuthenticationError,
+    ProbableAccessDeniedError,
+    IncompatibleProtocolError,
+    ssl.SSLError,
+    FileNotFoundError,
+    PermissionError,
+)
+
 
 class NoBroker(Exception):  # noqa: N818 - reads as the fact it states
-    """No connection, in one line for a person; never with a password."""
+    """No connection, in one line for a person; never with a password.
+
+    `refused` says that a server answered and will not have us: waiting does not help, somebody has to do something.
+    """
+
+    def __init__(self, line: str, *, refused: bool = False) -> None:
+        super().__init__(line)
+        self.refused = refused
 
 
 @contextmanager
@@ -36,7 +52,8 @@ def connected(url: str) -> Iterator[pika.BlockingConnection]:
             parameters_of(url, app=None, role="setup", host=socket.gethostname(), pid=os.getpid())
         )
     except CONNECT_ERRORS as error:
-        raise NoBroker(explain(error, servers)) from error
+        refused = any(isinstance(cause, _REFUSED) for cause in _causes(error))
+        raise NoBroker(explain(error, servers), refused=refused) from error
     try:
         yield connection
     except (AMQPError, OSError) as error:

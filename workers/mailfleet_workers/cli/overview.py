@@ -56,9 +56,17 @@ def _parts(found: Status) -> Iterator[Text | screen.Grid]:
             [f"{gate.scope} {gate.key}", relative(gate.remaining_s), gate.reason] for gate in found.gates
         ]
         yield screen.Grid(["gate", "opens", "reason"], gates, flexible=(0, 2))
-    if found.doubts or found.held:
+    if found.doubts or found.held or found.unknown_accounts:
         yield screen.heading("for a person")
+    if found.doubts or found.held:
         what = f"{found.doubts} in doubt, {found.held} held: `mailfleet list --state doubt --state held`"
+        yield screen.cell(what, "yellow")
+    for unknown in found.unknown_accounts:
+        mails = screen.count(unknown.mails, "mail waits", "mails wait")
+        what = (
+            f"{mails} for account {unknown.account!r}, which workers of {unknown.app} do not know:"
+            " configure it, then restart them"
+        )
         yield screen.cell(what, "yellow")
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mailfleet.broker.base import BrokerUnavailable
 from mailfleet_schema.hint import group
 from mailfleet_schema.statements.reconcile import look, look_now
 from mailfleet_workers.cli import screen
@@ -40,7 +41,7 @@ def scan_command(
     In a fleet every due mail of the apps is hinted again, once, and the workers send it; without this command they find
     it by themselves, at the next look.
     """
-    from mailfleet_workers.embedded import AlreadyRunning, Embedded
+    from mailfleet_workers.embedded import EVERYTHING, AlreadyRunning, Embedded
 
     context = of(ctx)
     if not context.embedded:
@@ -55,7 +56,7 @@ def scan_command(
         with Embedded(context.settings, apps=sorted(apps), environ=context.environ) as embedded:
             # What the last process had hinted to itself is gone with it: due mail is looked at now, not after its grace.
             with embedded.engine.begin() as connection:
-                look_now(connection, sorted(apps))
+                look_now(connection, sorted(apps), beyond_s=0.0, most=EVERYTHING)
             found = asdict(embedded.scan())
             done = embedded.wait_idle(wait)
     except AlreadyRunning:
@@ -76,20 +77,26 @@ def _hint(context: Context) -> int:
         )
     with context.reading() as connection:
         apps = sorted({app.app for app in status(connection).apps} | set(settings.apps))
+    patience = settings.patience()
     engine = context.engine()
     broker = RabbitBroker(settings.broker_url, app="scan", role="setup")
     hinted = 0
     try:
-        with context.expecting_database(), engine.begin() as connection:
-            look_now(connection, apps)
         while True:
-            # Published before the commit: what the broker did not take is looked at again.
             with context.expecting_database(), engine.begin() as connection:
-                rows = look(connection, apps, settings.patience(), most=PAGE)
-                broker.publish(group([(row.app, row.priority, row.mail_id) for row in rows]))
-            hinted += len(rows)
+                if not look_now(connection, apps, beyond_s=0.0, most=PAGE):
+                    break
+        while True:
+            with context.expecting_database(), engine.begin() as connection:
+                rows = look(connection, apps, patience, most=PAGE)
             if not rows:
                 return hinted
+            # After the commit: a worker that is quicker would find the rows locked, and leave them.
+            broker.publish(group([(row.app, row.priority, row.mail_id) for row in rows]))
+            hinted += len(rows)
+    except BrokerUnavailable as error:
+        again = f"what was looked at is looked at again within {patience.step_s:g} s by workers"
+        raise Failure(f"scan: {hinted} mails hinted, then RabbitMQ took no more ({error}); {again}") from None
     finally:
         broker.close()
         engine.dispose()

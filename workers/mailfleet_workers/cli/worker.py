@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import DBAPIError
 
+from mailfleet.errors import SettingsError
 from mailfleet_schema.migrations import revision
 from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
+from mailfleet_workers.broker_state.connect import NoBroker, connected
 from mailfleet_workers.cli.context import Context, of
-from mailfleet_workers.cli.failure import Failure
+from mailfleet_workers.cli.failure import Failure, complain
 
 #: A host's name is in the database, in names of connections and in logs.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -59,6 +61,7 @@ def worker_command(
     for app in wanted:
         check_settings(context.settings, [app, *context.settings.app(app).also, *others])
     _check_database(context)
+    _check_broker(context)
     plan = FleetPlan(
         apps=tuple(wanted),
         host=name,
@@ -66,14 +69,25 @@ def worker_command(
         processes=processes,
         config=context.loaded.path,
     )
-    fleet = Fleet(context.settings, plan, context.environ)
+    try:
+        fleet = Fleet(context.settings, plan, context.environ)
+    except OSError as error:
+        where = error.filename or context.settings.data_dir
+        raise _cannot_work(
+            f"data_dir: expected a directory to write in: {where}: {error.strerror}"
+        ) from error
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         fleet.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    raise typer.Exit(fleet.run())
+    try:
+        status = fleet.run()
+    except SettingsError as error:
+        # The address to listen on is taken, perhaps by a predecessor that is just ending: it may be free the next time.
+        raise _cannot_work(str(error)) from error
+    raise typer.Exit(status)
 
 
 def _apps(context: Context, named: list[str], *, everything: bool) -> list[str]:
@@ -108,8 +122,18 @@ def _check_database(context: Context) -> None:
         )
 
 
-def _cannot_work(line: str) -> typer.Exit:
-    from mailfleet_workers.cli.failure import complain
+def _check_broker(context: Context) -> None:
+    """Raises typer.Exit(1) when RabbitMQ will not have us; one that does not answer is waited for."""
+    url = context.settings.broker_url or ""
+    try:
+        with connected(url):
+            pass
+    except NoBroker as error:
+        if error.refused:
+            raise _cannot_work(str(error)) from error
+        complain(f"{error}; workers wait for it")
 
+
+def _cannot_work(line: str) -> typer.Exit:
     complain(line)
     return typer.Exit(1)

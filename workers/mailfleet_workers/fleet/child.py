@@ -84,16 +84,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--config")
     parser.add_argument("--report-to", type=int, required=True)
     given = parser.parse_args(arguments)
-    # Ctrl-C goes to the whole terminal; the parent passes on what is meant for us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    wake, waker = os.pipe()
-    os.set_blocking(waker, False)
-
-    def on_term(_number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(waker, b"t")
-
-    signal.signal(signal.SIGTERM, on_term)
     try:
         settings = Settings.load(os.environ, Path(given.config) if given.config else None)
         configure(settings.log, app=given.app, key=bytes.fromhex(os.environ.get(LOG_KEY, "")) or None)
@@ -109,11 +99,25 @@ def main(arguments: Sequence[str]) -> int:
         _say(f"mailfleet worker {given.app}: cannot start\n{traceback.format_exc()}")
         return CANNOT_WORK
     try:
-        return Child(worker, meter, parent=0, report_to=given.report_to, wake=wake).run()
+        # Only now: before, nothing is claimed, and SIGTERM may end modules that hang while they are imported.
+        return Child(worker, meter, parent=0, report_to=given.report_to, wake=_told_to_end()).run()
     except (SQLAlchemyError, OSError) as error:
         # The parent tries again: a database that is away comes back.
         log.error("start_failed", extra={"error": _reason(error)})  # noqa: TRY400
         return FAILED
+
+
+def _told_to_end() -> int:
+    """A file that can be read as soon as SIGTERM has come."""
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+
+    def on_term(_number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(waker, b"t")
+
+    signal.signal(signal.SIGTERM, on_term)
+    return wake
 
 
 def _reason(error: Exception) -> str:

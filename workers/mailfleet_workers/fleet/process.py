@@ -39,6 +39,7 @@ class ChildProcess:
                     *("--app", app, "--host", host, *options, "--report-to", str(reports_to)),
                 ],
                 stdin=subprocess.PIPE,  # it closes with us, however we end
+                process_group=0,  # Ctrl-C goes to a whole group; the parent passes on what is meant for children
                 pass_fds=(reports_to,),
                 env=dict(environ),
             )

@@ -21,7 +21,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """It will not get better by starting it again."""
+    """It will hardly get better by starting it again soon."""
 
 
 @dataclass(slots=True)
@@ -30,16 +30,19 @@ class Restarts:
 
     failures: int = 0
     refusals: int = 0
+    was_ready: bool = False
 
     def decide(self, *, status: int, ready_for_s: float | None) -> Again | GiveUp:
         """What to do after a child ended with *status*, *ready_for_s* after it was ready (None: it never was).
 
-        The first one is replaced at once; one after another fails, the wait doubles from one second to MOST_S.
+        The first one is replaced at once; one after another fails, the wait doubles from one second to MOST_S. A place
+        that had a ready child before is not given up: what its modules need may be away for a while.
         """
+        self.was_ready |= ready_for_s is not None
         if ready_for_s is not None and ready_for_s >= SETTLED_S:
             self.failures = self.refusals = 0
         self.refusals = self.refusals + 1 if status == CANNOT_WORK else 0
-        if self.refusals >= MOST_REFUSALS:
+        if self.refusals >= MOST_REFUSALS and not self.was_ready:
             return GiveUp()
         after_s = 0.0 if self.failures == 0 else min(MOST_S, 2.0 ** (self.failures - 1))
         self.failures += 1

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,11 @@ log = logging.getLogger(__name__)
 
 #: How long one look at the children waits, in seconds.
 WAIT_S = 0.5
+#: A child that has not reported for so long hangs, and is killed, in seconds. Reports come every second; modules that
+#: are slow to import have this time.
+SILENT_S = 120.0
+#: While others work, one that was given up is tried again after so many seconds.
+REFUSED_S = 60.0
 #: What a child gets beyond its own drain before it is killed, in seconds: for its last results and its goodbyes.
 GRACE_S = 5.0
 
@@ -41,6 +47,7 @@ class Place:
     child: ChildProcess | None = None
     start_at: float = 0.0
     ready_since: float | None = None
+    heard_at: float = 0.0
     given_up: bool = False
 
 
@@ -57,12 +64,14 @@ class Supervisor:
         *,
         drain_s: float,
         on_death: OnDeath,
+        silent_s: float = SILENT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._places = list(places)
         self._undertaker = undertaker
         self._drain_s = drain_s
         self._on_death = on_death
+        self._silent_s = silent_s
         self._clock = clock
         self._stopping = threading.Event()
         self._wake, self._waker = os.pipe()
@@ -83,7 +92,12 @@ class Supervisor:
         recovering.start()
         try:
             while not self._stopping.is_set():
-                self.run_once()
+                try:
+                    self.run_once()
+                except Exception:
+                    # A bug, or a machine at its limits: the children that live must not end with it.
+                    log.exception("supervision_failed")
+                    self._stopping.wait(1.0)
                 if all(place.given_up for place in self._places):
                     log.error("no_worker_left", extra={"apps": self.apps})
                     return 1
@@ -105,7 +119,7 @@ class Supervisor:
             if place.app != app:
                 continue
             if place.given_up:
-                found.append("given up: it cannot work with these settings or modules")
+                found.append("given up: it cannot work with these settings or modules; tried once a minute")
             elif place.child is None:
                 found.append("waits to be started again")
             elif place.child.report.ready:
@@ -118,7 +132,7 @@ class Supervisor:
         """Start what is due, take in reports, notice ends."""
         now = self._clock()
         for place in self._places:
-            if place.child is None and not place.given_up and place.start_at <= now:
+            if place.child is None and place.start_at <= now:
                 self._start(place)
         self._listen(WAIT_S)
         for place in self._places:
@@ -132,16 +146,23 @@ class Supervisor:
             place.start_at = self._clock() + 1.0
             return
         place.ready_since = None
-        log.info("child_started", extra={"app": place.app, "pid": place.child.pid})
+        place.heard_at = self._clock()
+        log.info("child_started", extra={"app": place.app, "child": place.child.pid})
 
     def _listen(self, timeout_s: float) -> None:
-        children = {place.child.reports: place.child for place in self._places if place.child is not None}
-        readable, _, _ = select.select([self._wake, *children], [], [], timeout_s)
+        places = {place.child.reports: place for place in self._places if place.child is not None}
+        # Not select(): a parent of many processes has files beyond its 1,024.
+        poll = select.poll()
+        for number in (self._wake, *places):
+            poll.register(number, select.POLLIN)
         ended = False
-        for number in readable:
+        for number, _ in poll.poll(timeout_s * 1000):
             if number == self._wake:
                 os.read(self._wake, 1024)
-            elif not children[number].read():
+                continue
+            place = places[number]
+            place.heard_at = self._clock()
+            if place.child is not None and not place.child.read():
                 ended = True
         if ended:
             # Its pipe is at its end, itself not quite: without a pause this would be asked again at once.
@@ -153,12 +174,17 @@ class Supervisor:
             return
         if place.ready_since is None and child.report.ready:
             place.ready_since = self._clock()
+            place.given_up = False
             log.info(
                 "child_ready",
-                extra={"app": place.app, "pid": child.pid, "worker_id": child.report.worker_id},
+                extra={"app": place.app, "child": child.pid, "worker_id": child.report.worker_id},
             )
         status = child.ended()
         if status is None:
+            if self._clock() - place.heard_at > self._silent_s:
+                log.error("child_silent", extra={"app": place.app, "child": child.pid})
+                child.kill()
+                place.heard_at = self._clock()
             return
         self._bury(place, child, status)
         if self._stopping.is_set():
@@ -168,8 +194,10 @@ class Supervisor:
             case Again(after_s):
                 place.start_at = self._clock() + after_s
             case GiveUp():
+                if not place.given_up:
+                    log.error("child_given_up", extra={"app": place.app})
                 place.given_up = True
-                log.error("child_given_up", extra={"app": place.app})
+                place.start_at = self._clock() + REFUSED_S
 
     def _bury(self, place: Place, child: ChildProcess, status: int) -> None:
         child.read()
@@ -178,13 +206,17 @@ class Supervisor:
         log.log(
             level,
             "child_ended",
-            extra={"app": place.app, "pid": child.pid, "worker_id": worker_id, "status": status},
+            extra={"app": place.app, "child": child.pid, "worker_id": worker_id, "status": status},
         )
         child.close()
         place.child = None
-        self._on_death(place.app, child.pid, asked=self._stopping.is_set())
         if worker_id and status != 0:
             self._undertaker.bury(worker_id)
+        try:
+            self._on_death(place.app, child.pid, asked=self._stopping.is_set())
+        except Exception:
+            # Whoever counts the dead must not stop who replaces them.
+            log.exception("death_not_counted", extra={"app": place.app})
 
     def _drain(self) -> bool:
         """End all children; False when one had to be killed or did not drain."""
@@ -199,7 +231,7 @@ class Supervisor:
                 in_time &= self._reap(place)
         for place in self._places:
             if place.child is not None:
-                log.warning("child_killed", extra={"app": place.app, "pid": place.child.pid})
+                log.warning("child_killed", extra={"app": place.app, "child": place.child.pid})
                 place.child.kill()
                 place.child.wait(GRACE_S)
                 self._reap(place)
@@ -211,5 +243,7 @@ class Supervisor:
     def _reap(self, place: Place) -> bool:
         if place.child is None or (status := place.child.ended()) is None:
             return True
+        # One that had not begun yet has no handler, and nothing to drain.
+        unborn = status == -signal.SIGTERM and not place.child.report.worker_id
         self._bury(place, place.child, status)
-        return status == 0
+        return status == 0 or unborn

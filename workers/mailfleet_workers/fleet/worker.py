@@ -5,14 +5,16 @@ PostgreSQL: three connections at most (an engine of two and one more). RabbitMQ:
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import dramatiq
 
+from mailfleet.breaker import FIRST_S, Breaker
 from mailfleet.broker.rabbit import RabbitBroker
-from mailfleet.publishers import publisher_of
+from mailfleet.publisher import Publisher
 from mailfleet.worker_thread import mark_worker_thread
 from mailfleet_schema.engine import open_engine, parse_url
 from mailfleet_schema.hint import InvalidHint
@@ -25,7 +27,7 @@ from mailfleet_workers.limits.unlimited import UnlimitedLimiter
 from mailfleet_workers.notify import publisher_notify
 from mailfleet_workers.plan import PoolPlan
 from mailfleet_workers.pool import Pool
-from mailfleet_workers.reconciler import PAGE
+from mailfleet_workers.reconciler import PAGE, SPREAD
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.telemetry.hint_counts import HintCounts
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 BUNDLE = "mailfleet"
 #: Milliseconds for which an idle consumer waits at once.
 _CONSUMER_WAIT_MS = 500
+#: How long a consumer gets to end its connection in order, in seconds.
+CONSUMER_STOP_S = 5.0
 
 
 class Worker:
@@ -66,7 +70,9 @@ class Worker:
         self._apps = tuple(dict.fromkeys((app, *also)))
         self._engine = open_engine(url, application_name=f"mailfleet {app} worker")
         self._broker = RabbitBroker(settings.broker_url, app=app, role="worker", host=host)
-        self._publisher = publisher_of(self._broker)
+        # Not slower than passes, whatever the outage: the pass after it must reach the broker.
+        pause_s = settings.timing.reconcile_s * (1 - SPREAD)
+        self._publisher = Publisher(self._broker, breaker=lambda: Breaker(min(FIRST_S, pause_s), pause_s))
         ways = Ways(settings, environ=environ, meter=meter)
         self._connections = ConnectionPool(ways.transport, time.monotonic, meter=meter)
         self._pool = Pool(
@@ -79,8 +85,7 @@ class Worker:
             notify=publisher_notify(self._publisher),
             rng=rng or random.Random(),
             host=host,
-            # A page more than it finds in one step: what a reconciler looks at must reach the broker.
-            may_hint=lambda: self._publisher.room() > 2 * PAGE,
+            may_hint=self._may_hint,
             meter=meter,
         )
         self._consumer: dramatiq.Worker | None = None
@@ -97,6 +102,7 @@ class Worker:
         """Register, start the threads, and consume."""
         self._pool.start()
         self._broker.on_created = self._hints_lost
+        self._broker.on_consuming = self._consuming
         queues = tuple(queue_name(app, priority) for app in self._apps for priority in Priority)
         self._broker.bundle(BUNDLE, queues)
         dramatiq.Actor(
@@ -119,6 +125,16 @@ class Worker:
         mark_worker_thread()
         self._pool.intake.take(argument)
 
+    def _may_hint(self) -> bool:
+        """Whether what a reconciler looks at would reach the broker."""
+        # A page more than it finds in one step.
+        return self._broker.consuming and self._publisher.room() > 2 * PAGE
+
+    def _consuming(self) -> None:
+        """The broker is there, or there again: what it has not heard of meanwhile is looked at now."""
+        self._publisher.try_again()
+        self._pool.look_now(())
+
     def _hints_lost(self, apps: Collection[str]) -> None:
         self._pool.look_now(apps)
 
@@ -132,8 +148,10 @@ class Worker:
         found = []
         if not self._pool.alive:
             found.append("no fresh heartbeat in the database")
-        if not self._broker.connected:
+        if not self._broker.consuming:
             found.append("not connected to RabbitMQ")
+        elif not self._broker.connected:
+            found.append("a queue of RabbitMQ cannot be consumed, the log says which")
         return tuple(found)
 
     def tell_meter(self) -> None:
@@ -145,12 +163,18 @@ class Worker:
         """Rows that this process holds at the moment."""
         return self._pool.held
 
+    def _stop_consuming(self) -> None:
+        if self._consumer is not None:
+            self._consumer.stop(timeout=int(CONSUMER_STOP_S * 1000))
+
     def stop(self) -> bool:
         """Drain; False when a thread was still busy after `drain_s`, and its rows are left to recovery."""
         self._pool.drain()
-        if self._consumer is not None:
-            self._consumer.stop(timeout=5_000)
+        consuming = threading.Thread(target=self._stop_consuming, name="mailfleet-consumer-end", daemon=True)
+        consuming.start()
+        # Beside it, not after it: waiting rows go back at once.
         in_time = self._pool.stop()
+        consuming.join(CONSUMER_STOP_S)
         self._publisher.flush(2.0)
         self._connections.close()
         self._broker.close()

@@ -147,6 +147,15 @@ def _word(value: object) -> str:
     return json.dumps(text, ensure_ascii=False) if not text or any(c in ' "=' for c in text) else text
 
 
+def _told_by_dramatiq(record: logging.LogRecord) -> bool:
+    """Every try during an outage is critical to dramatiq, in a sentence; here it is one event like others."""
+    if not record.name.startswith("dramatiq.") or "encountered a connection error" not in str(record.msg):
+        return True
+    error = str(record.args[0]) if isinstance(record.args, tuple) and record.args else None
+    log.warning("broker_lost", extra={"error": error})
+    return False
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         # The usual one prints the record with its arguments.
@@ -172,6 +181,7 @@ def configure(
         key = Secret(settings.address_key, key="log.address_key").reveal(environ).encode()
     addresses.use(addresses.Addresses(settings.addresses, key or addresses.new_key()))
     handler = _Handler(sys.stderr if stream is None else stream)
+    handler.addFilter(_told_by_dramatiq)
     handler.setFormatter(JsonFormatter(app) if settings.format == "json" else TextFormatter(app))
     root = logging.getLogger()
     for old in root.handlers[:]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, assert_never
 
+from mailfleet_schema.statements.account import unknown_account
 from mailfleet_schema.states import OnDoubt, Phase, State
 from mailfleet_workers.views.base import View
 from mailfleet_workers.views.spans import relative, span
@@ -118,6 +119,10 @@ def answer(facts: Facts) -> tuple[WaitsFor, str]:
 
 
 def _queued(facts: Facts) -> tuple[WaitsFor, str]:
+    if facts.due_in_s > 0 and facts.reason == unknown_account(facts.account):
+        unknown = f"Workers of app {facts.app} know no account {facts.account!r} that it may use"
+        asked = f"at their next start, and {relative(facts.due_in_s)}"
+        return "person", f"{unknown}. Somebody has to configure it; they look again {asked}."
     if facts.due_in_s > 0:
         when = f"It waits for its time, {relative(facts.due_in_s)}{_because(facts)}."
         if facts.gate is not None and facts.gate.remaining_s > facts.due_in_s:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, func, literal, select
 
 from mailfleet_schema.dialects import dialect_of
+from mailfleet_schema.statements.account import unknown_account_of
 from mailfleet_schema.states import State
 from mailfleet_schema.tables import Tables, tables_of
 from mailfleet_workers.views.base import View, now_of
@@ -59,8 +60,18 @@ class GateStatus(View):
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownAccount(View):
+    """Mails of `app` that wait for an account which its workers do not know, or which it may not use."""
+
+    app: str
+    account: str
+    mails: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status(View):
-    """The whole. `doubts` and `held` are what a person should look at; both are sums over `apps`.
+    """The whole. `doubts`, `held` and `unknown_accounts` are what a person should look at; the first two are sums over
+    `apps`.
 
     `complete` False means that mails which are through (sent, failed, cancelled, expired, draft) were counted among the
     newest `NEWEST` mails only; all others are always counted in full.
@@ -69,6 +80,7 @@ class Status(View):
     apps: tuple[AppStatus, ...]
     doubts: int
     held: int
+    unknown_accounts: tuple[UnknownAccount, ...]
     workers: tuple[WorkerStatus, ...]
     gates: tuple[GateStatus, ...]
     complete: bool
@@ -94,6 +106,7 @@ def status(connection: Connection, *, quiet_s: float = 30.0) -> Status:
         apps=apps,
         doubts=sum(app.states.get("doubt", 0) for app in apps),
         held=sum(app.states.get("held", 0) for app in apps),
+        unknown_accounts=_unknown_accounts(connection, tables),
         workers=_workers(connection, tables, now, quiet_s),
         gates=_gates(connection, tables, now),
         complete=low is None,
@@ -112,6 +125,18 @@ def _open(connection: Connection, tables: Tables) -> Iterator[tuple[str, State, 
             .group_by(mail.c.app)
         )
         yield from ((row[0], state, row[1], row[2]) for row in connection.execute(query))
+
+
+def _unknown_accounts(connection: Connection, tables: Tables) -> tuple[UnknownAccount, ...]:
+    mail = tables.mail
+    word: BindParameter[str] = literal(State.QUEUED.value, literal_execute=True)
+    query = (
+        select(mail.c.app, mail.c.account, func.count())
+        .where(mail.c.state == word, mail.c.reason == unknown_account_of(mail.c.account))
+        .group_by(mail.c.app, mail.c.account)
+        .order_by(mail.c.app, mail.c.account)
+    )
+    return tuple(UnknownAccount(row[0], row[1], row[2]) for row in connection.execute(query))
 
 
 def _low_end(connection: Connection, tables: Tables) -> int | None:

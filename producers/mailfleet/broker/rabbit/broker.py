@@ -22,18 +22,18 @@ from dramatiq import Message, QueueNotFound
 from dramatiq.broker import Consumer
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
-from mailfleet.broker.base import BrokerUnavailable
+from mailfleet.broker.base import Batch, BrokerUnavailable
 from mailfleet.broker.rabbit import parameters
-from mailfleet.broker.rabbit.bundles import Bundles, app_of
+from mailfleet.broker.rabbit.bundles import Bundles
 from mailfleet.broker.rabbit.call import NotPublished, Published
-from mailfleet.broker.rabbit.consumer import LOST, BundleConsumer, lost
+from mailfleet.broker.rabbit.consumer import BundleConsumer, lost
 from mailfleet.broker.rabbit.declarer import Declarer
 from mailfleet.broker.rabbit.envelope import envelope_of
 from mailfleet.broker.rabbit.fates import Fates
 from mailfleet.broker.rabbit.forks import keep_untouched, renew_after_fork
 from mailfleet.broker.rabbit.link import IDLE_S, Link
 from mailfleet.broker.rabbit.quiet import quiet
-from mailfleet.broker.rabbit.servers import Servers, close_in_time, cut_after, reason
+from mailfleet.broker.rabbit.servers import LOST, Servers, close_in_time, cut_after, reason
 from mailfleet.broker.workers import WorkersBroker
 from mailfleet_schema.hint import Hint
 from mailfleet_schema.names import check_name
@@ -57,7 +57,8 @@ class RabbitBroker(WorkersBroker, RabbitmqBroker):
     management UI. With *declare* False nothing is ever declared: an operator has done it, and this user may not.
 
     *on_created* gets apps whose queues did not exist, or a level of the delay ladder with their hints, and were just
-    made: what was hinted before is lost. It is called in a thread of this broker, perhaps in two at once.
+    made: what was hinted before is lost. It is called in a thread of this broker, perhaps in two at once. *on_consuming* is
+    called in a consumer's thread whenever it consumes, the first time and after every reconnect.
 
     Raises ValueError for a wrong *url*, without showing its password, and InvalidName for a wrong *app*.
     """
@@ -77,6 +78,7 @@ class RabbitBroker(WorkersBroker, RabbitmqBroker):
         self._parked: Counter[str] = Counter()
         self._unrouted = 0
         self.on_created: Callable[[frozenset[str]], None] = lambda _apps: None
+        self.on_consuming: Callable[[], None] = lambda: None
         super().__init__(confirm_delivery=True, middleware=[Fates(self._count_parked)])
         self._app = check_name("app", app)
         self._host = host or socket.gethostname()
@@ -112,16 +114,22 @@ class RabbitBroker(WorkersBroker, RabbitmqBroker):
         Takes two seconds at most. When an app's queues do not exist it declares them and publishes once more. Raises
         BrokerUnavailable when any hint was not confirmed in time, ValueError for a delay outside 0 … MAX_DELAY_S.
         """
-        if not 0 <= delay_s <= MAX_DELAY_S:
-            raise ValueError(f"delay_s: expected 0 to {MAX_DELAY_S}, got {delay_s}")
+        self.publish_all([(delay_s, hints)])
+
+    def publish_all(self, batches: Sequence[Batch]) -> None:
+        """The same for batches with different delays: all are sent, then all are waited for."""
+        for delay_s, _ in batches:
+            if not 0 <= delay_s <= MAX_DELAY_S:
+                raise ValueError(f"delay_s: expected 0 to {MAX_DELAY_S}, got {delay_s}")
         if self._closed:
             raise BrokerUnavailable("the broker is closed")
-        if not hints:
+        if not any(hints for _, hints in batches):
             return
         deadline = time.monotonic() + PUBLISH_S
         now_ms, sender = time.time_ns() // 1_000_000, f"{self._app} {self._host} {os.getpid()}"
         envelopes = [
             envelope_of(hint, delay_s=delay_s, message_id=self._new_id(), now_ms=now_ms, sender=sender)
+            for delay_s, hints in batches
             for hint in hints
         ]
         outcome = self._link.publish(envelopes, deadline)
@@ -188,6 +196,7 @@ class RabbitBroker(WorkersBroker, RabbitmqBroker):
         self._bundles.consumed(queues)
         self._consuming[queue_name] = consumer
         _log.info("consuming", extra={"bundle": queue_name, "queues": list(queues)})
+        self.on_consuming()
         return consumer
 
     def _connect_to_consume(self, apps: frozenset[str]) -> pika.BlockingConnection:
@@ -202,7 +211,8 @@ class RabbitBroker(WorkersBroker, RabbitmqBroker):
             if "vhost" in reason(error):
                 self._doubtful |= apps
             raise lost(reason(error)) from None
-        # Somebody else may have declared what was deleted under us, and knows nothing of our rows.
+        # Somebody else may have declared what was deleted under us, and knows nothing of our rows. Told only now, because
+        # whoever hears it may take his time.
         doubtful, self._doubtful = self._doubtful, set()
         self._declarer.tell(frozenset(doubtful))
         return connection
@@ -213,8 +223,13 @@ class RabbitBroker(WorkersBroker, RabbitmqBroker):
         # When it fails, perhaps because of one queue without a leader, the next consumer does without.
         now, self._declare_next = self._declare_next, not self._declare_next
         if now:
-            with cut_after(DECLARE_S, connection):
-                self._declarer.declare_on(connection, apps)
+            try:
+                with cut_after(DECLARE_S, connection):
+                    self._doubtful |= self._declarer.declare_on(connection, apps)
+            except LOST:
+                # What was created before it failed is no news the next time.
+                self._doubtful |= apps
+                raise
             self._declare_next = True
 
     def _connect(self, role: parameters.Role) -> pika.BlockingConnection:
@@ -226,13 +241,13 @@ class RabbitBroker(WorkersBroker, RabbitmqBroker):
         return connection
 
     def _consumer_ended(self, consumer: BundleConsumer, cause: str) -> None:
-        for name, one in list(self._consuming.items()):
-            if one is consumer:
-                del self._consuming[name]
-                _log.info("consuming_ended", extra={"bundle": name, "cause": cause})
-                if "vhost" in cause:
-                    self._doubtful |= self._bundles.apps(name)
-        self._doubtful |= {app_of(queue) for queue in consumer.cancelled}
+        name = consumer.bundle
+        if self._consuming.get(name) is consumer:
+            del self._consuming[name]
+            _log.info("consuming_ended", extra={"bundle": name, "cause": cause})
+        if consumer.cancelled or "vhost" in cause:
+            # Its queue was deleted, perhaps with all others.
+            self._doubtful |= self._bundles.apps(name)
         if consumer.stuck is not None:
             pause_s = self._bundles.leave_out(consumer.stuck)
             _log.error(
@@ -249,6 +264,11 @@ class RabbitBroker(WorkersBroker, RabbitmqBroker):
         """Whether every queue of every bundle is being consumed now; False when there is none."""
         consuming, names = dict(self._consuming), self._bundles.names()
         return bool(names) and all(name in consuming and consuming[name].complete for name in names)
+
+    @property
+    def consuming(self) -> bool:
+        """Whether anything is being consumed now, perhaps without queues that cannot be."""
+        return any(not one.gone for one in dict(self._consuming).values())
 
     @property
     def parked(self) -> Mapping[str, int]:

@@ -14,12 +14,11 @@ from typing import Any
 import pika
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed
-from pika.exceptions import AMQPError
 
 from mailfleet.broker.message import decode
 from mailfleet.broker.rabbit.delivery import Delivery
 from mailfleet.broker.rabbit.quiet import quiet
-from mailfleet.broker.rabbit.servers import GOODBYE_S, close_in_time, cut_after, reason
+from mailfleet.broker.rabbit.servers import GOODBYE_S, LOST, close_in_time, cut_after, reason
 from mailfleet_schema.hint import InvalidHint
 
 _log = logging.getLogger("mailfleet.broker")
@@ -29,9 +28,6 @@ MAX_BODY = 4096
 
 #: How long RabbitMQ may take to agree to consume one queue, in seconds. One without a leader takes a minute to refuse.
 CONSUME_S = 3.0
-
-#: What a lost connection raises; pika asserts what one may break.
-LOST = (AMQPError, OSError, AssertionError)
 
 #: Told the queue, a short reason, and what was expected of a message that nobody can use.
 OnParked = Callable[[str, str, str], None]
@@ -49,7 +45,7 @@ class BundleConsumer(Consumer):
     are safe to call from any thread, everything else belongs to one thread. With *until*, a monotonic time, it ends then:
     other queues of the bundle are to be tried again.
 
-    `gone`: no message of it can be settled any more. `cancelled`: queues whose consumption RabbitMQ ended. `stuck`: the
+    `gone`: no message of it can be settled any more. `cancelled`: RabbitMQ ended the consumption of a queue. `stuck`: the
     queue at which this could not be made.
     """
 
@@ -66,11 +62,10 @@ class BundleConsumer(Consumer):
         on_end: Callable[["BundleConsumer", str], None],
     ) -> None:
         self.gone = False
-        self.cancelled: set[str] = set()
+        self.cancelled = False
         self.stuck: str | None = None
-        self._queues = {tag_of(queue): queue for queue in queues}
         self._connection = connection
-        self._bundle = bundle
+        self.bundle = bundle
         self._timeout_s = timeout_s
         self._until = until
         self._on_parked = on_parked
@@ -83,13 +78,13 @@ class BundleConsumer(Consumer):
                 self._channel.add_on_cancel_callback(self._on_cancelled)
                 # Counted for each consumer: a hint that waits for room keeps back its own queue only.
                 self._channel.basic_qos(prefetch_count=1, global_qos=False)
-                for tag, queue in self._queues.items():
+                for queue in queues:
                     self.stuck = queue
                     with cut_after(CONSUME_S, connection):
-                        self._channel.basic_consume(queue, self._receiver(queue), consumer_tag=tag)
+                        self._channel.basic_consume(queue, self._receiver(queue), consumer_tag=tag_of(queue))
                 self.stuck = None
             except LOST as error:
-                cause = f"{self.stuck or self._bundle} cannot be consumed: {reason(error)}"
+                cause = f"{self.stuck or self.bundle} cannot be consumed: {reason(error)}"
                 self._finish(cause)
                 raise lost(cause) from None
 
@@ -139,7 +134,7 @@ class BundleConsumer(Consumer):
                 self._park(queue, tag, "no_hint", type(error).__name__)
             else:
                 self._arrived.append(
-                    Delivery(message, bundle=self._bundle, queue=queue, tag=tag, consumer=self)
+                    Delivery(message, bundle=self.bundle, queue=queue, tag=tag, consumer=self)
                 )
 
         return receive
@@ -151,7 +146,7 @@ class BundleConsumer(Consumer):
     def _on_cancelled(self, frame: Any) -> None:
         """RabbitMQ ended a consumer: its queue was deleted or has no leader, or a hint was held for too long."""
         tag = frame.method.consumer_tag
-        self.cancelled.add(self._queues[tag])
+        self.cancelled = True
         self._ended_by = f"the broker cancelled {tag}"
 
     def ack(self, message: MessageProxy) -> None:

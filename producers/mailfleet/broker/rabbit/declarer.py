@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterable
 
 import pika
-from pika.exceptions import AMQPError
 
 from mailfleet.broker.rabbit.declare import Ensured, ensure
 from mailfleet.broker.rabbit.forks import keep_untouched, renew_after_fork
 from mailfleet.broker.rabbit.quiet import quiet
-from mailfleet.broker.rabbit.servers import close_in_time, reason
+from mailfleet.broker.rabbit.servers import LOST, close_in_time, reason
 from mailfleet_schema.declarations import fleet, of_apps
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import delay_level_name, queue_name
@@ -36,7 +35,7 @@ class Declarer:
         self._lock = threading.Lock()
         self._running: dict[frozenset[str], threading.Event] = {}
         self._refused_until = 0.0
-        self._said: set[str] = set()
+        self._said: tuple[str, ...] = ()
         renew_after_fork(self)
 
     def renew(self) -> None:
@@ -45,16 +44,18 @@ class Declarer:
         self._lock = threading.Lock()
         self._running = {}
 
-    def declare_on(self, connection: pika.BlockingConnection, apps: Iterable[str]) -> None:
-        """Declare everything that hints of *apps* need, on *connection*; raises pika's AMQPError."""
-        apps = frozenset(apps)
+    def declare_on(self, connection: pika.BlockingConnection, apps: frozenset[str]) -> frozenset[str]:
+        """Declare everything that hints of *apps* need, on *connection*; returns those whose hints are lost.
+
+        Raises pika's AMQPError.
+        """
         ensured = ensure(connection, fleet() + of_apps(sorted(apps)))
         self._complain(ensured)
         if ensured.refused:
             self._refused_until = time.monotonic() + REFUSED_S
         if ensured.created:
-            _log.warning("queues_created", extra={"queues": sorted(ensured.created)})
-        self.tell(_emptied(ensured.created, apps))
+            _log.info("queues_created", extra={"queues": sorted(ensured.created)})
+        return _emptied(ensured.created, apps)
 
     def tell(self, apps: frozenset[str]) -> None:
         """The hints of *apps* are lost."""
@@ -62,10 +63,10 @@ class Declarer:
             try:
                 self._on_created(apps)
             except Exception:  # noqa: BLE001 - whoever's mistake it is, consuming and publishing go on
-                _log.exception("on_created_failed")
+                _log.exception("whoever wanted to know of new queues failed")
 
     def declare(self, apps: Iterable[str], deadline: float) -> bool:
-        """The same over a connection of its own, for publishers; waits until the monotonic time *deadline*.
+        """The same over a connection of its own, for publishers, and tell who is told; waits until the monotonic time *deadline*.
 
         False when it was not done by then (it goes on), failed, or was refused a short while ago.
         """
@@ -91,24 +92,27 @@ class Declarer:
             try:
                 connection = self._connect()
                 try:
-                    self.declare_on(connection, apps)
+                    emptied = self.declare_on(connection, apps)
                 finally:
                     close_in_time(connection)
                 done.set()
-            except (AMQPError, OSError) as error:
-                _log.warning("not_declared", extra={"apps": sorted(apps), "error": reason(error)})
+                self.tell(emptied)
+            except LOST as error:
+                _log.warning("queues of %s could not be declared: %s", ", ".join(sorted(apps)), reason(error))
             finally:
                 with self._lock:
                     self._running.pop(apps, None)
 
     def _complain(self, ensured: Ensured) -> None:
         """Say once what only a person can mend; hints go on as well as they can."""
-        for what, said in [("different", one) for one in ensured.different] + [
-            ("refused", one) for one in ensured.refused
-        ]:
-            if said not in self._said:
-                self._said.add(said)
-                _log.error("broker_%s: %s; run `mailfleet broker check`", what, said)
+        found = (*ensured.different, *ensured.refused)
+        if found and found != self._said:
+            _log.error(
+                "RabbitMQ differs from what mailfleet declares (%s; %d in all): run `mailfleet broker check`",
+                found[0],
+                len(found),
+            )
+        self._said = found
 
 
 def _emptied(created: frozenset[str], apps: frozenset[str]) -> frozenset[str]:

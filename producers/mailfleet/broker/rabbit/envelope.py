@@ -9,7 +9,7 @@ from mailfleet_schema.hint import Hint
 from mailfleet_schema.topology import (
     ACTOR,
     MAIL_EXCHANGE,
-    delay_level_name,
+    delay_exchange,
     delay_routing_key,
     routing_key,
 )
@@ -44,7 +44,7 @@ def envelope_of(hint: Hint, *, delay_s: int, message_id: str, now_ms: int, sende
         headers={"priority": hint.priority.value, "mails": len(hint.ids), "from": sender},
     )
     if delay_s > 0:
-        exchange = delay_level_name(delay_s.bit_length() - 1)
+        exchange = delay_exchange(delay_s)
         key = delay_routing_key(delay_s, hint.app, hint.priority)
     else:
         exchange, key = MAIL_EXCHANGE, routing_key(hint.app, hint.priority)

@@ -47,6 +47,9 @@ class Link:
 
         The outcome tells of all of them: when one was not taken, others may have been.
         """
+        began = self._monotonic()
+        if began >= deadline:
+            return NotPublished("there was no time left")
         call = Call(envelopes)
         try:
             session = self._submit(call)
@@ -54,8 +57,7 @@ class Link:
             return NotPublished(f"no thread or file for a connection: {error}")
         if session is None:
             return NotPublished("the broker was closed")
-        began = self._monotonic()
-        outcome = call.wait(deadline - began)
+        outcome = call.wait(deadline - self._monotonic())
         if outcome is None:
             outcome = session.give_up(call, f"nothing said within {deadline - began:.1f} s")
         return outcome

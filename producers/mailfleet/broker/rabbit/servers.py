@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pika
-from pika.exceptions import AMQPConnectionError
+from pika.exceptions import AMQPConnectionError, AMQPError
 
-from mailfleet.broker.rabbit.parameters import Role, parameters_of, parse_broker_url
+from mailfleet.broker.rabbit.parameters import CONNECT_ERRORS, Role, parameters_of, parse_broker_url
 
 _log = logging.getLogger("mailfleet.broker")
 
 #: How long a server may take to say goodbye, in seconds.
 GOODBYE_S = 1.0
+#: What a connection that cannot be made, or is lost, raises; pika asserts what a lost one may break.
+LOST = (*CONNECT_ERRORS, AMQPError, OSError, AssertionError)
 
 
 class Servers:

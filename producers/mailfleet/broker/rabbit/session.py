@@ -73,9 +73,15 @@ class Session:
         return True
 
     def give_up(self, call: Call, cause: str) -> Outcome:
-        """Nobody waits for *call* any longer; returns its outcome. A connection that let it down is not used again."""
+        """Nobody waits for *call* any longer; returns its outcome. A connection that let it down takes no more.
+
+        While it opens or is blocked by an alarm it stays: another one would be no better.
+        """
         outcome = call.end(NotPublished(cause))
-        self._loop.add_callback_threadsafe(self._retire)
+        if self._ready and self._blocked is None:
+            with self._lock:
+                self._accepting = False
+            self._loop.add_callback_threadsafe(self._cut_when_done)
         return outcome
 
     def close(self) -> None:
@@ -98,7 +104,7 @@ class Session:
             except OSError as error:  # a certificate file
                 self._fail(NotPublished(reason(error)))
             except Exception as error:  # noqa: BLE001 - a mistake of ours or pika's, which nobody should wait for
-                _log.exception("publishing_connection_failed")
+                _log.exception("the publishing connection failed in a way that nobody expected")
                 self._fail(NotPublished(reason(error)))
             self._fail(NotPublished("the connection ended"))
             self._loop.close()
@@ -214,20 +220,13 @@ class Session:
         left_s = self._last_use + self._idle_s - time.monotonic()
         with self._lock:
             busy = bool(self._waiting) or any(not call.done for call, _ in self._unconfirmed.values())
-            if not busy and left_s <= 0:
+            idle = not busy and left_s <= 0
+            if idle:
                 self._accepting = False
-        if self._accepting:
-            self._loop.call_later(max(0.01, left_s), self._check_idle)
-        else:
+        if idle:
             self._end(NotPublished("the connection was closed after idle time"))
-
-    def _retire(self) -> None:
-        """Take no more; end when nobody waits. While it opens or is blocked, another one would be no better."""
-        if not self._ready or self._blocked is not None:
-            return
-        with self._lock:
-            self._accepting = False
-        self._cut_when_done()
+        else:
+            self._loop.call_later(max(0.1, left_s), self._check_idle)
 
     def _cut_when_done(self) -> None:
         with self._lock:

@@ -280,6 +280,8 @@ def tables_of(dialect: Dialect) -> Tables:
         Column("host", Text, nullable=False),
         Column("pid", Integer, nullable=False),
         Column("version", Text, nullable=False),
+        # Other apps whose rows it takes, each between spaces: " billing news ".
+        Column("also", Text, nullable=False, server_default=""),
         Column("started_at", Instant, nullable=False, server_default=now()),
         Column("heartbeat_at", Instant, nullable=False, server_default=now()),
         sqlite_autoincrement=True,

@@ -24,6 +24,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 
 #: A file of this size is followed by a new one and removed when all of its rows are settled.
 ROTATE_BYTES = 4 * 1024 * 1024
+
+#: Worker and generation. Whatever else lies in the directory (a copy that somebody made) is left alone.
+_NAME = re.compile(r"([0-9]+)\.([0-9]+)\.journal")
 
 Step = Literal["begun", "dot", "answered"]
 
@@ -208,8 +212,9 @@ class Journal:
 
 def files_of(directory: Path, worker_id: int) -> list[Path]:
     """The journal files of *worker_id* in *directory*, oldest first."""
-    found = directory.glob(f"{worker_id}.*.journal")
-    return sorted(found, key=lambda path: int(path.name.split(".")[1]))
+    named = {path: _NAME.fullmatch(path.name) for path in directory.glob(f"{worker_id}.*.journal")}
+    generations = {path: int(name[2]) for path, name in named.items() if name}
+    return sorted(generations, key=lambda path: generations[path])
 
 
 def _lock_path(directory: Path, worker_id: int) -> Path:
@@ -259,7 +264,7 @@ def dead(directory: Path, worker_id: int) -> Iterator[bool]:
 def workers_in(directory: Path) -> set[int]:
     """The ids of all workers that left a journal in *directory*."""
     with contextlib.suppress(FileNotFoundError):
-        return {int(path.name.split(".")[0]) for path in directory.glob("*.journal")}
+        return {int(found[1]) for path in directory.iterdir() if (found := _NAME.fullmatch(path.name))}
     return set()
 
 

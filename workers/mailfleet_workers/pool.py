@@ -82,7 +82,12 @@ class Pool:
         plan = self._plan
         with self._engine.begin() as connection:
             self.worker_id = worker.register(
-                connection, app=plan.app, host=self._host, pid=os.getpid(), version=version("mailfleet")
+                connection,
+                app=plan.app,
+                host=self._host,
+                pid=os.getpid(),
+                version=version("mailfleet"),
+                also=plan.also,
             )
             instance = instance_id(connection)
             for app, accounts in plan.accounts.items():

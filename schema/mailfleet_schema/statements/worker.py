@@ -13,16 +13,22 @@ from mailfleet_schema.statements.template import template
 def _register(d: Dialect) -> str:
     return d.format(
         """
-        INSERT INTO {worker} (app, host, pid, version, started_at, heartbeat_at)
-        VALUES (:app, :host, :pid, :version, {clock}, {clock}) RETURNING id
+        INSERT INTO {worker} (app, host, pid, version, also, started_at, heartbeat_at)
+        VALUES (:app, :host, :pid, :version, :also, {clock}, {clock}) RETURNING id
         """
     )
 
 
-def register(connection: Executor, *, app: str, host: str, pid: int, version: str) -> int:
-    """A new worker's id. Every process start gets one of its own, never used again."""
+def register(
+    connection: Executor, *, app: str, host: str, pid: int, version: str, also: Sequence[str] = ()
+) -> int:
+    """A new worker's id; *also* are other apps whose rows it takes.
+
+    Every process start gets an id of its own, never used again.
+    """
     d = dialect_of(connection)
-    bound = {"app": app, "host": host, "pid": pid, "version": version}
+    named = "".join(f" {name}" for name in also)
+    bound = {"app": app, "host": host, "pid": pid, "version": version, "also": f"{named} " if named else ""}
     return int(connection.execute(_register(d), bound).scalar_one())
 
 
@@ -55,47 +61,38 @@ def retire(connection: Executor, worker_id: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker's row."""
+    """A worker's row; `also` are other apps whose rows it takes."""
 
     id: int
     app: str
     host: str
     pid: int
     version: str
+    also: tuple[str, ...]
     started_at: datetime | None
     heartbeat_at: datetime | None
     quiet_for_s: float
 
 
-def _workers_sql(d: Dialect, where: str) -> str:
+@template
+def _all_workers(d: Dialect) -> str:
     return d.format(
         """
-        SELECT id, app, host, pid, version, started_at, heartbeat_at, {left} AS left_s FROM {worker}
-        {where} ORDER BY id
+        SELECT id, app, host, pid, version, also, started_at, heartbeat_at, {left} AS left_s FROM {worker}
+        ORDER BY id
         """,
         left=d.seconds_until("heartbeat_at"),
-        where=where,
     )
 
 
-@template
-def _workers(d: Dialect) -> str:
-    return _workers_sql(d, f"WHERE app {d.in_names('apps')}")
-
-
-@template
-def _all_workers(d: Dialect) -> str:
-    return _workers_sql(d, "")
-
-
 def workers_of(connection: Executor, apps: Sequence[str]) -> list[Worker]:
-    """Every worker of *apps*, the quiet ones too."""
-    d = dialect_of(connection)
-    return _read(d, connection.execute(_workers(d), {"apps": d.bind_names(apps)}))
+    """Every worker that takes rows of *apps*, its own or another app's, the quiet ones too."""
+    wanted = set(apps)
+    return [one for one in all_workers(connection) if wanted & {one.app, *one.also}]
 
 
 def all_workers(connection: Executor) -> list[Worker]:
-    """Every worker of every app, the quiet ones too."""
+    """Every worker of every app, the quiet ones too. A fleet has some hundred."""
     d = dialect_of(connection)
     return _read(d, connection.execute(_all_workers(d)))
 
@@ -108,6 +105,7 @@ def _read(d: Dialect, rows: Iterable[Any]) -> list[Worker]:
             host=row.host,
             pid=row.pid,
             version=row.version,
+            also=tuple(row.also.split()),
             started_at=d.read_instant(row.started_at),
             heartbeat_at=d.read_instant(row.heartbeat_at),
             quiet_for_s=-float(row.left_s),

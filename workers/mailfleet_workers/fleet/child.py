@@ -26,7 +26,8 @@ from mailfleet_workers.fleet.status import CANNOT_WORK, DRAINED, FAILED, LOST
 from mailfleet_workers.fleet.worker import Worker
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.telemetry.log import configure
-from mailfleet_workers.telemetry.prometheus import PrometheusMeter
+from mailfleet_workers.telemetry.meter import Meter
+from mailfleet_workers.telemetry.prometheus import meter_of_child
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,7 @@ EVERY_S = 1.0
 class Child:
     """The loop around a worker: reports, and ends when it is told to, when the parent is gone, or when it is lost."""
 
-    def __init__(
-        self, worker: Worker, meter: PrometheusMeter, *, parent: int, report_to: int, wake: int
-    ) -> None:
+    def __init__(self, worker: Worker, meter: Meter, *, parent: int, report_to: int, wake: int) -> None:
         self._worker = worker
         self._meter = meter
         self._parent = parent
@@ -88,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         settings = Settings.load(os.environ, Path(given.config) if given.config else None)
         configure(settings.log, app=given.app, key=bytes.fromhex(os.environ.get(LOG_KEY, "")) or None)
         load_modules(settings, given.app)
-        meter = PrometheusMeter()
+        meter = meter_of_child(os.environ)
         worker = Worker(
             settings, given.app, also=given.also, host=given.host, environ=os.environ, meter=meter
         )

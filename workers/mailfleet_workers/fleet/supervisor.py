@@ -136,7 +136,11 @@ class Supervisor:
                 self._start(place)
         self._listen(WAIT_S)
         for place in self._places:
-            self._look(place)
+            try:
+                self._look(place)
+            except Exception:
+                # One child's trouble is not its neighbours'.
+                log.exception("supervision_failed", extra={"app": place.app})
 
     def _start(self, place: Place) -> None:
         try:
@@ -161,12 +165,16 @@ class Supervisor:
                 os.read(self._wake, 1024)
                 continue
             place = places[number]
-            place.heard_at = self._clock()
-            if place.child is not None and not place.child.read():
+            if place.child is None:
+                continue
+            if place.child.read():
+                place.heard_at = self._clock()
+            else:
                 ended = True
         if ended:
-            # Its pipe is at its end, itself not quite: without a pause this would be asked again at once.
-            time.sleep(0.02)
+            # Its pipe is at its end, itself not quite: without a pause this would be asked again at once. One that lives
+            # on without its pipe is silent, and killed in the end.
+            time.sleep(0.1)
 
     def _look(self, place: Place) -> None:
         child = place.child

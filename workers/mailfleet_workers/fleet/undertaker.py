@@ -56,19 +56,33 @@ class Undertaker:
             self._wake.clear()
 
     def run_once(self) -> Recovered:
-        """Recover every dead worker that is known or has left a journal. Raises SQLAlchemyError; nothing is forgotten."""
+        """Recover every dead worker that is known or has left a journal.
+
+        Raises what went wrong first, after it has tried the others; nothing is forgotten.
+        """
         with self._lock:
             known = set(self._known)
         total = Recovered()
+        problems: list[Exception] = []
         for worker_id in sorted(known | journal.workers_in(self._directory)):
-            with journal.dead(self._directory, worker_id) as dead:
-                if dead:
-                    one = recover(self._engine, self._directory, [worker_id], self._patience)
-                    total.settled += one.settled
-                    total.queued += one.queued
-                    total.doubt += one.doubt
-                    total.workers += one.workers
-            if dead:
-                with self._lock:
-                    self._known.discard(worker_id)
+            try:
+                one = self._recover(worker_id)
+            except Exception as problem:  # noqa: BLE001 - one worker's trouble is not the others'
+                problems.append(problem)
+                continue
+            total.settled += one.settled
+            total.queued += one.queued
+            total.doubt += one.doubt
+            total.workers += one.workers
+        if problems:
+            raise problems[0]
         return total
+
+    def _recover(self, worker_id: int) -> Recovered:
+        with journal.dead(self._directory, worker_id) as dead:
+            if not dead:
+                return Recovered()
+            done = recover(self._engine, self._directory, [worker_id], self._patience)
+        with self._lock:
+            self._known.discard(worker_id)
+        return done

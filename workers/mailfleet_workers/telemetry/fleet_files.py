@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mailfleet_workers.telemetry.prometheus import VARIABLE
+from mailfleet_workers.telemetry.room import take_room
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -42,6 +43,11 @@ class FleetFiles:
         with _held(directory / _LOCK):
             _remove_left(directory)
             self.path = _make(directory)
+            try:
+                take_room(self.path, _NOBODY)
+            except OSError:
+                shutil.rmtree(self.path, ignore_errors=True)
+                raise
             # Ends with this process, however that ends: who can take it knows that we are dead. Not the process's
             # number: containers that share a directory all have the same one.
             self._alive = _take(self.path)

@@ -61,6 +61,9 @@ class Meter:
     def hook(self, app: str, result: HookResult) -> None:
         """A hook of the application ran."""
 
+    def flush(self) -> None:
+        """Hand on what was gathered: the process ends."""
+
     def limiter(self, *, available: bool) -> None:
         """Whether the limiter answered when it was last asked."""
 

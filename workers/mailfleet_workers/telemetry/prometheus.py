@@ -5,8 +5,11 @@ In a worker process of `mailfleet worker` the numbers live in files that its par
 the parent has set. Elsewhere they live in the registry.
 """
 
+import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mailfleet_schema.states import Priority
@@ -18,10 +21,13 @@ from mailfleet_workers.telemetry.meter import (
     Meter,
     SmtpPart,
 )
+from mailfleet_workers.telemetry.room import take_room
 from mailfleet_workers.telemetry.tally import Key, Tally
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+
+log = logging.getLogger(__name__)
 
 PREFIX = "mailfleet"
 #: Where the metrics library of a child finds the directory for its numbers.
@@ -185,8 +191,19 @@ def code_class(code: int | None) -> str:
 
 
 def meter_of_child(environ: Mapping[str, str]) -> Meter:
-    """The meter of a worker process: one that keeps numbers where its parent finds them, if it has one that looks."""
-    return PrometheusMeter() if environ.get(VARIABLE) else SILENT
+    """The meter of a worker process: one that keeps numbers where its parent finds them, if it has one that looks.
+
+    A process for whose numbers the disk has no room counts nothing: mail is more important.
+    """
+    directory = environ.get(VARIABLE)
+    if not directory:
+        return SILENT
+    try:
+        take_room(Path(directory), os.getpid())
+    except OSError as error:
+        log.error("metrics_without_room", extra={"error": error.strerror})  # noqa: TRY400 - the reason says all
+        return SILENT
+    return PrometheusMeter()
 
 
 def source_of(registry: "CollectorRegistry") -> Callable[[], tuple[bytes, str]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, or_, select
+from sqlalchemy import Connection, Row, Select, and_, func, literal, or_, select
 
 from mailfleet_schema.dialects import Dialect, dialect_of
 from mailfleet_schema.states import State
@@ -120,7 +120,7 @@ def _query(dialect: Dialect, mail_id: int) -> Select[Any]:
     )
     newest = (
         select(func.max(of_app.c.heartbeat_at))
-        .where(of_app.c.app == mail.c.app)
+        .where((of_app.c.app == mail.c.app) | of_app.c.also.contains(literal(" ") + mail.c.app + " "))
         .correlate(mail)
         .scalar_subquery()
     )

@@ -135,6 +135,7 @@ POSTGRESQL = (
         host TEXT NOT NULL,
         pid INTEGER NOT NULL,
         version TEXT NOT NULL,
+        also TEXT DEFAULT '' NOT NULL,
         started_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
         heartbeat_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
         PRIMARY KEY (id)
@@ -314,6 +315,7 @@ SQLITE = (
         host TEXT NOT NULL,
         pid INTEGER NOT NULL,
         version TEXT NOT NULL,
+        also TEXT DEFAULT '' NOT NULL,
         started_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
         heartbeat_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL
     )

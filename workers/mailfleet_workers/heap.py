@@ -200,6 +200,11 @@ class RowHeap:
         with self._lock:
             return self._closed
 
+    def wait_closed(self, timeout_s: float) -> bool:
+        """Whether `close` was called, after waiting at most *timeout_s* for it."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed, timeout_s)
+
     def close(self) -> None:
         """Wake every thread that waits here: nothing comes in or goes out any more."""
         with self._changed:

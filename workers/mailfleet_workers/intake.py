@@ -33,6 +33,8 @@ class IntakeClosed(Exception):  # noqa: N818 - reads as the fact it states
 #: A hint whose rows find no room for so long is let go, in seconds: `look_at` brings its rows back. Far below any
 #: broker's acknowledgement timeout.
 MOST_WAIT_S = 30.0
+#: Between two tries to claim from a database that does not answer, in seconds.
+AGAIN_S = 0.5
 
 
 class Intake:
@@ -71,22 +73,38 @@ class Intake:
         until = self._clock() + self._most_wait_s
         ids, taken = list(hint.ids), 0
         failpoint("before_claim")
-        while ids and self._pulse.fresh():
+        while ids:
+            if not self._pulse.fresh():
+                if self._wait_for_database(until):
+                    continue
+                break
             room = self._heap.wait_for_room(hint.priority, max(0.0, until - self._clock()))
             if room <= 0:
                 if self._heap.closed:
                     raise IntakeClosed
                 log.info("hint_let_go", extra={"app": hint.app, "mails": len(ids)})
                 break
-            now, ids = ids[:room], ids[room:]
+            now, rest = ids[:room], ids[room:]
             try:
                 taken += self._claim(hint, now)
             except SQLAlchemyError as error:
-                # The rows are queued or will be freed; the hint is of no more use than look_at.
                 log.warning("claim_failed", extra={"app": hint.app, "error": type(error).__name__})
+                # A broker that kept its hints through an outage of the database must not lose all of them to it.
+                if self._wait_for_database(until):
+                    continue
                 break
+            ids = rest
         failpoint("before_ack")
         return taken
+
+    def _wait_for_database(self, until: float) -> bool:
+        """Wait a moment; False when it is time to let the hint go: `look_at` brings its rows back."""
+        left_s = until - self._clock()
+        if left_s <= 0:
+            return False
+        if self._heap.wait_closed(min(left_s, AGAIN_S)):
+            raise IntakeClosed
+        return True
 
     def _claim(self, hint: Hint, ids: list[int]) -> int:
         with self._heap.claiming:

@@ -98,6 +98,8 @@ class Reconciler:
         self._rng = rng
         self._alone = alone
         self._may_hint = may_hint
+        # A page over all apps: what is looked at must find room at the broker.
+        self._look_most = max(1, PAGE // len(self._apps))
         self._meter = meter
         self._wake = threading.Event()
         self._lock = threading.Lock()
@@ -229,13 +231,16 @@ class Reconciler:
         """Hint a page only when nothing of it expires: what has expired must not be sent once more."""
         total = Pass()
         for _ in range(PAGES):
+            hinting = self._may_hint()
+            # Where nothing is looked at, nothing moves what comes first: a longer page is judged then.
+            most = PAGE if hinting else PAGE * PAGES
             with self._engine.begin() as connection:
-                expired = reconcile.expire(connection, self._apps, self._patience, most=PAGE)
-                rows = [] if expired or not self._may_hint() else self._page(connection)
+                expired = reconcile.expire(connection, self._apps, self._patience, most=most)
+                rows = [] if expired or not hinting else self._page(connection)
             self._notify([Notice(row.app, row.priority, row.mail_id, row.due_in_s) for row in rows])
             events.overdue(expired)
             total += Pass(hinted=len(rows), expired=len(expired))
-            if not expired and len(rows) < PAGE:
+            if not expired and len(rows) < self._look_most:
                 break
         return total
 
@@ -270,4 +275,4 @@ class Reconciler:
         log.warning("hints_lost", extra={"apps": apps, "mails": mails})
 
     def _page(self, connection: Connection) -> list[Looked]:
-        return reconcile.look(connection, self._apps, self._patience, most=PAGE)
+        return reconcile.look(connection, self._apps, self._patience, most=self._look_most)

@@ -83,7 +83,11 @@ def test_the_sum_of_children_living_and_dead(tmp_path: Path) -> None:
     assert shown(metrics)[ATTEMPTS] == 12
     metrics.child_ended(third.end(kill=True))
     (directory,) = (path for path in (tmp_path / "metrics").iterdir() if path.is_dir())
-    assert {path.name for path in directory.glob("*.db")} == {"counter_0.db", "histogram_0.db"}
+    assert {path.name for path in directory.glob("*.db")} == {
+        "counter_0.db",
+        "histogram_0.db",
+        "gauge_livesum_0.db",
+    }
     assert shown(metrics)[ATTEMPTS] == 12
     metrics.close()
     metrics.close()

@@ -72,11 +72,11 @@ def measured(sqlite_engine: Engine, tmp_path: Path) -> Iterator[Measured]:
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """The events of mails, with their fields."""
+    """The events of mails, with their fields, but for claims."""
     return [
         {"event": record.message, **record.__dict__}
         for record in caplog.records
-        if record.name == "mailfleet_workers.telemetry.events"
+        if record.name == "mailfleet_workers.telemetry.events" and record.message != "mail_claimed"
     ]
 
 

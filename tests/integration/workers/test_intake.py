@@ -15,6 +15,7 @@ from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.intake import Intake, IntakeClosed
 from tests.integration.workers.faults import failing_commit, failing_statement
 from tests.integration.workers.office import APP, Office
+from tests.waiting import wait_until
 
 
 def intake(office: Office, heap: RowHeap) -> Intake:
@@ -146,3 +147,29 @@ def test_a_closed_heap_claims_nothing(office: Office) -> None:
     with pytest.raises(IntakeClosed):
         office.hint(mail)
     assert office.state(mail) == "queued"
+
+
+def test_a_hint_waits_for_a_database_that_comes_back(office: Office) -> None:
+    """A broker kept its hints through an outage: a claim that fails is tried again before the hint is let go."""
+    mail = office.emit("a@example.net")
+    patient = Intake(
+        office.engine, office.heap, apps=[APP], worker_id=office.worker_id, pulse=office.pulse, most_wait_s=30
+    )
+    with failing_statement(office.engine, "UPDATE", times=2) as fault:
+        assert patient.take(hint(mail)) == 1
+    assert fault.struck == 2
+    assert office.state(mail) == "sending(prepare)"
+
+
+def test_a_drain_ends_the_wait_for_a_database(office: Office) -> None:
+    """Nobody waits half a minute for a drain: the hint goes to another process."""
+    mail = office.emit("a@example.net")
+    patient = Intake(
+        office.engine, office.heap, apps=[APP], worker_id=office.worker_id, pulse=office.pulse, most_wait_s=30
+    )
+    with failing_statement(office.engine, "UPDATE") as fault, ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(patient.take, hint(mail))
+        wait_until(lambda: fault.struck > 0, 10, lambda: "no claim was tried")
+        office.heap.close()
+        with pytest.raises(IntakeClosed):
+            taken.result(10)

@@ -177,6 +177,18 @@ def test_a_child_that_had_not_begun_has_nothing_to_drain(scene: Scene) -> None:
     assert scene.supervisor.run() == 0
 
 
+def test_a_pause_of_everybody_kills_nobody(scene: Scene) -> None:
+    """After a pause of the machine the first look finds all children silent; those that report then live on."""
+    scene.pass_()
+    scene.children[0].say(7)
+    scene.pass_()
+    scene.pass_(3600)
+    scene.children[0].say(7)
+    scene.pass_(6)
+
+    assert scene.children[0].signals == []
+
+
 def test_a_child_that_says_nothing_any_more_is_killed(scene: Scene) -> None:
     """A hung process is replaced like a dead one; one that reports is left alone, however long it lives."""
     scene.pass_()
@@ -186,6 +198,8 @@ def test_a_child_that_says_nothing_any_more_is_killed(scene: Scene) -> None:
     assert scene.children[0].signals == []
 
     scene.pass_(61)
+    assert scene.children[0].signals == []  # perhaps everybody was paused
+    scene.pass_(6)
     scene.pass_()
     scene.pass_()
 

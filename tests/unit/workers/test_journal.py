@@ -307,3 +307,19 @@ def test_threads_write_whole_lines(directory: Path) -> None:
     journal.settled([(mail_id, 1) for mail_id in keep])
     assert len(files_of(directory, 7)) == 1
     journal.close()
+
+
+def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+    """A copy that an operator made in the directory disturbs nobody, and is nobody's journal."""
+    Journal(tmp_path, 7, instance="i").close()
+    for name in (
+        "copy of 17.0.journal",
+        "17.0.journal.bak",
+        "x.0.journal",
+        "17.x.journal",
+        "17.0.journal.foreign",
+    ):
+        (tmp_path / name).write_text("A 1 1 {}\n")
+
+    assert workers_in(tmp_path) == set()
+    assert files_of(tmp_path, 17) == []

@@ -81,6 +81,7 @@ def _hint(context: Context) -> int:
     engine = context.engine()
     broker = RabbitBroker(settings.broker_url, app="scan", role="setup")
     hinted = 0
+    seen: set[int] = set()
     try:
         while True:
             with context.expecting_database(), engine.begin() as connection:
@@ -89,8 +90,11 @@ def _hint(context: Context) -> int:
         while True:
             with context.expecting_database(), engine.begin() as connection:
                 rows = look(connection, apps, patience, most=PAGE)
+            # In a large backlog the first ones are due for another look before the last had theirs.
+            rows = [row for row in rows if row.mail_id not in seen]
             if not rows:
                 return hinted
+            seen |= {row.mail_id for row in rows}
             # After the commit: a worker that is quicker would find the rows locked, and leave them.
             broker.publish(group([(row.app, row.priority, row.mail_id) for row in rows]))
             hinted += len(rows)

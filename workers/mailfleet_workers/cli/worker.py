@@ -84,7 +84,7 @@ def worker_command(
         signal.signal(number, stop)
     try:
         status = fleet.run()
-    except SettingsError as error:
+    except (OSError, SettingsError) as error:
         # The address to listen on is taken, perhaps by a predecessor that is just ending: it may be free the next time.
         raise _cannot_work(str(error)) from error
     raise typer.Exit(status)

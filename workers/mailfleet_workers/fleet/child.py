@@ -1,7 +1,7 @@
 """`python -m mailfleet_workers.fleet.child`: one worker process, started by a parent and by nobody else.
 
-Standard input is a pipe from the parent: when it closes, the parent is gone and this process drains. Its last argument
-is the file descriptor on which it reports. Its exit status is one of `status`.
+`--parent` is a pipe from the parent: when it closes, the parent is gone and this process drains. `--report-to` is
+another, on which it reports. Its exit status is one of `status`.
 """
 
 import argparse
@@ -70,7 +70,7 @@ class Child:
         return not self._worker.lost
 
     def _tell(self, report: Report) -> None:
-        with contextlib.suppress(OSError):  # a parent that is gone; standard input says so too
+        with contextlib.suppress(OSError):  # a parent that is gone, or reads nothing
             os.write(self._report_to, report.line())
 
 
@@ -82,7 +82,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--host", required=True)
     parser.add_argument("--config")
     parser.add_argument("--report-to", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
     given = parser.parse_args(arguments)
+    for file in (given.report_to, given.parent):
+        os.set_inheritable(file, False)  # not for what an app's modules may start
+    # A parent that is stopped reads nothing; a report that finds no room is not worth waiting for.
+    os.set_blocking(given.report_to, False)
     try:
         settings = Settings.load(os.environ, Path(given.config) if given.config else None)
         configure(settings.log, app=given.app, key=bytes.fromhex(os.environ.get(LOG_KEY, "")) or None)
@@ -99,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
         return CANNOT_WORK
     try:
         # Only now: before, nothing is claimed, and SIGTERM may end modules that hang while they are imported.
-        return Child(worker, meter, parent=0, report_to=given.report_to, wake=_told_to_end()).run()
+        return Child(worker, meter, parent=given.parent, report_to=given.report_to, wake=_told_to_end()).run()
     except (SQLAlchemyError, OSError) as error:
         # The parent tries again: a database that is away comes back.
         log.error("start_failed", extra={"error": _reason(error)})  # noqa: TRY400

@@ -30,24 +30,29 @@ class ChildProcess:
         self._unread = b""
         self.reports, reports_to = os.pipe()
         os.set_blocking(self.reports, False)
+        # It closes with us, however we end.
+        parent, self._life = os.pipe()
         options = [part for name in also for part in ("--also", name)]
         options += [] if config is None else ["--config", str(config)]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module; names were checked
                 [
                     *(sys.executable, "-m", "mailfleet_workers.fleet.child"),
-                    *("--app", app, "--host", host, *options, "--report-to", str(reports_to)),
+                    *("--app", app, "--host", host, *options),
+                    *("--report-to", str(reports_to), "--parent", str(parent)),
                 ],
-                stdin=subprocess.PIPE,  # it closes with us, however we end
+                stdin=subprocess.DEVNULL,
                 process_group=0,  # Ctrl-C goes to a whole group; the parent passes on what is meant for children
-                pass_fds=(reports_to,),
+                pass_fds=(reports_to, parent),
                 env=dict(environ),
             )
         except BaseException:
             os.close(self.reports)
+            os.close(self._life)
             raise
         finally:
             os.close(reports_to)
+            os.close(parent)
 
     @property
     def pid(self) -> int:
@@ -86,8 +91,6 @@ class ChildProcess:
 
     def close(self) -> None:
         """Close our ends of the pipes, after its end."""
-        with contextlib.suppress(OSError):
-            os.close(self.reports)
-        if self._process.stdin is not None:
+        for file in (self.reports, self._life):
             with contextlib.suppress(OSError):
-                self._process.stdin.close()
+                os.close(file)

@@ -1,6 +1,6 @@
 """The parent of worker processes: starts them, replaces the dead, recovers their rows, and ends them in order.
 
-It sends no mail and consumes nothing. If it is killed, its children see their standard input close and drain.
+It sends no mail and consumes nothing. If it is killed, its children see a pipe close and drain.
 """
 
 import contextlib
@@ -25,10 +25,12 @@ WAIT_S = 0.5
 #: A child that has not reported for so long hangs, and is killed, in seconds. Reports come every second; modules that
 #: are slow to import have this time.
 SILENT_S = 120.0
+#: So much later a silent one is looked at once more.
+SECOND_LOOK_S = 5.0
 #: While others work, one that was given up is tried again after so many seconds.
 REFUSED_S = 60.0
 #: What a child gets beyond its own drain before it is killed, in seconds: for its last results and its goodbyes.
-GRACE_S = 5.0
+GRACE_S = 10.0
 
 
 class OnDeath(Protocol):
@@ -48,6 +50,7 @@ class Place:
     start_at: float = 0.0
     ready_since: float | None = None
     heard_at: float = 0.0
+    doubted_at: float | None = None
     given_up: bool = False
 
 
@@ -64,14 +67,15 @@ class Supervisor:
         *,
         drain_s: float,
         on_death: OnDeath,
-        silent_s: float = SILENT_S,
+        silent_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._places = list(places)
         self._undertaker = undertaker
         self._drain_s = drain_s
         self._on_death = on_death
-        self._silent_s = silent_s
+        # One that drains by itself, because it was lost, says nothing meanwhile.
+        self._silent_s = max(SILENT_S, drain_s + 2 * GRACE_S) if silent_s is None else silent_s
         self._clock = clock
         self._stopping = threading.Event()
         self._wake, self._waker = os.pipe()
@@ -104,8 +108,9 @@ class Supervisor:
             return 0 if self._drain() and not any(place.given_up for place in self._places) else 1
         finally:
             ended.set()
+            # It looks once more before it ends; a database that does not answer is left to the next start.
             self._undertaker.wake()
-            recovering.join(self._drain_s)
+            recovering.join(GRACE_S)
 
     @property
     def apps(self) -> list[str]:
@@ -118,14 +123,16 @@ class Supervisor:
         for place in self._places:
             if place.app != app:
                 continue
-            if place.given_up:
+            if place.given_up and not (place.child and place.child.report.ready):
                 found.append("given up: it cannot work with these settings or modules; tried once a minute")
-            elif place.child is None:
+                continue
+            child = place.child  # this is asked in other threads too
+            if child is None:
                 found.append("waits to be started again")
-            elif place.child.report.ready:
+            elif child.report.ready:
                 return []
             else:
-                found.append(", ".join(place.child.report.missing) or "starting")
+                found.append(", ".join(child.report.missing) or "starting")
         return found
 
     def run_once(self) -> None:
@@ -189,10 +196,16 @@ class Supervisor:
             )
         status = child.ended()
         if status is None:
-            if self._clock() - place.heard_at > self._silent_s:
+            now = self._clock()
+            if now - place.heard_at <= self._silent_s:
+                place.doubted_at = None
+            elif place.doubted_at is None:
+                # Perhaps all of us were paused, and it has not had its turn yet.
+                place.doubted_at = now
+            elif now - place.doubted_at > SECOND_LOOK_S:
                 log.error("child_silent", extra={"app": place.app, "child": child.pid})
                 child.kill()
-                place.heard_at = self._clock()
+                place.heard_at = now
             return
         self._bury(place, child, status)
         if self._stopping.is_set():
@@ -244,8 +257,6 @@ class Supervisor:
                 place.child.wait(GRACE_S)
                 self._reap(place)
                 in_time = False
-        with contextlib.suppress(Exception):
-            self._undertaker.run_once()
         return in_time
 
     def _reap(self, place: Place) -> bool:

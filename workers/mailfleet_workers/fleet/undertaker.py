@@ -44,14 +44,17 @@ class Undertaker:
         self._wake.set()
 
     def run(self, stop: threading.Event) -> None:
-        """Pass after pass until *stop* (and `wake`)."""
-        while not stop.is_set():
+        """Pass after pass until *stop* (and `wake`), and one more then."""
+        while True:
+            ending = stop.is_set()
             try:
                 self.run_once()
             except SQLAlchemyError as error:
                 log.warning("recovery_failed", extra={"error": type(error).__name__})
             except Exception:
                 log.exception("recovery_failed")
+            if ending:
+                return
             self._wake.wait(EVERY_S)
             self._wake.clear()
 

@@ -14,6 +14,7 @@ from typing import Any
 import pika
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed
+from pika.exceptions import ChannelClosedByBroker
 
 from mailfleet.broker.message import decode
 from mailfleet.broker.rabbit.delivery import Delivery
@@ -61,7 +62,7 @@ class BundleConsumer(Consumer):
         on_parked: OnParked,
         on_end: Callable[["BundleConsumer", str], None],
     ) -> None:
-        self.gone = False
+        self.gone = self._finished = False
         self.cancelled = False
         self.stuck: str | None = None
         self._connection = connection
@@ -72,6 +73,7 @@ class BundleConsumer(Consumer):
         self._on_end = on_end
         self._arrived: deque[Delivery] = deque()
         self._ended_by: str | None = None
+        began = 0.0
         with quiet():
             try:
                 self._channel = connection.channel()
@@ -79,12 +81,15 @@ class BundleConsumer(Consumer):
                 # Counted for each consumer: a hint that waits for room keeps back its own queue only.
                 self._channel.basic_qos(prefetch_count=1, global_qos=False)
                 for queue in queues:
-                    self.stuck = queue
+                    self.stuck, began = queue, time.monotonic()
                     with cut_after(CONSUME_S, connection):
                         self._channel.basic_consume(queue, self._receiver(queue), consumer_tag=tag_of(queue))
                 self.stuck = None
             except LOST as error:
                 cause = f"{self.stuck or self.bundle} cannot be consumed: {reason(error)}"
+                # Else it is the connection that was lost, and no queue's fault.
+                if not isinstance(error, ChannelClosedByBroker) and time.monotonic() - began < CONSUME_S:
+                    self.stuck = None
                 self._finish(cause)
                 raise lost(cause) from None
 
@@ -206,7 +211,9 @@ class BundleConsumer(Consumer):
             _log.debug("not_flushed", exc_info=True)
 
     def _finish(self, cause: str) -> None:
-        self.gone = True
+        if self._finished:
+            return  # dramatiq closes again before each new try
+        self.gone = self._finished = True
         self._arrived.clear()
         close_in_time(self._connection)
         self._on_end(self, cause)

@@ -272,7 +272,8 @@ class Reconciler:
         except SQLAlchemyError:
             self.look_now(apps)
             raise
-        log.warning("hints_lost", extra={"apps": apps, "mails": mails})
+        if mails:
+            log.warning("hints_lost", extra={"apps": apps, "mails": mails})
 
     def _page(self, connection: Connection) -> list[Looked]:
         return reconcile.look(connection, self._apps, self._patience, most=self._look_most)

@@ -65,6 +65,7 @@ def replaced_after(parent: Parent) -> tuple[float, float]:
     return started - ended, ready - ended
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize(
     "point",
     [

@@ -90,6 +90,7 @@ def publish(broker: RabbitBroker, app: str, number: int, size: Size) -> Flow:
     )
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(400)
 @sizes
 def test_an_unbound_app_and_a_full_parking_queue(

@@ -218,6 +218,7 @@ sizes = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(300)
 @sizes
 def test_all_queues_purged(stage: Stage, server: Server, rabbitmq: VirtualHost, size: Size) -> None:

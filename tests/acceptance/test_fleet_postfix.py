@@ -68,6 +68,7 @@ def test_every_field_survives(
         round_trip(tmp_path, stage, postfix)
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(180)
 def test_every_field_survives_through_pgbouncer(
     tmp_path: Path,

@@ -155,6 +155,11 @@ class PrivateRabbit:
             self._wait_for_registration()
         self._kill()
 
+    @property
+    def running(self) -> bool:
+        """Whether the node's process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def restart(self) -> None:
         """Start again on the same data and ports, after `kill` or, if it still runs, after an orderly stop."""
         self.shut_down()

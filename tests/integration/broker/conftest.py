@@ -17,8 +17,8 @@ from tests.services.virtual_host import VirtualHost
 
 
 @pytest.fixture(scope="session")
-def breakable() -> Iterator[PrivateRabbit]:
-    """One for all, because starting takes seconds; whoever breaks it mends it."""
+def breakable_server() -> Iterator[PrivateRabbit]:
+    """One for all, because starting takes seconds."""
     try:
         server = open_rabbitmq()
     except MissingServiceError as missing:
@@ -28,6 +28,14 @@ def breakable() -> Iterator[PrivateRabbit]:
         pytest.fail("this test breaks RabbitMQ, so it needs the programs on this machine", pytrace=False)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def breakable(breakable_server: PrivateRabbit) -> Iterator[PrivateRabbit]:
+    """Whoever breaks it mends it; a test that failed before it could does not take the others with it."""
+    yield breakable_server
+    if not breakable_server.running:
+        breakable_server.restart()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mailfleet.broker.base import BrokerUnavailable
 from mailfleet.broker.rabbit import RabbitBroker
 from mailfleet_schema.hint import Hint
 from mailfleet_schema.states import Priority
@@ -201,9 +202,9 @@ def test_a_killed_broker_loses_nothing_confirmed(breakable: PrivateRabbit) -> No
             wait_for(other, {1, 2, 3})
             breakable.kill()
             began = time.monotonic()
-            with pytest.raises(Exception, match=r"connection|refused"):
+            with pytest.raises(BrokerUnavailable):
                 producer.publish([hint(99)])
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5  # two seconds, and a busy machine
             wait_until(lambda: not other.broker.connected, 20, lambda: "still connected")
             breakable.restart()
             with Reader(rabbitmq.url) as reader:

@@ -122,6 +122,6 @@ def test_without_a_heartbeat_nothing_is_claimed() -> None:
     """A worker whose heartbeat is old lets hints go: others shall have the rows."""
     engine, heap, now = untouched(), RowHeap(10), [0.0]
     pulse = Pulse(engine, 7, heartbeat_s=5, quiet_s=30, clock=lambda: now[0])
-    taker = Intake(engine, heap, apps=["billing"], worker_id=7, pulse=pulse)
+    taker = Intake(engine, heap, apps=["billing"], worker_id=7, pulse=pulse, most_wait_s=0)
     now[0] = 15.0
     assert taker.take(dict(GOOD)) == 0

@@ -1,6 +1,5 @@
 """Opens a connection to RabbitMQ for a command, or says in one line why there is none and what to do."""
 
-import logging
 import os
 import socket
 import ssl
@@ -16,6 +15,7 @@ from pika.exceptions import (
 )
 
 from mailfleet.broker.rabbit.parameters import CONNECT_ERRORS, BrokerUrl, parameters_of, parse_broker_url
+from mailfleet.broker.rabbit.quiet import quiet
 
 _REFUSED = (
     ProbableAuthenticationError,
@@ -45,21 +45,22 @@ def connected(url: str) -> Iterator[pika.BlockingConnection]:
     A connection that breaks inside the block is NoBroker as well. Raises ValueError for what is no URL.
     """
     servers = parse_broker_url("broker_url", url)
-    # pika logs what it raises, at length; the one line is ours.
-    logging.getLogger("pika").setLevel(logging.CRITICAL)
     try:
-        connection = pika.BlockingConnection(
-            parameters_of(url, app=None, role="setup", host=socket.gethostname(), pid=os.getpid())
-        )
+        # pika logs what it raises, at length; the one line is ours.
+        with quiet():
+            connection = pika.BlockingConnection(
+                parameters_of(url, app=None, role="setup", host=socket.gethostname(), pid=os.getpid())
+            )
     except CONNECT_ERRORS as error:
         refused = any(isinstance(cause, _REFUSED) for cause in _causes(error))
         raise NoBroker(explain(error, servers), refused=refused) from error
     try:
-        yield connection
+        with quiet():
+            yield connection
     except (AMQPError, OSError) as error:
         raise NoBroker(f"broker: {servers[0].shown} ended the work: {_text(error)}") from error
     finally:
-        with suppress(AMQPError, OSError):
+        with quiet(), suppress(AMQPError, OSError):
             connection.close()
 
 

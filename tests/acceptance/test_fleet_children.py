@@ -116,6 +116,7 @@ def test_the_mail_in_the_air(stage: Stage, tmp_path: Path) -> None:
     assert len(doubled) <= in_the_air
 
 
+@pytest.mark.acceptance
 def test_a_dead_parent(stage: Stage) -> None:
     """Its children see that it is gone: they finish what they hold, give the rest back, and end."""
     parent = stage.parent(APP, "--processes", "2", ready=2)

@@ -43,6 +43,7 @@ def test_a_dead_connection_costs_one_publish(rabbitmq: VirtualHost, proxy: Proxy
     assert time.monotonic() - began < 2.5
 
 
+@pytest.mark.acceptance
 @pytest.mark.usefixtures("quick")
 def test_a_consumer_notices_by_its_heartbeat(
     rabbitmq: VirtualHost, proxy: Proxy, monkeypatch: pytest.MonkeyPatch

@@ -68,6 +68,7 @@ def senders(stage: Stage) -> dict[str, str]:
     return {str(one["Subject"]): str(one["From"]) for one in messages}
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(180)
 def test_a_pool_that_is_gone(stage: Stage, server: Server, tmp_path: Path) -> None:
     """All of its mail is sent: what waited at once, what its killed processes held when they count as quiet.

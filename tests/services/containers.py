@@ -23,7 +23,8 @@ from tests.services.maildir import Maildir
 from tests.services.management import Management
 from tests.services.pgbouncer import pgbouncer_ini
 from tests.services.ports import free_port
-from tests.services.postfix import HOST, MASTER_CF, main_cf
+from tests.services.postfix import MASTER_CF, main_cf
+from tests.services.private import HOST
 from tests.services.rabbitmq import answers
 from tests.services.rabbitmq_node import ADMIN
 from tests.services.virtual_host import VirtualHost

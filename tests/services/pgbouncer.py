@@ -10,8 +10,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import sqlalchemy
@@ -20,11 +18,10 @@ from tests.services.base import PostgresAddress, PostgresServer, StartError, tak
 from tests.services.guard import GuardedDirectory
 from tests.services.identity import Identity, identity, server_user
 from tests.services.locate import Binaries
-from tests.services.ports import free_port
+from tests.services.private import HOST, PrivateServer
 from tests.services.processes import end_processes_in
 from tests.waiting import wait_until
 
-HOST = "127.0.0.1"
 START_DEADLINE_S = 30.0
 POOL_SIZE = 4
 
@@ -53,7 +50,7 @@ def pgbouncer_ini(server: PostgresServer, port: int, settings: Mapping[str, str]
     return f"[databases]\n* = {databases}\n[pgbouncer]\n{written}"
 
 
-class PrivatePgBouncer:
+class PrivatePgBouncer(PrivateServer):
     """A pooler of our own. Use it as a context manager, or call `start` and `stop`.
 
     It has the methods of a `PostgresServer`: its addresses are those of the server behind it, through the pooler.
@@ -64,40 +61,16 @@ class PrivatePgBouncer:
         settings: further lines of `pgbouncer.ini` by name; they win over ours.
     """
 
-    host = HOST
+    LOG = "pgbouncer.log"
 
     def __init__(
         self, binaries: Binaries, server: PostgresServer, *, settings: Mapping[str, str] | None = None
     ) -> None:
-        self.version = binaries.version
-        self.port = 0
-        self._bin = binaries.directory
+        super().__init__(binaries)
         self._server = server
         self._settings = dict(settings or {})
         self._user = server_user("postgres")
         self._identity: Identity = identity(self._user)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._home: GuardedDirectory | None = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def directory(self) -> Path:
-        """Everything of this pooler; deleted by `stop`."""
-        if self._home is None:
-            raise RuntimeError("the pooler was not started")
-        return self._home.path
-
-    @property
-    def log(self) -> Path:
-        """What the pooler printed, over all its restarts."""
-        return self.directory / "pgbouncer.log"
 
     def url(self, database: str | None = None) -> str:
         """SQLAlchemy's address of a database through the pooler; None is the server's own."""
@@ -118,15 +91,7 @@ class PrivatePgBouncer:
             self.log.touch()
             if self._user:
                 shutil.chown(self.directory, self._user)
-            for attempt in (1, 2, 3):
-                self.port = free_port(HOST)
-                try:
-                    self._launch()
-                    break
-                except StartError as error:
-                    # Somebody took the port in between; anything else will not get better.
-                    if attempt == 3 or "Address already in use" not in str(error):
-                        raise
+            self._launch_on_free_port()
         except BaseException:
             self.stop()
             raise

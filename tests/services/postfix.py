@@ -16,17 +16,15 @@ import smtplib
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tests.services.base import StartError, StoredMail
 from tests.services.guard import GuardedDirectory
 from tests.services.locate import Binaries
 from tests.services.maildir import Maildir
-from tests.services.ports import free_port
+from tests.services.private import HOST, PrivateServer
 from tests.waiting import wait_until
 
-HOST = "127.0.0.1"
 START_DEADLINE_S = 30.0
 MESSAGE_SIZE_LIMIT = 60 * 1024 * 1024
 
@@ -120,7 +118,7 @@ def strictness(binaries: Binaries) -> dict[str, str]:
     return strict
 
 
-class PrivatePostfix:
+class PrivatePostfix(PrivateServer):
     """A server of our own. Use it as a context manager, or call `start` and `stop`.
 
     Args:
@@ -128,36 +126,13 @@ class PrivatePostfix:
         options: further lines of `main.cf` by name; they win over ours.
     """
 
-    host = HOST
+    #: Postfix's own log, with a line for each connection, refusal and delivery since the last launch.
+    LOG = "mail.log"
 
     def __init__(self, binaries: Binaries, *, options: dict[str, str] | None = None) -> None:
-        self.version = binaries.version
-        self.port = 0
-        self._binaries = binaries
+        super().__init__(binaries)
         self._options = strictness(binaries) | (options or {})
-        self._process: subprocess.Popen[bytes] | None = None
-        self._home: GuardedDirectory | None = None
         self._maildir = Maildir(Path())
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def directory(self) -> Path:
-        """Everything of this server; deleted by `stop`."""
-        if self._home is None:
-            raise RuntimeError("the server was not started")
-        return self._home.path
-
-    @property
-    def log(self) -> Path:
-        """Postfix's own log, with a line for each connection, refusal and delivery."""
-        return self.directory / "mail.log"
 
     def start(self) -> Self:
         """Lay out the instance and return once it greets.
@@ -168,15 +143,7 @@ class PrivatePostfix:
         self._home = GuardedDirectory("postfix")
         try:
             self._lay_out()
-            for attempt in (1, 2, 3):
-                self.port = free_port(HOST)
-                try:
-                    self._launch()
-                    break
-                except StartError as error:
-                    # Somebody took the port in between; anything else will not get better.
-                    if attempt == 3 or "Address already in use" not in str(error):
-                        raise
+            self._launch_on_free_port()
         except BaseException:
             self.stop()
             raise
@@ -224,7 +191,7 @@ class PrivatePostfix:
         self.log.unlink(missing_ok=True)
         # Makes the queue's folders with the owners and modes that this version wants.
         done = subprocess.run(
-            [self._binaries.directory / "postfix", "-c", conf, "check"],
+            [self._bin / "postfix", "-c", conf, "check"],
             check=False,
             capture_output=True,
             text=True,
@@ -234,7 +201,7 @@ class PrivatePostfix:
         if done.returncode != 0:
             raise StartError(f"postfix check failed:\n{done.stderr}{self._printed()}")
         daemons = subprocess.run(
-            [self._binaries.directory / "postconf", "-dh", "daemon_directory"],
+            [self._bin / "postconf", "-dh", "daemon_directory"],
             check=True,
             capture_output=True,
             text=True,

@@ -10,8 +10,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 import psycopg
@@ -20,11 +18,10 @@ from tests.services.base import PostgresAddress, StartError, takes_connections
 from tests.services.guard import GuardedDirectory
 from tests.services.identity import Identity, identity, server_user
 from tests.services.locate import Binaries
-from tests.services.ports import free_port
+from tests.services.private import HOST, PrivateServer
 from tests.services.processes import end_processes_in
 from tests.waiting import wait_until
 
-HOST = "127.0.0.1"
 TEST_ROLE = "mailfleet_test"
 SUPERUSER = "postgres"
 START_DEADLINE_S = 60.0
@@ -33,7 +30,7 @@ START_DEADLINE_S = 60.0
 HASTY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-class PrivatePostgres:
+class PrivatePostgres(PrivateServer):
     """A server of our own. Use it as a context manager, or call `start` and `stop`.
 
     Args:
@@ -42,37 +39,15 @@ class PrivatePostgres:
         settings: further server settings by name; they win over ours.
     """
 
+    TAKEN = "could not bind"
+
     def __init__(
         self, binaries: Binaries, *, durable: bool = True, settings: Mapping[str, str] | None = None
     ) -> None:
-        self.version = binaries.version
-        self.port = 0
-        self._bin = binaries.directory
+        super().__init__(binaries)
         self._settings = ({} if durable else HASTY) | dict(settings or {})
         self._user = server_user("postgres")
         self._identity: Identity = identity(self._user)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._home: GuardedDirectory | None = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def directory(self) -> Path:
-        """Everything of this server; deleted by `stop`."""
-        if self._home is None:
-            raise RuntimeError("the server was not started")
-        return self._home.path
-
-    @property
-    def log(self) -> Path:
-        """What the server printed, over all its restarts."""
-        return self.directory / "server.log"
 
     def url(self, database: str | None = None) -> str:
         """SQLAlchemy's address of a database for the test role; None is one that the role owns."""
@@ -104,15 +79,7 @@ class PrivatePostgres:
                 shutil.chown(self.directory, self._user)
                 shutil.chown(self.log, self._user)
             self._initdb()
-            for attempt in (1, 2, 3):
-                self.port = free_port(HOST)
-                try:
-                    self._launch()
-                    break
-                except StartError as error:
-                    # Somebody took the port in between; anything else will not get better.
-                    if attempt == 3 or "could not bind" not in str(error):
-                        raise
+            self._launch_on_free_port()
             with psycopg.connect(self.superuser_dsn(), autocommit=True) as connection:
                 connection.execute(f"CREATE ROLE {TEST_ROLE} LOGIN CREATEDB")
                 connection.execute(f"CREATE DATABASE {TEST_ROLE} OWNER {TEST_ROLE}")

@@ -10,8 +10,6 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tests.services.base import StartError
@@ -19,10 +17,10 @@ from tests.services.guard import GuardedDirectory
 from tests.services.identity import Identity, identity, server_user
 from tests.services.locate import Binaries
 from tests.services.management import Management, ManagementError
+from tests.services.private import HOST, PrivateServer
 from tests.services.processes import end_processes_in
 from tests.services.rabbitmq_node import (
     ADMIN,
-    HOST,
     NODE,
     Ports,
     configuration,
@@ -38,7 +36,7 @@ STOP_DEADLINE_S = 30.0
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
 
-class PrivateRabbit:
+class PrivateRabbit(PrivateServer):
     """A broker of our own. Use it as a context manager, or call `start` and `stop`.
 
     Args:
@@ -47,7 +45,7 @@ class PrivateRabbit:
         settings: further lines of `rabbitmq.conf` by name; they win over ours.
     """
 
-    host = HOST
+    TAKEN = "eaddrinuse"
 
     def __init__(
         self,
@@ -56,9 +54,8 @@ class PrivateRabbit:
         consumer_timeout_ms: int | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self.version = binaries.version
-        self.port = self.management_port = 0
-        self._bin = binaries.directory
+        super().__init__(binaries)
+        self.management_port = 0
         self._settings = dict(settings or {})
         if consumer_timeout_ms is not None:
             self._settings.setdefault("consumer_timeout", str(consumer_timeout_ms))
@@ -66,29 +63,7 @@ class PrivateRabbit:
         self._user = server_user("rabbitmq")
         self._identity: Identity = identity(self._user)
         self._epmd: subprocess.Popen[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._home: GuardedDirectory | None = None
         self._ports: Ports = {}
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    @property
-    def directory(self) -> Path:
-        """Everything of this broker; deleted by `stop`."""
-        if self._home is None:
-            raise RuntimeError("the broker was not started")
-        return self._home.path
-
-    @property
-    def log(self) -> Path:
-        """What the broker logged and printed, over all its restarts."""
-        return self.directory / "server.log"
 
     @property
     def management_url(self) -> str:
@@ -122,17 +97,7 @@ class PrivateRabbit:
         self._home = GuardedDirectory("rabbitmq")
         try:
             self._lay_out()
-            for attempt in (1, 2, 3):
-                self._ports = free_ports()
-                self.port, self.management_port = self._ports["amqp"], self._ports["management"]
-                try:
-                    self._launch()
-                    break
-                except StartError as error:
-                    self._kill()
-                    # Somebody took a port in between; anything else will not get better.
-                    if attempt == 3 or "eaddrinuse" not in str(error):
-                        raise
+            self._launch_on_free_port()
         except BaseException:
             self.stop()
             raise
@@ -215,6 +180,12 @@ class PrivateRabbit:
         if done.returncode != 0:
             raise RuntimeError(f"rabbitmqctl {command[0]} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
+
+    def _choose_port(self) -> None:
+        # What a first try left: a port mapper at least.
+        self._kill()
+        self._ports = free_ports()
+        self.port, self.management_port = self._ports["amqp"], self._ports["management"]
 
     def _lay_out(self) -> None:
         self.log.touch()

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.services.ports import free_port
+from tests.services.private import HOST
 
-HOST = "127.0.0.1"
 NODE = "mailfleet-test@localhost"
 ADMIN = "mailfleet_admin"
 # Two schedulers of each kind: more would only cost memory and time to start.

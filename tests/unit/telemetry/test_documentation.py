@@ -4,11 +4,12 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
-from prometheus_client import CollectorRegistry
-
-from mailfleet.metrics import collector
+from mailfleet.counters import Counts
+from mailfleet.metrics import _families
 from mailfleet_workers.telemetry.fleet_gauges import FAMILIES
+from mailfleet_workers.telemetry.meter import Fate, Meter
 from mailfleet_workers.telemetry.prometheus import COUNTERS, GAUGES, HISTOGRAMS, PREFIX
 from tests.packaging.layout import ROOT
 
@@ -44,9 +45,14 @@ def test_every_metric_is_documented_with_its_labels() -> None:
 
 def test_both_sides_give_published_the_same_labels() -> None:
     """An application and a worker count their hints under one name."""
-    registry = CollectorRegistry()
-    registry.register(collector())
-    assert set(COUNTERS["published"][0]) == {"app", "priority", "result"}
+    theirs = [
+        sample.labels
+        for family in _families({("billing", "high"): Counts()})
+        for sample in family.samples
+        if sample.name == f"{PREFIX}_published_total"
+    ]
+    assert {tuple(labels) for labels in theirs} == {COUNTERS["published"][0]}
+    assert {labels["result"] for labels in theirs} == set(get_args(Fate))
 
 
 def _calls(path: Path) -> Iterator[tuple[str, set[str]]]:
@@ -82,3 +88,12 @@ def test_every_event_is_documented_with_its_fields() -> None:
     missing = {name: fields - page.get(name, set()) for name, fields in logged.items()}
     assert {name: fields for name, fields in missing.items() if fields or name not in page} == {}
     assert set(page) - set(logged) == set()
+
+
+def test_every_metric_is_told_by_somebody() -> None:
+    """What a meter can be told, sending tells it: a metric that nobody counts promises what is not there."""
+    telling = {name for name, member in vars(Meter).items() if callable(member) and not name.startswith("_")}
+    called: set[str] = set()
+    for path in (ROOT / "workers" / "mailfleet_workers").rglob("*.py"):
+        called |= set(re.findall(r"meter\.(\w+)", path.read_text()))
+    assert telling - called == set()

@@ -35,8 +35,6 @@ def tell(meter: Meter) -> None:
     meter.reconciled("billing", "hinted", 7)
     meter.claim_missed("billing", 2)
     meter.parked("billing", "not a hint")
-    meter.hook("billing", "done")
-    meter.limiter(available=False)
 
 
 def test_what_is_told_is_shown() -> None:
@@ -61,16 +59,6 @@ def test_what_is_told_is_shown() -> None:
     assert value("mailfleet_reconciled_total", {"app": "billing", "reason": "hinted"}) == 7
     assert value("mailfleet_claim_misses_total", {"app": "billing"}) == 2
     assert value("mailfleet_parked_total", {"app": "billing", "reason": "not a hint"}) == 1
-    assert value("mailfleet_hooks_total", {"app": "billing", "result": "done"}) == 1
-    assert value("mailfleet_limiter_unavailable") == 1
-
-
-def test_the_limiter_comes_back() -> None:
-    """The gauge follows what was said last."""
-    meter = PrometheusMeter()
-    for available, shown in ((False, 1), (False, 1), (True, 0), (True, 0), (False, 1)):
-        meter.limiter(available=available)
-        assert meter.registry.get_sample_value("mailfleet_limiter_unavailable") == shown
 
 
 @given(st.lists(st.sampled_from([0.0, *PART_S, 0.0011, 3.3, 700.0]) | st.floats(0, 1000), max_size=30))

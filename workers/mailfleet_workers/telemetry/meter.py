@@ -13,7 +13,6 @@ from mailfleet_schema.states import Priority
 SmtpPart = Literal["connect", "starttls", "ehlo", "auth", "mail", "rcpt", "data", "body", "eod"]
 ConnectionState = Literal["busy", "idle"]
 Fate = Literal["published", "failed", "dropped"]
-HookResult = Literal["done", "failed"]
 
 
 class Meter:
@@ -58,14 +57,8 @@ class Meter:
     def parked(self, app: str, reason: str, messages: int = 1) -> None:
         """A message that is no hint was put aside; *reason* is one of a few words, never text from the message."""
 
-    def hook(self, app: str, result: HookResult) -> None:
-        """A hook of the application ran."""
-
     def flush(self) -> None:
         """Hand on what was gathered: the process ends."""
-
-    def limiter(self, *, available: bool) -> None:
-        """Whether the limiter answered when it was last asked."""
 
 
 #: Measures nothing.

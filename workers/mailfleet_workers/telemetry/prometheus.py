@@ -17,7 +17,6 @@ from mailfleet_workers.telemetry.meter import (
     SILENT,
     ConnectionState,
     Fate,
-    HookResult,
     Meter,
     SmtpPart,
 )
@@ -53,7 +52,6 @@ COUNTERS: dict[str, tuple[tuple[str, ...], str]] = {
     "claim_misses": (("app",), "Mails of hints that could not be claimed."),
     "doubt": (("app",), "Mails that came into doubt."),
     "parked": (("app", "reason"), "Messages that are no hints."),
-    "hooks": (("app", "result"), "Hooks of applications, by result."),
 }
 HISTOGRAMS: dict[str, tuple[tuple[str, ...], str, tuple[float, ...]]] = {
     "queue_seconds": (("app", "priority"), "From due to the begin of the first attempt.", QUEUE_S),
@@ -63,7 +61,6 @@ HISTOGRAMS: dict[str, tuple[tuple[str, ...], str, tuple[float, ...]]] = {
 #: Added up over the processes that live.
 GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "connections": (("account", "host", "state"), "Open SMTP connections."),
-    "limiter_unavailable": ((), "Processes that cannot reach the limiter."),
 }
 
 
@@ -91,13 +88,11 @@ class PrometheusMeter(Meter):
             made[name] = Gauge(name, meaning, labels, multiprocess_mode="livesum", **common)
         self._metrics = made
         self._lock = threading.Lock()
-        self._limiter_away = False
         if getattr(values.ValueClass, "_multiprocess", False):
             threading.Thread(target=self._run, args=(every_s,), name="mailfleet-meter", daemon=True).start()
 
     def _of(self, key: Key) -> Any:
-        metric = self._metrics[key[0]]
-        return metric.labels(*key[1:]) if len(key) > 1 else metric
+        return self._metrics[key[0]].labels(*key[1:])
 
     def _run(self, every_s: float) -> None:
         pause = threading.Event()
@@ -158,15 +153,6 @@ class PrometheusMeter(Meter):
 
     def parked(self, app: str, reason: str, messages: int = 1) -> None:
         self._tally.count(("parked", app, reason), messages)
-
-    def hook(self, app: str, result: HookResult) -> None:
-        self._tally.count(("hooks", app, result), 1)
-
-    def limiter(self, *, available: bool) -> None:
-        with self._lock:
-            if self._limiter_away == available:
-                self._limiter_away = not available
-                self._of(("limiter_unavailable",)).set(0 if available else 1)
 
 
 class _Handing:

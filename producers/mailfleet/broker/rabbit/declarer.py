@@ -13,7 +13,7 @@ from mailfleet.broker.rabbit.quiet import quiet
 from mailfleet.broker.rabbit.servers import LOST, close_in_time, reason
 from mailfleet_schema.declarations import fleet, of_apps
 from mailfleet_schema.states import Priority
-from mailfleet_schema.topology import delay_level_name, queue_name
+from mailfleet_schema.topology import DELAY_LEVELS, delay_level_name, queue_name
 
 _log = logging.getLogger("mailfleet.broker")
 
@@ -117,6 +117,6 @@ class Declarer:
 
 def _emptied(created: frozenset[str], apps: frozenset[str]) -> frozenset[str]:
     """The apps of *apps* that had hints in queues that were just created; a level of the ladder has those of all."""
-    if created & {delay_level_name(level) for level in range(17)}:
+    if created & {delay_level_name(level) for level in range(DELAY_LEVELS)}:
         return apps
     return frozenset(app for app in apps if created & {queue_name(app, priority) for priority in Priority})

@@ -16,6 +16,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.exceptions import ChannelClosedByBroker
 
 from mailfleet.broker.rabbit.call import Call, NotPublished, Outcome
+from mailfleet.broker.rabbit.declare import NOT_FOUND
 from mailfleet.broker.rabbit.envelope import Envelope
 from mailfleet.broker.rabbit.parameters import Role
 from mailfleet.broker.rabbit.quiet import quiet
@@ -25,7 +26,6 @@ _log = logging.getLogger("mailfleet.broker")
 
 #: How long all servers together may take to be connected to, in seconds.
 OPEN_S = 10.0
-NOT_FOUND = 404
 
 
 class Session:

@@ -201,7 +201,9 @@ class Reconciler:
         with self._engine.begin() as connection:
             freed = claim.give_back(connection, returns, grace_s=0.0, max_age_s=self._patience.max_age_s)
             doubted = put_in_doubt(connection, doubts, self._patience, "no thread knows its answer")
-        self._journal.settled([(row.mail_id, row.fence) for row in orphans])
+        # Not all of them: a thread that was overdue may have recorded its row meanwhile, and be at its dot now.
+        ours_no_more = freed | doubted
+        self._journal.settled([(row.mail_id, row.fence) for row in orphans if row.mail_id in ours_no_more])
         events.taken_back(freed, reason="no thread holds it")
         events.doubted(doubted, reason="no thread knows its answer")
         return Pass(freed=len(freed), doubted=len(doubted))

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, update
+from sqlalchemy import Connection, delete, event, update
 from sqlalchemy.exc import OperationalError
 
-from mailfleet_schema.statements import reconcile, settle
+from mailfleet_schema.statements import claim, reconcile, settle
 from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers import reconciler as module
@@ -110,6 +111,29 @@ def test_a_thread_that_prepares_too_long_loses_its_row(office: Office) -> None:
     office.deliver(mail)
     assert (office.state(mail), office.server.taken) == ("sent", [ADA])
     office.nothing_is_left()
+
+
+def test_a_thread_that_goes_on_in_the_middle_of_a_pass(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that was overdue records its row before the pass takes it back: its dot stays known until it is settled."""
+    mail = office.emit(ADA)
+    office.hint(mail)
+    office.heap.take(most=1, high_only=False, timeout_s=0.0)
+    office.journal.begin(mail, 1)
+    office.let_pass(301)
+    real = claim.give_back
+
+    def late(connection: Connection, *given: Any, **more: Any) -> set[int]:
+        assert settle.record(connection, [(mail, 1)]).dot == {mail}
+        office.journal.dot(mail, 1)
+        return real(connection, *given, **more)
+
+    monkeypatch.setattr(claim, "give_back", late)
+    assert office.reconciler().run_once() == Pass()
+    assert office.state(mail) == "sending(dot)"
+    assert office.journal.dotted(mail, 1)
+    assert office.journal.open_claims() == [(mail, 1)]
 
 
 def test_a_thread_that_waits_for_its_reply_keeps_its_row(office: Office) -> None:

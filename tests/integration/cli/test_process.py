@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mailfleet import Mailer
 from tests.integration.cli.conftest import Command
 from tests.waiting import wait_until
 
@@ -126,7 +127,12 @@ def test_interrupt_leaves_stored_mail(tmp_path: Path, command: Command) -> None:
         text=True,
     )
     with process:
-        wait_until(lambda: len(command.json("list")["mails"]) == 2, 30, lambda: "the mail was not stored")
+        # Tried and told to wait: by then the command itself knows that it has stored it.
+        wait_until(
+            lambda: any(mail["waits"] for mail in command.json("list")["mails"]),
+            30,
+            lambda: f"the mail was not tried: {command.json('list')}",
+        )
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
 
@@ -134,3 +140,21 @@ def test_interrupt_leaves_stored_mail(tmp_path: Path, command: Command) -> None:
     assert said.startswith("mailfleet: interrupted; 1 of 1 mails are stored;")
     assert len(said.splitlines()) == 1
     assert command.json("list")["mails"][0]["state"] == "queued"
+
+
+def test_interrupt_while_hints_are_flushed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between storing and waiting says what is stored, too."""
+    close, closed = Mailer.close, []
+
+    def interrupted(mailer: Mailer, deadline_s: float = 2.0) -> bool:
+        closed.append(mailer)
+        if len(closed) == 1:
+            raise KeyboardInterrupt
+        return close(mailer, deadline_s)
+
+    monkeypatch.setattr(Mailer, "close", interrupted)
+    mail = ("--from", "a@example.com", "--to", "b@example.net", "--text", "x", "--due-at", "2031-01-01")
+
+    said = command("send", *mail, status=130).stderr
+    assert said.startswith("mailfleet: interrupted; 1 of 1 mails are stored;")
+    assert len(command.json("list")["mails"]) == 1

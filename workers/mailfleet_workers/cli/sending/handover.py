@@ -60,9 +60,10 @@ class Handover:
             engine, mailer = self._open(stack)
             with self._context.expecting_database():
                 ids = self._write(mailer, bar, total)
-                mailer.close()
-                sending = bar.add_task("sending", total=total)
                 try:
+                    # Hints are flushed here, which takes seconds where the broker is away.
+                    mailer.close()
+                    sending = bar.add_task("sending", total=total)
                     return follow(engine, ids, self.wait_s, lambda done: bar.update(sending, completed=done))
                 except KeyboardInterrupt:
                     raise Interrupted(_stored(len(ids), total)) from None

@@ -53,7 +53,7 @@ def install(packages: Sequence[str]) -> None:
         _run(
             ["apt-get", "-q", "-y", *options, "--no-install-recommends", "--no-remove", "install", *packages]
         )
-    _disable(boot_links() - before)
+    disable(boot_links() - before)
 
 
 @functools.cache
@@ -68,12 +68,20 @@ def boot_links(root: Path = Path("/")) -> set[Path]:
     return {link for link in found if BOOT_LINK.fullmatch(link.name)}
 
 
-def _disable(links: set[Path]) -> None:
+def disable(links: set[Path]) -> None:
+    """Have none of them start anything at the next boot. Raises InstallError."""
     parts = [match for link in links if (match := BOOT_LINK.fullmatch(link.name))]
     for script in sorted({match["service"] for match in parts if match["order"]}):
         _run(["update-rc.d", script, "disable"])
-    if units := sorted({match[0] for match in parts if match["unit"]}):
+    if not (units := sorted({match[0] for match in parts if match["unit"]})):
+        return
+    if shutil.which("systemctl"):
         _run(["systemctl", "disable", *units])
+    else:
+        # In a container without systemd Debian's packages make the links all the same.
+        for link in links:
+            if link.name in units:
+                link.unlink()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import smtplib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import psycopg
 import sqlalchemy
@@ -30,7 +30,7 @@ class _ExternalAddress(PostgresAddress):
     def __init__(self, variable: str, url: str) -> None:
         try:
             super().__init__(url)
-        except sqlalchemy.exc.ArgumentError:
+        except (sqlalchemy.exc.ArgumentError, ValueError):  # the latter for a port that is none
             raise MissingServiceError(f"{variable}: expected postgresql://host/database") from None
         if not self._address.drivername.startswith("postgresql") or not self._address.database:
             raise MissingServiceError(f"{variable}: expected postgresql://host/database")
@@ -113,9 +113,7 @@ class ExternalPostfix:
 
     def __init__(self, url: str, maildir: str | None) -> None:
         parts = urlsplit(url)
-        port = None
-        with contextlib.suppress(ValueError):
-            port = parts.port
+        port = _port(parts, None)
         if parts.scheme != "smtp" or not parts.hostname or port is None:
             raise MissingServiceError(f"{POSTFIX_URL}: expected smtp://host:port")
         if not maildir or not Path(maildir).is_dir():
@@ -160,13 +158,14 @@ class ExternalRabbit:
 
     def __init__(self, url: str, management: str | None) -> None:
         parts, http = urlsplit(url), urlsplit(management or "")
-        if parts.scheme != "amqp" or not parts.hostname or not parts.username:
+        port, management_port = _port(parts, 5672), _port(http, 15672)
+        if parts.scheme != "amqp" or not parts.hostname or not parts.username or port is None:
             raise MissingServiceError(f"{RABBITMQ_URL}: expected amqp://user:password@host:port")
-        if http.scheme != "http" or not http.hostname:
+        if http.scheme != "http" or not http.hostname or management_port is None:
             raise MissingServiceError(f"{RABBITMQ_MANAGEMENT}: expected http://host:port of that broker")
-        self._address = f"{parts.hostname}:{parts.port or 5672}"
+        self._address = f"{parts.hostname}:{port}"
         self.management = Management(
-            f"http://{http.hostname}:{http.port or 15672}",
+            f"http://{http.hostname}:{management_port}",
             unquote(parts.username),
             unquote(parts.password or ""),
         )
@@ -184,6 +183,14 @@ class ExternalRabbit:
 
     def stop(self) -> None:
         """Nothing: it is not ours."""
+
+
+def _port(parts: SplitResult, usual: int | None) -> int | None:
+    """The port of an address, *usual* if it names none; None for one that is none."""
+    try:
+        return usual if parts.port is None else parts.port
+    except ValueError:
+        return None
 
 
 def named_postfix(url: str) -> ExternalPostfix:

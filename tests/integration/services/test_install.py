@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.debian import boot_links, replaced
+from tests.services.debian import boot_links, disable, replaced
 from tests.services.external import (
     PGBOUNCER_URL,
     POSTFIX_MAILDIR,
@@ -52,6 +52,7 @@ def test_what_is_on_the_machine_is_named_with_its_version() -> None:
         ({POSTGRES_URL: "nonsense"}, f"{POSTGRES_URL}: expected postgresql://host/database"),
         ({POSTGRES_URL: "mysql://host/database"}, f"{POSTGRES_URL}: expected postgresql://host/database"),
         ({POSTGRES_URL: "postgresql://127.0.0.1:{port}/test"}, f"{POSTGRES_URL}: no connection"),
+        ({POSTGRES_URL: "postgresql://host:x/d"}, f"{POSTGRES_URL}: expected postgresql://host/database"),
         ({POSTFIX_URL: "127.0.0.1:25"}, f"{POSTFIX_URL}: expected smtp://host:port"),
         ({POSTFIX_URL: "smtp://127.0.0.1:25"}, f"{POSTFIX_MAILDIR}: expected the folder"),
         (
@@ -59,6 +60,14 @@ def test_what_is_on_the_machine_is_named_with_its_version() -> None:
             f"{POSTFIX_URL}: no SMTP server there",
         ),
         ({RABBITMQ_URL: "127.0.0.1:5672"}, f"{RABBITMQ_URL}: expected amqp://user:password@host:port"),
+        (
+            {RABBITMQ_URL: "amqp://a:b@127.0.0.1:x", RABBITMQ_MANAGEMENT: "http://127.0.0.1:{port}"},
+            f"{RABBITMQ_URL}: expected amqp://user:password@host:port",
+        ),
+        (
+            {RABBITMQ_URL: "amqp://a:b@127.0.0.1:{port}", RABBITMQ_MANAGEMENT: "http://127.0.0.1:x"},
+            f"{RABBITMQ_MANAGEMENT}: expected http://host:port",
+        ),
         ({RABBITMQ_URL: "amqp://a:b@127.0.0.1:{port}"}, f"{RABBITMQ_MANAGEMENT}: expected http://host:port"),
         (
             {RABBITMQ_URL: "amqp://a:b@127.0.0.1:{port}", RABBITMQ_MANAGEMENT: "http://127.0.0.1:{port}"},
@@ -123,3 +132,16 @@ def test_what_would_start_at_boot_is_found_and_nothing_else(tmp_path: Path) -> N
         link.parent.mkdir(parents=True, exist_ok=True)
         link.touch()
     assert boot_links(tmp_path) == {tmp_path / name for name in ours}
+
+
+def test_a_unit_is_disabled_where_systemd_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bare container has no `systemctl`: the links that packages made are gone all the same, others stay."""
+    wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    for name in ("rabbitmq-server.service", "epmd.service", "ssh.service"):
+        (wants / name).symlink_to(f"/lib/systemd/system/{name}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    disable(boot_links(tmp_path))
+    assert [link.name for link in wants.iterdir()] == ["ssh.service"]

@@ -48,12 +48,14 @@ def execute(server: PostgresServer, statement: sql.Composed) -> None:
 
 
 def drop_database(server: PostgresServer, name: str) -> None:
-    """Drop *name* with whoever is connected, but for an autovacuum, which may not be ended: it is waited for."""
+    """Drop *name* with whoever is connected. An autovacuum may not be ended, and a backend may take longer to end than the
+    five seconds that the server waits for it: both are waited for.
+    """
 
     def dropped() -> bool:
         try:
             execute(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-        except psycopg.errors.InsufficientPrivilege:
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectInUse):
             return False
         return True
 

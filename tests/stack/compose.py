@@ -40,7 +40,7 @@ class Service:
     """One service. `command` is empty where the image's own is run; `health` is the check's command, without `CMD`.
 
     `ours` says whether it runs from the image that this project builds. `stop_s` is how long it may take to end,
-    `healthy_s` how long to become healthy at the start.
+    `healthy_s` how long to become healthy at the start, `check_s` how long one health check.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Service:
     ports: tuple[Port, ...]
     stop_s: float
     healthy_s: float
+    check_s: float
     raw: Mapping[str, Any]
 
 
@@ -89,8 +90,9 @@ def _service(name: str, raw: Mapping[str, Any]) -> Service:
     test = tuple(health.get("test", ()))
     if test and test[0] != "CMD":
         raise ValueError(f"{name}: a health check is expected as a list after CMD, not {test[0]!r}")
+    check_s = seconds(health.get("timeout", "30s"))
     patience = seconds(health.get("start_period", "0s")) + health.get("retries", 3) * (
-        seconds(health.get("interval", "30s")) + seconds(health.get("timeout", "30s"))
+        seconds(health.get("interval", "30s")) + check_s
     )
     return Service(
         name=name,
@@ -102,6 +104,7 @@ def _service(name: str, raw: Mapping[str, Any]) -> Service:
         ports=tuple(_port(name, one) for one in raw.get("ports", ())),
         stop_s=seconds(raw.get("stop_grace_period", "10s")),
         healthy_s=patience,
+        check_s=check_s,
         raw=raw,
     )
 

@@ -6,14 +6,16 @@ says what was started. What a failed first start left behind is thrown away by t
 
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import Self
 
 import psycopg
 from psycopg import sql
 
-from tests.services.base import PostgresAddress
+from tests.services.base import PostgresAddress, StartError
 from tests.services.guard import GuardedDirectory
+from tests.services.identity import identity
 from tests.services.locate import Binaries
 from tests.services.management import Management
 from tests.services.postgres import SUPERUSER, PrivatePostgres
@@ -23,6 +25,21 @@ from tests.stack.process import Running, adopt
 NAME = "mailfleet"
 # Only who knows the password comes in; while the cluster is made, everybody on loopback does.
 HBA = "host all all 127.0.0.1/32 scram-sha-256\n"
+
+
+def check_reachable(directory: Path, user: str | None) -> None:
+    """Raise StartError if *user*, whom a server runs as, cannot get into *directory*; None is the caller, who made it.
+
+    A checkout in root's home is such a place: nobody else may go there.
+    """
+    if user is None:
+        return
+    done = subprocess.run(["test", "-x", str(directory)], check=False, cwd="/", **identity(user))
+    if done.returncode != 0:
+        raise StartError(
+            f"{directory}: servers do not run as root, and their user {user} may not go there. Name another place, for"
+            " `make down` too: make up ARGS='--directory /var/lib/mailfleet-stack'"
+        )
 
 
 class _KeptDirectory(GuardedDirectory):
@@ -54,6 +71,7 @@ class LastingPostgres(PrivatePostgres):
 
     def start(self) -> Self:
         """Return once it takes connections; the cluster is made if there is none. Raises StartError."""
+        check_reachable(self.directory.parent, self._user)
         new = not self._kept.made.exists()
         if new:
             self.log.touch()
@@ -132,6 +150,7 @@ class LastingRabbit(PrivateRabbit):
 
     def start(self) -> Self:
         """Return once AMQP and the management page answer. Raises StartError."""
+        check_reachable(self.directory.parent, self._user)
         if not self._kept.made.exists():
             self._lay_out()
         try:

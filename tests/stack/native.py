@@ -91,15 +91,19 @@ class Native:
         """Whether the service's own check, or for a server of others its process, says so."""
         if service.ours and service.health:
             place = self.place(service)
-            done = subprocess.run(
-                place.health,
-                check=False,
-                cwd=place.directory,
-                env=place.environ(self._environ),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            try:
+                done = subprocess.run(
+                    place.health,
+                    check=False,
+                    cwd=place.directory,
+                    env=place.environ(self._environ),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    timeout=service.check_s,
+                )
+            except subprocess.TimeoutExpired:
+                return False
             return done.returncode == 0
         return any(one.service == service.name and one.runs() for one in self.state.processes)
 

@@ -8,6 +8,7 @@ import typer
 from mailfleet.broker.base import BrokerUnavailable
 from mailfleet_schema.hint import group
 from mailfleet_schema.statements.reconcile import look, look_now
+from mailfleet_schema.states import State
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import Context, of
 from mailfleet_workers.cli.failure import Failure
@@ -76,14 +77,17 @@ def _hint(context: Context) -> int:
             "scan: expected broker_url in the settings: the workers get their mail through RabbitMQ"
         )
     with context.reading() as connection:
-        apps = sorted({app.app for app in status(connection).apps} | set(settings.apps))
+        stand = status(connection).apps
+    apps = sorted({app.app for app in stand} | set(settings.apps))
+    most_queued = max((app.states.get(State.QUEUED, 0) for app in stand), default=0)
     patience = settings.patience()
     engine = context.engine()
     broker = RabbitBroker(settings.broker_url, app="scan", role="setup")
     hinted = 0
     seen: set[int] = set()
     try:
-        while True:
+        # Not until there is nothing left: workers at work push rows further away again, for as long as there are some.
+        for _ in range(most_queued // PAGE + 1):
             with context.expecting_database(), engine.begin() as connection:
                 if not look_now(connection, apps, beyond_s=0.0, most=PAGE):
                     break

@@ -56,8 +56,10 @@ lock: $(DEV)/$(STAMP) ## pin all dependencies anew (ARGS=--upgrade takes the new
 	@$(COMPILE) --constraint requirements/workers.txt --output-file requirements/dev.txt \
 		pyproject.toml requirements/build.in requirements/dev.in
 
-clean: ## delete environments, caches and build results; mail kept by the demo stays
-	rm -rf $(RUN) $(DEV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+# build/stack holds the data of `make up`, and what `make down` needs to know of what runs.
+clean: ## delete environments, caches and build results; mail kept by the demo and the data of `make up` stay
+	@[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name stack -exec rm -rf {} +
+	rm -rf $(RUN) $(DEV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUN)/$(STAMP): requirements/workers.txt pyproject.toml deploy/bin/make-venv

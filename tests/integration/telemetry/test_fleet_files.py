@@ -9,8 +9,34 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mailfleet_workers.telemetry.fleet_files import FleetFiles
 from mailfleet_workers.telemetry.pool_metrics import PoolMetrics
+from mailfleet_workers.telemetry.room import SIZES
 from tests.packaging.layout import ROOT
 
+#: Tells all that sending tells, of a hundred accounts with long names.
+ALL = """
+import os
+from typing import get_args
+from mailfleet_schema.states import Priority
+from mailfleet_workers.telemetry.meter import SmtpPart
+from mailfleet_workers.telemetry.prometheus import meter_of_child
+meter = meter_of_child(os.environ)
+for number in range(100):
+    account, host = f"{'account':x<36}-{number:03}", f"{'host':x<56}{number:03}.example.com:2525"
+    for part in get_args(SmtpPart):
+        meter.part(account, host, part, 0.02)
+    for verdict in ("accepted", "stop", "wait", "retry", "uncertain"):
+        meter.attempted("billing", account, host, verdict)
+    for code in (None, 250, 450, 550, 999):
+        meter.replied(account, host, code)
+    for state in ("busy", "idle"):
+        meter.connection(account, host, state, 1)
+    meter.permits("billing", account, host, 1, 1)
+    meter.permits("billing", account, host, 1, 0, "account messages 10000/d")
+    meter.waited("billing", account, 60.0)
+for priority in Priority:
+    meter.began("billing", priority, 0.5)
+meter.flush()
+"""
 #: Counts, says that it has, and waits for a line or the end of its input.
 CHILD = """
 import os, sys
@@ -29,17 +55,21 @@ TIMES = "mailfleet_smtp_phase_seconds_count"
 CONNECTIONS = "mailfleet_connections"
 
 
+def environ_of_child(metrics: PoolMetrics) -> dict[str, str]:
+    path = os.pathsep.join(str(ROOT / folder) for folder in ("producers", "workers", "schema"))
+    return os.environ | {"PYTHONPATH": path} | metrics.environ()
+
+
 class Child:
     """A process that has counted, and lives until it is killed or told to go."""
 
-    def __init__(self, environ: dict[str, str], attempts: int) -> None:
-        path = os.pathsep.join(str(ROOT / folder) for folder in ("producers", "workers", "schema"))
+    def __init__(self, metrics: PoolMetrics, attempts: int) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(attempts)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": path} | environ,
+            env=environ_of_child(metrics),
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "counted\n"
@@ -64,7 +94,7 @@ def shown(metrics: PoolMetrics) -> dict[str, float]:
 def test_the_sum_of_children_living_and_dead(tmp_path: Path) -> None:
     """What a killed child counted stays counted, its gauges go, and a hundred deaths leave as many files as one."""
     metrics = PoolMetrics(tmp_path / "metrics", apps=["billing"])
-    first, second = Child(metrics.environ(), 3), Child(metrics.environ(), 4)
+    first, second = Child(metrics, 3), Child(metrics, 4)
     now = shown(metrics)
     assert (now[ATTEMPTS], now[TIMES], now[CONNECTIONS]) == (7, 7, 2)
     assert now["mailfleet_processes_lost_total"] == 0
@@ -79,7 +109,7 @@ def test_the_sum_of_children_living_and_dead(tmp_path: Path) -> None:
     assert CONNECTIONS not in now
     assert now["mailfleet_processes_lost_total"] == 1
 
-    third = Child(metrics.environ(), 5)
+    third = Child(metrics, 5)
     assert shown(metrics)[ATTEMPTS] == 12
     metrics.child_ended(third.end(kill=True))
     (directory,) = (path for path in (tmp_path / "metrics").iterdir() if path.is_dir())
@@ -110,7 +140,7 @@ def test_what_a_dead_parent_left_is_removed(tmp_path: Path) -> None:
 def test_a_file_that_broke_off_costs_only_itself(tmp_path: Path) -> None:
     """A child that was killed while it made its file does not keep the others from being summed up."""
     metrics = PoolMetrics(tmp_path)
-    child = Child(metrics.environ(), 3)
+    child = Child(metrics, 3)
     directory = Path(metrics.environ()["PROMETHEUS_MULTIPROC_DIR"])
     (directory / "counter_999999.db").write_bytes(b"\x40\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00")
     (directory / "histogram_999998.db").write_bytes(b"")
@@ -118,4 +148,17 @@ def test_a_file_that_broke_off_costs_only_itself(tmp_path: Path) -> None:
     metrics.child_ended(999999)
     assert shown(metrics)[ATTEMPTS] == 3
     metrics.child_ended(child.end(kill=False))
+    metrics.close()
+
+
+def test_no_file_has_holes(tmp_path: Path) -> None:
+    """The room that a child takes at its start is enough for a hundred accounts: a disk that is full cannot end it."""
+    metrics = PoolMetrics(tmp_path)
+    subprocess.run([sys.executable, "-c", ALL], env=environ_of_child(metrics), check=True, timeout=60)
+    files = list(Path(metrics.environ()["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db"))
+    assert len(files) == 2 * len(SIZES), "those of the child, and those of nobody"
+    for path in files:
+        found = path.stat()
+        assert found.st_size == SIZES[path.stem.rpartition("_")[0]], path.name
+        assert found.st_blocks * 512 >= found.st_size, path.name
     metrics.close()

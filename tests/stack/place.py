@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.services.private import HOST
 from tests.stack.compose import ROOT, Service
 
-HOST = "127.0.0.1"
 SETTINGS = ROOT / "deploy/compose/mailfleet.toml"
 #: Where the containers have it.
 SETTINGS_INSIDE = "/etc/mailfleet/mailfleet.toml"

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tests.services.base import StartError
 from tests.services.ports import free_port
+from tests.services.private import HOST
 from tests.stack.compose import Service
 
-HOST = "127.0.0.1"
 #: Ports that a container has to itself, and that need a place here.
 UNPUBLISHED = {("rabbitmq", 4369), ("rabbitmq", 25672), ("redis", 6379)}
 
@@ -44,18 +44,23 @@ class Ports:
         wanted: list[tuple[Key, str | None, int | None]] = [(key, None, None) for key in sorted(UNPUBLISHED)]
         for service in services:
             wanted += [((service.name, port.inside), port.variable, port.usual) for port in service.ports]
+        # What a variable names is not given to anybody else before.
+        wanted.sort(key=lambda one: self._said(one[1]) in ("", "0"))
         taken: set[int] = set()
         for key, variable, usual in wanted:
             port = self._choose(key, variable, usual, taken)
             taken.add(port)
             self._stored[f"{key[0]}:{key[1]}"] = port
 
+    def _said(self, variable: str | None) -> str:
+        return self._environ.get(variable, "") if variable else ""
+
     def _choose(self, key: Key, variable: str | None, usual: int | None, taken: set[int]) -> int:
-        said = self._environ.get(variable, "") if variable else ""
+        said = self._said(variable)
         if said and not (said.isascii() and said.isdigit() and int(said) < 65536):
             raise StartError(f"{variable}: expected a port, not {said!r}")
         if said and int(said):
-            if not free(int(said)):
+            if int(said) in taken or not free(int(said)):
                 raise StartError(f"{variable}: port {said} is in use; name another one, or 0 for any")
             return int(said)
         for port in (self._stored.get(f"{key[0]}:{key[1]}"), None if said else usual):

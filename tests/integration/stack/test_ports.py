@@ -6,8 +6,9 @@ import pytest
 
 from tests.services.base import StartError
 from tests.services.ports import free_port
+from tests.services.private import HOST
 from tests.stack.compose import load, services
-from tests.stack.ports import HOST, Ports, free
+from tests.stack.ports import Ports, free
 
 SERVICES = services(load())
 ANY = dict.fromkeys(["POSTGRES_PORT", "RABBITMQ_PORT", "MANAGEMENT_PORT", "SMTP_PORT", "CATCHER_PORT"], "0")
@@ -64,3 +65,14 @@ def test_a_variables_port_in_use_is_an_error() -> None:
         taken = other.getsockname()[1]
         with pytest.raises(StartError, match=f"CATCHER_PORT: port {taken}"):
             chosen(ANY | {"CATCHER_PORT": str(taken)})
+
+
+def test_a_variables_port_is_nobody_elses() -> None:
+    """A port that another service had the last time goes to the one for which it is named; two variables are an error."""
+    ports = chosen(ANY)
+    wanted = ports["rabbitmq:15672"]
+    found = chosen({"CATCHER_PORT": str(wanted)}, ports)
+    assert found["catcher:8025"] == wanted
+    assert len(set(found.values())) == len(found)
+    with pytest.raises(StartError, match=f"port {wanted} is in use"):
+        chosen(ANY | {"CATCHER_PORT": str(wanted), "SMTP_PORT": str(wanted)})

@@ -1,41 +1,14 @@
-"""`breakable`: a broker that a test may kill, hang or alarm; `quick`: consumers come back at once, not in three seconds.
+"""`quick`: consumers come back at once, not in three seconds.
 
 `patient`: publishing may take longer than two seconds, where a test is not about that. A busy machine needs longer to
 declare everything in an empty virtual host.
 """
 
-from collections.abc import Iterator
-
 import dramatiq.worker
 import pytest
 
 from tests.integration.broker.reader import Reader
-from tests.services.base import MissingServiceError
-from tests.services.opening import open_rabbitmq
-from tests.services.rabbitmq import PrivateRabbit
 from tests.services.virtual_host import VirtualHost
-
-
-@pytest.fixture(scope="session")
-def breakable_server() -> Iterator[PrivateRabbit]:
-    """One for all, because starting takes seconds."""
-    try:
-        server = open_rabbitmq()
-    except MissingServiceError as missing:
-        pytest.fail(str(missing), pytrace=False)
-    if not isinstance(server, PrivateRabbit):
-        server.stop()
-        pytest.fail("this test breaks RabbitMQ, so it needs the programs on this machine", pytrace=False)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def breakable(breakable_server: PrivateRabbit) -> Iterator[PrivateRabbit]:
-    """Whoever breaks it mends it; a test that failed before it could does not take the others with it."""
-    yield breakable_server
-    if not breakable_server.running:
-        breakable_server.restart()
 
 
 @pytest.fixture

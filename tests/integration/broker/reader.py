@@ -1,17 +1,21 @@
 """The consuming side of a worker process, without a database: an actor that remembers hints, behind real dramatiq workers."""
 
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from dramatiq import Actor, Worker
+from dramatiq.broker import Consumer
 
 from mailfleet.broker.rabbit import RabbitBroker
 from mailfleet_schema.hint import Hint, InvalidHint
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import ACTOR, queue_name
+from tests.services.virtual_host import VirtualHost
 from tests.waiting import wait_until
 
 HOST = "mx1"
@@ -25,6 +29,20 @@ class PoolIsDraining(Exception):  # noqa: N818 - reads as the fact it states
     """What a pool's intake raises when it takes nothing more."""
 
     leave_unacknowledged = True
+
+
+class _HeldBroker(RabbitBroker):
+    """Consumes when it may."""
+
+    def __init__(self, url: str, *, app: str, declare: bool) -> None:
+        super().__init__(url, app=app, role="worker", host=HOST, declare=declare)
+        self.may_consume = threading.Event()
+        self.may_consume.set()
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
+        if not self.may_consume.wait(60):
+            raise TimeoutError("held back for ever")
+        return super().consume(queue_name, prefetch, timeout)
 
 
 class Reader:
@@ -51,7 +69,7 @@ class Reader:
         self._act = act
         self._threads = threads or len(self.queues)
         self._complete = complete
-        self.broker = RabbitBroker(url, app=apps[0], role="worker", host=HOST, declare=declare)
+        self.broker = _HeldBroker(url, app=apps[0], declare=declare)
         self.broker.on_created = self.created.append
         self.broker.bundle("pool", self.queues)
         options = {"throws": (InvalidHint, PoolIsDraining)}
@@ -91,6 +109,15 @@ class Reader:
         self.worker.stop(timeout=10_000)
         self.broker.close()
 
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """It does not come back within the block once it has lost its connection, however long the test takes there."""
+        self.broker.may_consume.clear()
+        try:
+            yield
+        finally:
+            self.broker.may_consume.set()
+
     def start_another(self) -> None:
         """Stop the worker and start a new one on the same broker."""
         self.worker.stop(timeout=10_000)
@@ -116,3 +143,13 @@ def by_id(hints: Sequence[Hint]) -> dict[int, int]:
         for row in found.ids:
             counts[row] = counts.get(row, 0) + 1
     return counts
+
+
+def listed(rabbitmq: VirtualHost, role: str) -> list[str]:
+    """The addresses of this process's connections for *role*; the management API lists one a moment after it was opened."""
+    ours = f" {os.getpid()} {role}"
+    return [
+        one["name"]
+        for one in rabbitmq.management.connections()
+        if one["client_properties"].get("connection_name", "").endswith(ours)
+    ]

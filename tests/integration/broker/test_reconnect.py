@@ -1,6 +1,7 @@
 """Lost connections, deleted queues, killed brokers: what dramatiq does wrong there, and what we promise instead."""
 
 import os
+import socket
 import time
 from collections.abc import Callable
 
@@ -55,11 +56,12 @@ def test_an_acknowledgement_never_hits_another_message(rabbitmq: VirtualHost) ->
 
     with Reader(rabbitmq.url, act=act, threads=2) as reader:
         reader.broker.publish([hint(1)])
-        close_consumers_of(rabbitmq, lambda: reader.begun_ids == [1])
-        # The redelivered 1 is taken out of the way, so that 2 is what tag 1 means on the new channel.
-        wait_until(lambda: not reader.broker.connected, 20, lambda: "still connected")
-        with Reader(rabbitmq.url) as other:
-            wait_for(other, {1})
+        with reader.held_back():
+            close_consumers_of(rabbitmq, lambda: reader.begun_ids == [1])
+            # The redelivered 1 is taken out of the way, so that 2 is what tag 1 means on the new channel.
+            wait_until(lambda: not reader.broker.connected, 20, lambda: "still connected")
+            with Reader(rabbitmq.url) as other:
+                wait_for(other, {1})
         wait_until(lambda: reader.broker.connected, 20, lambda: "never came back")
         reader.broker.publish([hint(2)])
         wait_until(lambda: 2 in reader.begun_ids, 20, lambda: f"{reader.begun_ids}")
@@ -93,9 +95,10 @@ def test_jobs_that_were_not_begun_run_once(rabbitmq: VirtualHost) -> None:
             ]
         )
         wait_until(lambda: all(rabbitmq.ready(q) == 0 for q in reader.queues), 20, lambda: "not taken")
-        close_consumers_of(rabbitmq, lambda: len(reader.begun) == 2)
-        begun = set(reader.begun_ids)
-        wait_until(lambda: not reader.broker.connected, 20, lambda: "still connected")
+        with reader.held_back():
+            close_consumers_of(rabbitmq, lambda: len(reader.begun) == 2)
+            begun = set(reader.begun_ids)
+            wait_until(lambda: not reader.broker.connected, 20, lambda: "still connected")
         wait_until(lambda: reader.broker.connected, 20, lambda: "never came back")
         gate.opened.set()
         wait_for(reader, set(range(1, 7)))
@@ -122,19 +125,18 @@ def test_a_deleted_queue_comes_back_with_its_consumer(rabbitmq: VirtualHost) -> 
         assert by_id(reader.begun) == {1: 1, 2: 1, 3: 1}
 
 
-def test_a_queue_that_a_producer_made_again_is_noticed(
-    rabbitmq: VirtualHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("patient")
+def test_a_queue_that_a_producer_made_again_is_noticed(rabbitmq: VirtualHost) -> None:
     """The worker is told of lost hints also when somebody else declared first, who knows nothing of its rows."""
-    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 1.5)
     producer = RabbitBroker(rabbitmq.url, app="billing", role="producer")
     with Reader(rabbitmq.url) as reader:
         reader.broker.publish([hint(1)])
         wait_for(reader, {1})
         told = len(reader.created)
-        rabbitmq.management.delete_queue(NORMAL)
-        wait_until(lambda: not reader.broker.connected, 20, lambda: "still consuming")
-        producer.publish([hint(2)])
+        with reader.held_back():
+            rabbitmq.management.delete_queue(NORMAL)
+            wait_until(lambda: not reader.broker.connected, 20, lambda: "still consuming")
+            producer.publish([hint(2)])
         wait_for(reader, {2})
         assert reader.created[told:] == [frozenset({"billing"})]
     producer.close()
@@ -155,23 +157,23 @@ def test_a_deleted_virtual_host_comes_back(rabbitmq: VirtualHost) -> None:
         wait_for(reader, {2})
 
 
-def test_a_virtual_host_that_a_producer_filled_again_is_noticed(
-    rabbitmq: VirtualHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("patient")
+def test_a_virtual_host_that_a_producer_filled_again_is_noticed(rabbitmq: VirtualHost) -> None:
     """Even if a producer declared everything before the worker came back."""
-    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 2.0)
-    monkeypatch.setattr("mailfleet.broker.rabbit.broker.PUBLISH_S", 20.0)
     producer = RabbitBroker(rabbitmq.url, app="billing", role="producer")
     with Reader(rabbitmq.url) as reader:
         told = len(reader.created)
-        rabbitmq.delete_vhost()
-        rabbitmq.create_vhost()
-        producer.publish([hint(2)])
+        with reader.held_back():
+            rabbitmq.delete_vhost()
+            wait_until(lambda: not reader.broker.connected, 20, lambda: "still connected")
+            rabbitmq.create_vhost()
+            producer.publish([hint(2)])
         wait_for(reader, {2})
         assert frozenset({"billing"}) in reader.created[told:]
     producer.close()
 
 
+@pytest.mark.usefixtures("patient")
 def test_one_queue_that_cannot_be_consumed_does_not_stop_the_others(
     rabbitmq: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,20 +193,34 @@ def test_one_queue_that_cannot_be_consumed_does_not_stop_the_others(
     producer.close()
 
 
+def refuses(server: PrivateRabbit) -> bool:
+    """Whether nobody listens at its port: a killed process is gone a moment before its sockets are."""
+    try:
+        socket.create_connection((server.host, server.port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def test_a_killed_broker_loses_nothing_confirmed(breakable: PrivateRabbit) -> None:
     """SIGKILL for the node while hints wait: publishing fails at once, and what was confirmed arrives after its restart."""
     with breakable.vhost() as rabbitmq:
         producer = RabbitBroker(rabbitmq.url, app="billing", role="producer")
+        with Reader(rabbitmq.url):
+            pass  # it declares: a publish would have two seconds for that
         producer.publish([hint(number) for number in range(1, 51)])
         with Reader(rabbitmq.url, "shop") as other:
             # RabbitMQ 3.10 may lose the leader of a queue that was declared an instant before a crash, for ever.
             other.broker.publish([hint(n, app="shop", priority=p) for n, p in enumerate(Priority, start=1)])
             wait_for(other, {1, 2, 3})
             breakable.kill()
+            wait_until(lambda: refuses(breakable), 20, lambda: "somebody listens at the killed node's port")
             began = time.monotonic()
-            with pytest.raises(BrokerUnavailable):
+            with pytest.raises(BrokerUnavailable, match=r"connection|refused"):
                 producer.publish([hint(99)])
-            assert time.monotonic() - began < 5  # two seconds, and a busy machine
+            assert time.monotonic() - began < 1
             wait_until(lambda: not other.broker.connected, 20, lambda: "still connected")
             breakable.restart()
             with Reader(rabbitmq.url) as reader:

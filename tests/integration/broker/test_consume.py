@@ -114,12 +114,20 @@ def test_stopping_gives_back_what_was_not_begun(rabbitmq: VirtualHost) -> None:
     """Of three hints in the hands of one thread, one is done and two go back; stopping takes no time of its own."""
     gate = Gate()
     reader = Reader(rabbitmq.url, act=gate, threads=1)
+
+    def open_when_stopping() -> None:
+        # Opened earlier, the thread would begin the next one.
+        wait_until(lambda: not reader.worker.workers[0].running, 30, lambda: "not stopping")
+        gate.opened.set()
+
     with reader:
         reader.broker.publish([hint(n, priority=priority) for n, priority in enumerate(Priority, start=1)])
         wait_until(lambda: all(rabbitmq.ready(q) == 0 for q in reader.queues), 30, lambda: "not taken")
         wait_until(lambda: len(reader.begun) == 1, 30, lambda: f"{reader.begun}")
-        threading.Timer(0.2, gate.opened.set).start()
+        opener = threading.Thread(target=open_when_stopping)
+        opener.start()
         began = time.monotonic()
+    opener.join()
     assert time.monotonic() - began < 2
     assert len(reader.begun) == 1
     with Reader(rabbitmq.url) as next_one:
@@ -212,6 +220,7 @@ def test_connected_says_whether_every_bundle_is_consumed(rabbitmq: VirtualHost) 
     assert not reader.broker.connected
     with reader:
         wait_until(lambda: reader.broker.connected, 30, lambda: "never connected")
+        wait_until(lambda: len(rabbitmq.management.connections()) == 1, 30, lambda: "not listed")
         reader.broker.close()
         wait_until(lambda: not reader.broker.connected, 30, lambda: "still connected")
         wait_until(lambda: rabbitmq.management.connections() == [], 30, lambda: "a connection is left")

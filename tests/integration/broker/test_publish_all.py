@@ -11,6 +11,8 @@ from mailfleet_schema.topology import MAX_DELAY_S, queue_name
 from tests.integration.broker.reader import hint
 from tests.services.virtual_host import VirtualHost
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 @pytest.fixture
 def broker(rabbitmq: VirtualHost) -> Iterator[RabbitBroker]:

@@ -31,6 +31,8 @@ FIRST_LEVELS = {
 }
 NORMAL = queue_name("billing", Priority.NORMAL)
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 @pytest.fixture
 def broker(rabbitmq: VirtualHost) -> Iterator[RabbitBroker]:

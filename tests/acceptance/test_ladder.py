@@ -1,7 +1,7 @@
 """The delay ladder keeps its time: no hint comes early, and 99 of 100 come within a second, at 500 in a second.
 
 What an undelayed hint takes is measured beside it: on a machine whose disk or processors have other work, both are late,
-the delayed one at every level that it waits in.
+the delayed one at every level that it waits in. Only the small size, which runs beside other tests, is granted that.
 """
 
 import random
@@ -24,18 +24,19 @@ P99_S = 1.0
 
 @dataclass(frozen=True)
 class Size:
-    """So many delayed hints, so many in a second, with delays up to `longest_s`."""
+    """So many delayed hints, so many in a second, with delays up to `longest_s`; `alone` on its machine or not."""
 
     number: int
     per_second: float
     longest_s: int
+    alone: bool
 
 
 sizes = pytest.mark.parametrize(
     "size",
     [
-        pytest.param(Size(200, 100, 3), id="100"),
-        pytest.param(Size(5_000, 510, 30), id="500", marks=pytest.mark.acceptance),
+        pytest.param(Size(200, 100, 3, alone=False), id="100"),
+        pytest.param(Size(5_000, 510, 30, alone=True), id="500", marks=pytest.mark.acceptance),
     ],
 )
 
@@ -88,4 +89,4 @@ def test_hints_leave_the_ladder_in_time(
     print(f"not delayed, beside them: {plain}")
     assert delayed.copies == late.hints + 1
     assert late.least >= 0
-    assert late.p99 <= P99_S + size.longest_s.bit_length() * plain.p99
+    assert late.p99 <= P99_S + (0.0 if size.alone else size.longest_s.bit_length() * plain.p99)

@@ -1,5 +1,8 @@
 """Connections that are open and dead: nobody said goodbye, and nothing comes through any more."""
 
+import logging
+import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -41,6 +44,31 @@ def test_a_dead_connection_costs_one_publish(rabbitmq: VirtualHost, proxy: Proxy
     began = time.monotonic()
     broker.close()
     assert time.monotonic() - began < 2.5
+
+
+def test_closing_in_the_middle_of_a_handshake_is_no_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    """A server has taken the connection and said nothing yet when the process ends: closed at once, without an error."""
+    with caplog.at_level(logging.INFO), socket.create_server(("127.0.0.1", 0)) as silent:
+        broker = RabbitBroker(f"amqp://127.0.0.1:{silent.getsockname()[1]}/x", app="billing", role="producer")
+        said: list[str] = []
+
+        def publish() -> None:
+            try:
+                broker.publish([hint(1)])
+            except BrokerUnavailable as error:
+                said.append(str(error))
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        silent.settimeout(10)
+        with silent.accept()[0] as taken:
+            taken.settimeout(10)
+            assert taken.recv(8).startswith(b"AMQP")
+            broker.close()
+            thread.join(10)
+            assert taken.recv(8) == b""
+    assert said == ["the broker was closed"]
+    assert caplog.messages == []
 
 
 @pytest.mark.acceptance

@@ -89,6 +89,5 @@ class Link:
             if self._closed:
                 return None
             if self._session is None or not self._session.submit(call):
-                self._session = Session(self._servers, self._role, idle_s=self._idle_s)
-                self._session.submit(call)
+                self._session = Session(self._servers, self._role, call, idle_s=self._idle_s)
             return self._session

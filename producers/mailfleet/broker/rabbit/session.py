@@ -29,20 +29,20 @@ OPEN_S = 10.0
 
 
 class Session:
-    """Opens at once. Other threads call `submit`, `give_up`, `close` and `join`; all else runs in the session's thread.
+    """Opens at once, to publish *first*. Other threads call `submit`, `give_up`, `close` and `join`; all else is its thread's.
 
     *idle_s*: it closes when nothing was published for so long. Raises RuntimeError or OSError when the process can have
     no more threads or files.
     """
 
-    def __init__(self, servers: Servers, role: Role, *, idle_s: float) -> None:
+    def __init__(self, servers: Servers, role: Role, first: Call, *, idle_s: float) -> None:
         self._servers = servers
         self._role: Role = role
         self._idle_s = idle_s
         self._lock = threading.Lock()
         # Under the lock: whether calls are still taken, and those not yet sent.
         self._accepting = True
-        self._waiting: deque[Call] = deque()
+        self._waiting: deque[Call] = deque([first])
         # The thread's own.
         self._untried: list[pika.ConnectionParameters] = []
         self._connection: Any = None
@@ -104,7 +104,10 @@ class Session:
             except OSError as error:  # a certificate file
                 self._fail(NotPublished(reason(error)))
             except Exception as error:  # noqa: BLE001 - a mistake of ours or pika's, which nobody should wait for
-                _log.exception("the publishing connection failed in a way that nobody expected")
+                if self._accepting or not isinstance(error, AssertionError):
+                    _log.exception("the publishing connection failed in a way that nobody expected")
+                else:  # pika's, when it is closed in the middle of a handshake; the socket is closed by then
+                    _log.debug("closed_before_open", exc_info=True)
                 self._fail(NotPublished(reason(error)))
             self._fail(NotPublished("the connection ended"))
             self._loop.close()

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from typing import Any
 
 import pika
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker
 
+from mailfleet.broker.base import BrokerUnavailable
 from mailfleet.broker.rabbit import RabbitBroker, bundles
 from mailfleet.broker.rabbit.bundles import Bundles
 from mailfleet.broker.rabbit.call import Call, NotPublished, Published
@@ -98,7 +100,16 @@ def test_all_queues_are_tried_when_all_would_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "queue", ["", "billing.high", "mailfleet.billing", "mailfleet.Billing.high", "a.b.c.d"]
+    "queue",
+    [
+        "",
+        "billing.high",
+        "mailfleet.billing",
+        "mailfleet.Billing.high",
+        "mailfleet.billing.urgent",
+        "mailfleet.delay.16",
+        "a.b.c.d",
+    ],
 )
 def test_only_work_queues_are_bundled(queue: str) -> None:
     """A typing mistake is told when the worker starts."""
@@ -129,6 +140,25 @@ def test_a_wrong_url_or_app_is_told_at_once() -> None:
     assert "geheim" not in str(caught.value)
     with pytest.raises(InvalidName):
         RabbitBroker("amqp://host", app="Billing", role="producer")
+
+
+def test_a_publish_is_told_why_there_is_no_connection_however_soon_that_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The session may have ended before its maker goes on; the hint is not waited for in vain."""
+
+    class Over(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            self.join(10)
+
+    monkeypatch.setattr("mailfleet.broker.rabbit.session.threading.Thread", Over)
+    broker = RabbitBroker("amqps://localhost/x?cacertfile=/nowhere", app="billing", role="producer")
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match="No such file"):
+        broker.publish([HINT])
+    assert time.monotonic() - began < 1
+    broker.close()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mailfleet_schema.names import check_name
+from mailfleet_schema.states import Priority
 
 #: A queue that could not be consumed is left out for so long, in seconds; twice as long each time after that.
 FIRST_S = 30.0
@@ -49,10 +50,6 @@ class Bundles:
         """Whose queues are in the bundle *name*."""
         return frozenset(app_of(queue) for queue in self._queues[name])
 
-    def queues(self, name: str) -> tuple[str, ...]:
-        """All queues of the bundle *name*."""
-        return self._queues[name]
-
     def to_consume(self, name: str) -> tuple[tuple[str, ...], float | None]:
         """The queues of *name* to consume now, and when to try again those left out; None when all are consumed.
 
@@ -83,6 +80,6 @@ class Bundles:
 def app_of(queue: str) -> str:
     """The app of a work queue; raises ValueError for any other name."""
     words = queue.split(".")
-    if len(words) != 3 or words[0] != "mailfleet":
+    if len(words) != 3 or words[0] != "mailfleet" or words[2] not in set(Priority):
         raise ValueError(f"queue: expected mailfleet.<app>.<priority>, got {queue!r}")
     return check_name("app", words[1])

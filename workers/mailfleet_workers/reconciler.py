@@ -272,7 +272,9 @@ class Reconciler:
                 if not found:
                     break
         except SQLAlchemyError:
-            self.look_now(apps)
+            # Not `look_now`: its wake would bring the next try at once, and so on as long as the database refuses.
+            with self._lock:
+                self._forgotten |= set(apps)
             raise
         if mails:
             log.warning("hints_lost", extra={"apps": apps, "mails": mails})

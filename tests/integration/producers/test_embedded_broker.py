@@ -149,9 +149,17 @@ def test_what_a_stopping_worker_has_not_begun_goes_back(broker: EmbeddedBroker) 
     worker.start()
     broker.publish([hint(1), hint(2)])
     assert begun.wait(5)
+
+    def finish_when_stopping() -> None:
+        # Finished earlier, the thread would begin the next one.
+        wait_until(lambda: not worker.workers[0].running, 10, lambda: "not stopping")
+        finish.set()
+
     # The second one is prefetched by now or will be; either way it must not be lost.
-    threading.Timer(0.2, finish.set).start()
+    finisher = threading.Thread(target=finish_when_stopping)
+    finisher.start()
     worker.stop()
+    finisher.join()
     assert consumed.ids == [1]
     consumed.act = lambda _hint: None
     again = Worker(broker, queues={QUEUE}, worker_threads=1, worker_timeout=50)

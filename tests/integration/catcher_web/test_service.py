@@ -1,5 +1,6 @@
 """The service as a whole: start, stop, health, what it keeps; and the command."""
 
+import errno
 import json
 import os
 import signal
@@ -131,6 +132,23 @@ def test_taken_addresses_and_directories(tmp_path: Path) -> None:
         thread.name for thread in threading.enumerate() if thread.name.startswith("mailfleet-catch")
     ] == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without room for the index stops the mail server again, and the directory is free for the next."""
+
+    def full(_store: DirectoryStore) -> Index:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mailfleet_workers.catcher_web.service.Index", full)
+        with pytest.raises(OSError, match="No space left"):
+            service(tmp_path).start()
+    assert [
+        thread.name for thread in threading.enumerate() if thread.name.startswith("mailfleet-catch")
+    ] == []
+    with service(tmp_path) as again:
+        assert Site(again).get("/healthz").text == "ok\n"
 
 
 def test_stop_with_readers(tmp_path: Path) -> None:

@@ -88,6 +88,13 @@ class CatchService:
             self._catcher.start()
         except OSError as error:
             raise AddressTaken(smtp, error) from error
+        try:
+            self._start_pages(http)
+        except BaseException:
+            self._catcher.stop()
+            raise
+
+    def _start_pages(self, http: Listen) -> None:
         self._index = Index(self._store)
         routes = Routes(
             self._store,
@@ -100,7 +107,6 @@ class CatchService:
         try:
             self._web = WebServer(http, routes.answer)
         except OSError as error:
-            self._catcher.stop()
             self._index.stop()
             raise AddressTaken(http, error) from error
         self._index.start()

@@ -5,8 +5,8 @@ has a guard: a small process in a session of its own that waits for its parent's
 each alone has a hole: the pipe to the parent closes at once when the parent dies, but a forked child of the parent may
 hold it open; the parent's id changes when the parent dies, but is looked at only twice a second.
 
-The kernel's own parent-death signal (`prctl`) is no substitute: it is dropped when a process changes its user, as both
-servers do, and it is sent already when the *thread* that started the server ends.
+The kernel's own parent-death signal (`prctl`) is no substitute: it is dropped when a process changes its user, as
+servers may do, and it is sent already when the *thread* that started the server ends.
 
 This module is both: the `GuardedDirectory` that a server lives in, and, run with `python -m`, the guarding process.
 """

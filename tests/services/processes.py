@@ -1,6 +1,6 @@
 """Which processes belong to a private server, and ending them all.
 
-A server that a test started keeps its whole state in one directory, and every process of PostgreSQL and Postfix makes
+A server that a test started keeps its whole state in one directory, and every process of it makes
 a folder in there its working directory. So "the processes of this server" is a question to the kernel, right for
 children that changed their session, their group or their user and for those whose parent is dead. Whoever has a
 terminal is no server but somebody looking at its files, and is left alone.

@@ -64,7 +64,11 @@ class Child:
         """Report, then wait a moment; False when it is time to drain."""
         self._tell(Report(self._worker.worker_id, self._worker.missing()))
         self._worker.tell_meter()
-        readable, _, _ = select.select([self._parent, self._wake], [], [], EVERY_S)
+        # Not select(): the parent's number for its pipe is ours, and may be beyond 1,024.
+        poll = select.poll()
+        for file in (self._parent, self._wake):
+            poll.register(file, select.POLLIN)
+        readable = [file for file, _ in poll.poll(EVERY_S * 1000)]
         if self._wake in readable or (self._parent in readable and not os.read(self._parent, 1024)):
             return False
         return not self._worker.lost

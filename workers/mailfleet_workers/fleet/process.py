@@ -30,8 +30,13 @@ class ChildProcess:
         self._unread = b""
         self.reports, reports_to = os.pipe()
         os.set_blocking(self.reports, False)
-        # It closes with us, however we end.
-        parent, self._life = os.pipe()
+        try:
+            # It closes with us, however we end.
+            parent, self._life = os.pipe()
+        except OSError:
+            os.close(self.reports)
+            os.close(reports_to)
+            raise
         options = [part for name in also for part in ("--also", name)]
         options += [] if config is None else ["--config", str(config)]
         try:

@@ -1,7 +1,8 @@
 """From a hint to claimed rows: all that a broker's consumer does. It never sends.
 
-A worker without a young heartbeat claims nothing. The hint is acknowledged when the claim is committed: from then on the rows are the database's business. A hint may
-come twice, late or never; a row that cannot be claimed (gone, not due, somebody else's) is simply left out.
+A worker without a young heartbeat claims nothing. The hint is acknowledged when the claim is committed: from then on the
+rows are the database's business. A hint may come twice, late or never; a row that cannot be claimed (gone, not due,
+somebody else's) is simply left out.
 """
 
 import logging

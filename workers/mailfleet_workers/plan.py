@@ -12,10 +12,11 @@ from mailfleet_workers.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """How a pool works; times in seconds. `also` are apps whose rows it reconciles beside its own;
-    `accounts` are those that each of its apps may use; `alone` says that no other process uses the database.
+    """How a pool works; times in seconds.
 
-    A quarter of `threads`, at least one where there are two, is kept for priority `high`.
+    `also` are apps whose rows it claims, sends and reconciles beside its own; `accounts` are those that each of its apps
+    may use; `alone` says that no other process uses the database. A quarter of `threads`, at least one
+    where there are two, is kept for priority `high`.
     """
 
     app: str

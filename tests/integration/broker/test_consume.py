@@ -226,6 +226,22 @@ def test_connected_says_whether_every_bundle_is_consumed(rabbitmq: VirtualHost) 
         wait_until(lambda: rabbitmq.management.connections() == [], 30, lambda: "a connection is left")
 
 
+def test_whoever_wants_to_know_of_consuming_cannot_stop_it(
+    rabbitmq: VirtualHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What he raises is logged; a consumer that nobody holds would keep its hints to itself."""
+
+    def fail() -> None:
+        raise RuntimeError("the database is away")
+
+    reader = Reader(rabbitmq.url)
+    reader.broker.on_consuming = fail
+    with reader:
+        reader.broker.publish([hint(1)])
+        wait_for(reader, 1)
+    assert caplog.messages.count("whoever wanted to know of consuming failed") == 1
+
+
 def test_only_bundles_can_be_consumed(rabbitmq: VirtualHost) -> None:
     """A name that stands for no work queues is refused, and so is a queue that is none of ours."""
     broker = RabbitBroker(rabbitmq.url, app="billing", role="worker")

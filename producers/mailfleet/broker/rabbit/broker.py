@@ -58,7 +58,7 @@ class RabbitBroker(WorkersBroker, RabbitmqBroker):
 
     *on_created* gets apps whose queues did not exist, or a level of the delay ladder with their hints, and were just
     made: what was hinted before is lost. It is called in a thread of this broker, perhaps in two at once. *on_consuming* is
-    called in a consumer's thread whenever it consumes, the first time and after every reconnect.
+    called in a consumer's thread whenever it consumes, the first time and after every reconnect. What they raise is logged.
 
     Raises ValueError for a wrong *url*, without showing its password, and InvalidName for a wrong *app*.
     """
@@ -196,7 +196,10 @@ class RabbitBroker(WorkersBroker, RabbitmqBroker):
         self._bundles.consumed(queues)
         self._consuming[queue_name] = consumer
         _log.info("consuming", extra={"bundle": queue_name, "queues": list(queues)})
-        self.on_consuming()
+        try:
+            self.on_consuming()
+        except Exception:  # noqa: BLE001 - whoever's mistake it is: raised, nobody would hold this consumer or its hints
+            _log.exception("whoever wanted to know of consuming failed")
         return consumer
 
     def _connect_to_consume(self, apps: frozenset[str]) -> pika.BlockingConnection:

@@ -40,6 +40,9 @@ from mailfleet_workers.telemetry.meter import SILENT, Meter
 
 log = logging.getLogger(__name__)
 
+#: How often connections that were idle for too long are looked for, in seconds.
+CLOSE_IDLE_S = 1.0
+
 
 class Pool:
     """Register with `start`, feed with `intake`, end with `stop`. Not to be started again."""
@@ -144,6 +147,7 @@ class Pool:
         self._service_threads = [
             self._thread("heartbeat", lambda: self._pulse.run(self._end)),
             self._thread("reconciler", lambda: self._reconciler.run(self._drain)),
+            self._thread("connections", self._close_idle),
         ]
         self._threads = [
             self._thread(f"sender-{number}", Sender(self._desk(), high_only=high_only).run)
@@ -200,6 +204,11 @@ class Pool:
 
     def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
         return threading.Thread(target=run, name=f"mailfleet-{self._plan.app}-{name}", daemon=True)
+
+    def _close_idle(self) -> None:
+        # In a thread of its own: a server may take its time for a goodbye.
+        while not self._end.wait(CLOSE_IDLE_S):
+            self._connections.close_idle()
 
     def reconcile(self) -> Pass:
         """One pass now, beside those that come by themselves."""

@@ -34,6 +34,8 @@ class Running:
         self.server: Server = self.office.server
         self.directory = directory / "pool"
         self._carriers = ThreadPoolExecutor(2)
+        #: By how much the clock of its connections is ahead.
+        self.later_s = 0.0
         self._plan = PoolPlan(
             app=APP,
             threads=4,
@@ -48,7 +50,7 @@ class Running:
             replace(self._plan, **plan),  # type: ignore[arg-type]
             engine,
             limiter=UnlimitedLimiter(time.monotonic),
-            connections=ConnectionPool(self.server.transport, time.monotonic),
+            connections=ConnectionPool(self.server.transport, lambda: time.monotonic() + self.later_s),
             rules=RULES,
             way=self.office.way,
             notify=self.notify,
@@ -127,6 +129,16 @@ def test_mail_without_any_hint_is_sent(start: Callable[..., Running]) -> None:
     for n in range(30):
         run.office.emit(f"{n}@example.net")
     run.wait_for(30)
+
+
+def test_connections_that_nobody_needs_are_closed(start: Callable[..., Running]) -> None:
+    """When an account has had no mail for its `max_idle_s`, no connection to its server is left open."""
+    run = start()
+    run.hint(*[run.office.emit(f"{n}@example.net") for n in range(20)])
+    run.wait_for(20)
+    assert run.server.connects > 0
+    run.later_s = 10.0
+    wait_until(lambda: run.server.open == 0, 20, lambda: f"{run.server.open} connections are open")
 
 
 def test_high_does_not_wait_behind_busy_threads(start: Callable[..., Running]) -> None:

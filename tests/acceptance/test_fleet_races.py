@@ -76,7 +76,8 @@ def consumers(rabbitmq: VirtualHost) -> int:
 def test_one_id_published_fifty_times(stage: Stage, slow: Slow, rabbitmq: VirtualHost) -> None:
     """Fifty hints for one mail, eight processes that take them: one DATA. Ten times over."""
     stage.parent(APP, "--processes", str(PROCESSES), ready=PROCESSES)
-    assert consumers(rabbitmq) == PROCESSES
+    # The management API shows a consumer a moment after it is there.
+    wait_until(lambda: consumers(rabbitmq) == PROCESSES, 15, lambda: f"{consumers(rabbitmq)} consume")
     broker = stage.hints(APP)
     ids = unhinted(stage, 10)
 

@@ -87,7 +87,7 @@ def test_connections_under_load(stage: Stage, database_url: str, virtual_host: V
 
     wait_until(sent, 60, lambda: f"{stage.states()}", step_s=0.05)
     expected = 2 * PROCESSES + 1
-    wait_until(lambda: len(amqp(virtual_host)) >= expected, 15, lambda: f"{names(virtual_host)}")
+    wait_until(lambda: len(amqp(virtual_host)) == expected, 15, lambda: f"{names(virtual_host)}")
 
     print(
         f"PostgreSQL: {dict(most.by_name)}, by process {dict(most.by_process)}; AMQP: {names(virtual_host)}"
@@ -114,14 +114,19 @@ def names(host: VirtualHost) -> list[str]:
 def test_connections_say_whose_they_are(stage: Stage, virtual_host: VirtualHost) -> None:
     """Beside its name each has the product, its version, the app, what the process is, its host and its number."""
     children = set(stage.parents[0].children())
-    wait_until(lambda: len(amqp(virtual_host)) >= PROCESSES, 15, lambda: f"{names(virtual_host)}")
-    consuming = [one["client_properties"] for one in amqp(virtual_host)]
-    consuming = [one for one in consuming if one["role"] == "worker"]
-    assert {one["pid"] for one in consuming} == children
+
+    def workers() -> list[Answer]:
+        found = [one["client_properties"] for one in amqp(virtual_host)]
+        return [one for one in found if one["role"] == "worker"]
+
+    wait_until(lambda: {one["pid"] for one in workers()} == children, 15, lambda: f"{names(virtual_host)}")
+    consuming = workers()
+    assert len(consuming) == len(children)
     for one in consuming:
         said = {key: one[key] for key in ("product", "version", "app", "host")}
         assert said == {"product": "mailfleet", "version": version("mailfleet"), "app": APP, "host": HOST}
-    assert {one["user_provided_name"] for one in amqp(virtual_host)} == set(names(virtual_host))
+    for connection in amqp(virtual_host):
+        assert connection["user_provided_name"] == connection["client_properties"]["connection_name"]
 
 
 def test_consumers_say_whose_they_are(stage: Stage, virtual_host: VirtualHost) -> None:

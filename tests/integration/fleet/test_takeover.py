@@ -116,8 +116,13 @@ def test_a_pool_that_is_gone(stage: Stage, server: Server, tmp_path: Path) -> No
         **dict.fromkeys(subjects, "invoices@example.com"),
         "the helper's own": "news@example.com",
     }
-    (row,) = stage.rows("state", "reason", ids=[forbidden])
-    assert (row.state, row.reason) == ("queued", f"unknown account '{ACCOUNTS[HELPER]}'")
+    reason = f"unknown account '{ACCOUNTS[HELPER]}'"
+    wait_until(
+        lambda: stage.rows("reason", ids=[forbidden])[0].reason == reason,
+        20,
+        lambda: f"{stage.rows('state', 'reason', ids=[forbidden])}",
+    )
+    assert stage.rows("state", ids=[forbidden])[0].state == "queued"
     assert stage.parents[1].stop() == 0
 
 

@@ -161,6 +161,8 @@ class Embedded:
 
     def stop(self) -> None:
         """Drain and stop, within `drain_s`. Harmless when repeated."""
+        for pool in self._pools.values():
+            pool.drain()  # an intake that waits for room would keep its consumer for half a minute
         for consumer in self._consumers:
             consumer.stop()
         self._consumers.clear()

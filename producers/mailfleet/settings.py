@@ -125,16 +125,15 @@ def _broker_url(source: _Source) -> str | None:
     value, key = source.get("broker_url")
     if value is None:
         return None
-    from mailfleet.broker.rabbit.parameters import parse_broker_url
+    from mailfleet.broker.rabbit.parameters import EXPECTED, InvalidBrokerUrl, parse_broker_url
 
-    expected = "amqp://user@host/vhost or amqps://user@host/vhost"
     if not isinstance(value, str):
-        raise SettingsError(key, expected, _NOT_SHOWN)
+        raise SettingsError(key, EXPECTED, _NOT_SHOWN)
     url = _revealed(source, key, value)
     try:
         parse_broker_url(key, url)
-    except ValueError:
-        raise SettingsError(key, expected, _NOT_SHOWN) from None
+    except InvalidBrokerUrl as error:
+        raise SettingsError(key, error.expected, _NOT_SHOWN) from None
     return url
 
 

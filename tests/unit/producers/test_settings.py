@@ -125,6 +125,12 @@ def test_a_wrong_setting_is_named_and_no_secret_shown(
     assert "hidden" not in str(caught.value.__cause__)
 
 
+def test_a_wrong_broker_url_says_which_part_is_wrong() -> None:
+    """What was expected is said of the part that is wrong, not of the whole URL."""
+    with pytest.raises(SettingsError, match="expected one vhost for all servers"):
+        ProducerSettings.load("billing", {"MAILFLEET_BROKER_URL": "amqp://u@a/v;amqp://u@b/w"})
+
+
 def test_a_broker_url_is_taken_by_reference_and_not_shown(tmp_path: Path) -> None:
     """RabbitMQ's URL may be in a file; the settings' repr has neither it nor its password."""
     secret = tmp_path / "broker"

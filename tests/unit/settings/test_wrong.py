@@ -80,6 +80,13 @@ WRONG = {
     "broker that is none": of_variable(
         "MAILFLEET_BROKER_URL", f"http://u:{SECRET}@h", "broker_url", "amqp://", HIDDEN
     ),
+    "broker of two virtual hosts": of_variable(
+        "MAILFLEET_BROKER_URL",
+        f"amqp://u:{SECRET}@a/v;amqp://u:{SECRET}@b/w",
+        "broker_url",
+        "one vhost for all servers",
+        HIDDEN,
+    ),
     "address without a port": of_file('[pool]\nlisten = "0.0.0.0"', "pool.listen", "host:port", "'0.0.0.0'"),
     "key of hashes in the file": of_file(
         f'[log]\naddress_key = "{SECRET}"', "log.address_key", "env:NAME", HIDDEN

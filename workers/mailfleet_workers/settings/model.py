@@ -270,14 +270,14 @@ class Settings(BaseModel):
     @field_validator("broker_url")
     @classmethod
     def _check_broker(cls, value: str | None, info: ValidationInfo) -> str | None:
-        from mailfleet.broker.rabbit.parameters import parse_broker_url
+        from mailfleet.broker.rabbit.parameters import InvalidBrokerUrl, parse_broker_url
 
         if value is None:
             return None
         try:
             parse_broker_url("broker_url", value)
-        except ValueError:
-            raise wrong(("", "amqp://user@host/vhost or amqps://user@host/vhost", NOT_SHOWN)) from None
+        except InvalidBrokerUrl as error:
+            raise wrong(("", error.expected, NOT_SHOWN)) from None
         if str(info.data.get("database_url", "")).startswith("sqlite"):
             expected = "nothing beside SQLite: the embedded mode has its own broker; set database_url too"
             raise wrong(("", expected, NOT_SHOWN))

@@ -37,6 +37,14 @@ _PORTS = {"amqp": 5672, "amqps": 5671}
 _FILES = {"cacertfile", "certfile", "keyfile"}
 
 
+class InvalidBrokerUrl(ValueError):  # noqa: N818 - a value's name, as the schema's InvalidName
+    """The URL under *key* is none of RabbitMQ's; *expected* says what is. Holds nothing of the URL itself."""
+
+    def __init__(self, key: str, expected: str) -> None:
+        super().__init__(f"{key}: expected {expected}")
+        self.expected = expected
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerUrl:
     """One server. The file names are for TLS: who is trusted, and a certificate of our own; None is the system's."""
@@ -60,14 +68,14 @@ class BrokerUrl:
 
 
 def parse_broker_url(key: str, value: str) -> tuple[BrokerUrl, ...]:
-    """The servers in *value*, at least one; raises ValueError that names *key* and shows nothing of a password.
+    """The servers in *value*, at least one; raises InvalidBrokerUrl that names *key* and shows nothing of a password.
 
     As in RabbitMQ's URI specification: no user means `guest`, no vhost means `/`, special characters are percent-encoded,
     and `amqps` takes `cacertfile`, `certfile` and `keyfile` as parameters. Certificates are always verified.
     """
     urls = tuple(_parse_one(key, one.strip()) for one in value.split(";"))
     if len({url.vhost for url in urls}) > 1:
-        raise ValueError(f"{key}: expected one vhost for all servers, they are of one cluster")
+        raise InvalidBrokerUrl(key, "one vhost for all servers, they are of one cluster")
     return urls
 
 
@@ -77,20 +85,19 @@ def _parse_one(key: str, value: str) -> BrokerUrl:
         port = parts.port
         query = parse_qsl(parts.query, strict_parsing=True) if parts.query else []
     except ValueError:
-        raise ValueError(f"{key}: expected {EXPECTED}") from None
+        raise InvalidBrokerUrl(key, EXPECTED) from None
     if parts.scheme not in _PORTS:
-        raise ValueError(f"{key}: expected {EXPECTED}")
+        raise InvalidBrokerUrl(key, EXPECTED)
     vhost = parts.path.removeprefix("/")
     if not parts.hostname or "/" in vhost or parts.fragment:
-        raise ValueError(f"{key}: expected {EXPECTED}")
+        raise InvalidBrokerUrl(key, EXPECTED)
     files = dict(query)
     allowed = _FILES if parts.scheme == "amqps" else set()
     if len(files) != len(query) or not files.keys() <= allowed:
-        raise ValueError(
-            f"{key}: expected no parameters but, with amqps, {', '.join(sorted(_FILES))}, each at most once"
-        )
+        names = ", ".join(sorted(_FILES))
+        raise InvalidBrokerUrl(key, f"no parameters but, with amqps, {names}, each at most once")
     if "keyfile" in files and "certfile" not in files:
-        raise ValueError(f"{key}: expected certfile beside keyfile")
+        raise InvalidBrokerUrl(key, "certfile beside keyfile")
     return BrokerUrl(
         tls=parts.scheme == "amqps",
         host=parts.hostname,
@@ -116,8 +123,8 @@ def parameters_of(
     """What pika needs for each server in *url*, in that order; for `pika.BlockingConnection` and the others.
 
     *app* None is for what belongs to no app. *host* and *pid* say whose connection it is, they reach nothing. Reads the
-    certificate files: raises OSError (with `ssl.SSLError` among them) when they cannot be used, and ValueError as
-    `parse_broker_url`.
+    certificate files: raises OSError (with `ssl.SSLError` among them) when they cannot be used, and
+    InvalidBrokerUrl as `parse_broker_url`.
     """
     properties = {
         "connection_name": connection_name(app=app, role=role, host=host, pid=pid),

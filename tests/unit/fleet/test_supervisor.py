@@ -13,7 +13,7 @@ from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_workers.fleet.process import ChildProcess
 from mailfleet_workers.fleet.report import Report
 from mailfleet_workers.fleet.status import CANNOT_WORK
-from mailfleet_workers.fleet.supervisor import Place, Supervisor
+from mailfleet_workers.fleet.supervisor import STALE_S, Place, Supervisor
 from mailfleet_workers.fleet.undertaker import Undertaker
 
 
@@ -187,6 +187,23 @@ def test_a_pause_of_everybody_kills_nobody(scene: Scene) -> None:
     scene.pass_(6)
 
     assert scene.children[0].signals == []
+
+
+def test_a_child_that_says_nothing_for_a_while_is_not_ready(scene: Scene) -> None:
+    """What it said last is not what it is: a stopped process is no reason to send traffic, nor yet to kill it."""
+    scene.pass_()
+    (child,) = scene.children
+    child.say(7)
+    scene.pass_()
+    assert scene.supervisor.missing("billing") == []
+
+    scene.pass_(STALE_S)
+    assert scene.supervisor.missing("billing") == ["has not reported for 10 s"]
+    assert child.signals == []
+
+    child.say(7)
+    scene.pass_()
+    assert scene.supervisor.missing("billing") == []
 
 
 def test_a_child_that_says_nothing_any_more_is_killed(scene: Scene) -> None:

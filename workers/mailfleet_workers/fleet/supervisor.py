@@ -25,6 +25,8 @@ WAIT_S = 0.5
 #: A child that has not reported for so long hangs, and is killed, in seconds. Reports come every second; modules that
 #: are slow to import have this time.
 SILENT_S = 120.0
+#: A child that has not reported for so long is not ready, whatever it said last, in seconds.
+STALE_S = 10.0
 #: So much later a silent one is looked at once more.
 SECOND_LOOK_S = 5.0
 #: While others work, one that was given up is tried again after so many seconds.
@@ -130,7 +132,10 @@ class Supervisor:
             if child is None:
                 found.append("waits to be started again")
             elif child.report.ready:
-                return []
+                silent_for_s = self._clock() - place.heard_at
+                if silent_for_s < STALE_S:
+                    return []
+                found.append(f"has not reported for {silent_for_s:.0f} s")
             else:
                 found.append(", ".join(child.report.missing) or "starting")
         return found

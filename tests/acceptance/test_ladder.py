@@ -44,9 +44,11 @@ sizes = pytest.mark.parametrize(
 @pytest.fixture
 def brokers(rabbitmq: VirtualHost) -> Iterator[tuple[RabbitBroker, RabbitBroker]]:
     """Two that publish, of two apps whose queues are there."""
+    apps = ("billing", "crm")
+    rabbitmq.declare(*apps)
     with ExitStack() as stack:
         made = []
-        for app in ("billing", "crm"):
+        for app in apps:
             broker = RabbitBroker(rabbitmq.url, app=app, role="producer")
             stack.callback(broker.close)
             broker.publish([Hint(app, Priority.NORMAL, (2**40,))])

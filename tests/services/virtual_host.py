@@ -6,8 +6,15 @@ from typing import Self
 from urllib.parse import quote
 
 import pika
+from pika.exceptions import AMQPError
 
+from mailfleet.broker.rabbit.declare import ensure
+from mailfleet_schema.declarations import fleet, of_apps
 from tests.services.management import Management
+from tests.waiting import wait_until
+
+#: Thirty quorum queues on a busy machine; one of them may fail to elect its leader, and is declared again.
+DECLARE_S = 60.0
 
 
 class VirtualHost:
@@ -67,6 +74,21 @@ class VirtualHost:
     def delete_vhost(self) -> None:
         """Delete the virtual host with all in it, the user's rights included; the user stays."""
         self.management.delete_vhost()
+
+    def declare(self, *apps: str) -> None:
+        """Declare all that hints of *apps* need, as `mailfleet broker setup` does.
+
+        The first publish into an empty virtual host does so too, but within its own two seconds.
+        """
+
+        def declared() -> bool:
+            try:
+                with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
+                    return not any(ensure(connection, one).refused for one in (fleet(), of_apps(apps)))
+            except AMQPError:
+                return False
+
+        wait_until(declared, DECLARE_S, lambda: f"queues of {apps} could not be declared")
 
     def ready(self, queue: str) -> int:
         """How many messages wait in a queue now, without those that a consumer holds. No statistics: the queue is asked.

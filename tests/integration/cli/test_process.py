@@ -119,7 +119,7 @@ def test_interrupt_leaves_stored_mail(tmp_path: Path, command: Command) -> None:
     arguments = ["send", "--from", "a@example.com", "--to", "b@example.net", "--text", "x", "--wait", "600"]
     assert run(tmp_path, *arguments, "--due-at", "2031-01-01").returncode == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "mailfleet", *arguments],
+        [sys.executable, "-X", "faulthandler", "-m", "mailfleet", *arguments],
         cwd=tmp_path,
         env=environ(),
         stdout=subprocess.PIPE,
@@ -134,9 +134,13 @@ def test_interrupt_leaves_stored_mail(tmp_path: Path, command: Command) -> None:
             lambda: f"the mail was not tried: {command.json('list')}",
         )
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        try:
+            _, said = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # it says where each of its threads stands
+            _, said = process.communicate(timeout=10)
 
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.startswith("mailfleet: interrupted; 1 of 1 mails are stored;")
     assert len(said.splitlines()) == 1
     assert command.json("list")["mails"][0]["state"] == "queued"

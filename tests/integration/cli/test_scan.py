@@ -37,6 +37,7 @@ def test_scan_ends_beside_workers_that_look(
 
     monkeypatch.setattr(scan, "look_now", look_now_beside_others)
 
+    rabbitmq.declare("billing")
     command("scan")
     # Without them it hints what they had pushed away.
     monkeypatch.setattr(scan, "look_now", look_now)

@@ -234,6 +234,7 @@ class Publisher:
         try:
             failpoint("in_publish")
             self.broker.publish_all(_batches(rows, self.monotonic()))
+            failpoint("after_hint")
         except Exception as error:  # noqa: BLE001 - whatever a broker raises, the rows are safe and we go on
             # The error's text may hold the broker's URL, and so a password.
             why = type(error).__name__

@@ -21,6 +21,7 @@ from mailfleet.broker.rabbit.envelope import Envelope
 from mailfleet.broker.rabbit.parameters import Role
 from mailfleet.broker.rabbit.quiet import quiet
 from mailfleet.broker.rabbit.servers import GOODBYE_S, Servers, cut, reason
+from mailfleet.failpoints import failpoint
 
 _log = logging.getLogger("mailfleet.broker")
 
@@ -175,6 +176,8 @@ class Session:
         self._returned.add(properties.message_id)
 
     def _on_confirm(self, frame: Any) -> None:
+        # The broker has it, and nobody here knows yet.
+        failpoint("before_confirm")
         method = frame.method
         taken = isinstance(method, pika.spec.Basic.Ack)
         for tag in self._tags_up_to(method.delivery_tag) if method.multiple else [method.delivery_tag]:

@@ -36,6 +36,7 @@ def check_fleet(
     at_rest: bool = True,
     seed: int | None = None,
     stamped: bool = True,
+    punctual: bool = False,
 ) -> Findings:
     """Read rows and audit (`Audit.install` came first) and `check` them.
 
@@ -44,7 +45,9 @@ def check_fleet(
     rows = rows_of(engine)
     copies = copies_of(receipts)
     changes = Audit(engine).read()
-    return check(ledger.expected, rows, copies, changes, at_rest=at_rest, seed=seed, stamped=stamped)
+    return check(
+        ledger.expected, rows, copies, changes, at_rest=at_rest, seed=seed, stamped=stamped, punctual=punctual
+    )
 
 
 def check(
@@ -56,15 +59,17 @@ def check(
     at_rest: bool = True,
     seed: int | None = None,
     stamped: bool = True,
+    punctual: bool = False,
     now: float | None = None,
 ) -> Findings:
     """Hold what producers did against the table, its history and the sink.
 
     *at_rest*: nothing is on its way any more, so every mail has ended or is due later than *now* (None: than anything
     that was seen). *stamped* False is for workers that do not name their claim in each message; then nothing can be
-    said of single claims.
+    said of single claims. *punctual*: a dot said after its claim was taken from a quiet worker is a breach too. It is
+    none where processes are paused at random: one may stand between its last look at its heartbeat and the dot itself.
     """
-    case = _Case(list(expected), list(rows), list(copies), list(changes), at_rest, stamped)
+    case = _Case(list(expected), list(rows), list(copies), list(changes), at_rest, stamped, punctual)
     seen = (*(one.at for one in case.copies), *(one.at for one in case.changes), 0.0)
     case.now = max(seen) if now is None else now
     return case.findings(seed)
@@ -103,6 +108,7 @@ class _Case:
     changes: Sequence[Change]
     at_rest: bool
     stamped: bool
+    punctual: bool
     now: float = 0.0
     _found: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
 
@@ -115,6 +121,8 @@ class _Case:
             self._i9_times(mail)
             if self.stamped:
                 self._i5_fences(mail)
+            if self.punctual and (late := self._after_taken(mail)):
+                self._breach("I5", "a dot after its claim was taken", mail.id, f"{late[0]:.3f} s after")
         listed = [self._doubts(mail) for mail in mails]
         for mail, (doubts, seen) in zip(mails, listed, strict=True):
             if seen < doubts:
@@ -135,6 +143,7 @@ class _Case:
             doubts_listed=sum(seen for _, seen in listed),
             early=sum(len(self._early(mail)) for mail in mails),
             sent_after_expiry=sum(len(self._late(mail)) for mail in mails),
+            late=sum(len(self._after_taken(mail)) for mail in mails),
             evidence=self._evidence(mails),
             seed=seed,
         )
@@ -275,6 +284,15 @@ class _Case:
         keys = [(one.recipient, one.fence) for one in mail.copies if one.fence is not None]
         for (recipient, fence), count in by_recipient_and_fence(keys).items():
             self._breach("I5", f"{count} copies of one claim", mail.id, f"{recipient}, fence {fence}")
+
+    def _after_taken(self, mail: _Mail) -> list[float]:
+        """By how many seconds copies came after others had taken their claim from a quiet worker."""
+        taken = mail.trail.taken
+        return [
+            one.at - taken[one.fence]
+            for one in mail.copies
+            if one.fence in taken and one.at > taken[one.fence]
+        ]
 
     def _i9_times(self, mail: _Mail) -> None:
         if early := self._early(mail):

@@ -22,7 +22,8 @@ class Findings:
 
     `duplicates`: by policy, copies beyond those that were wanted, counted per recipient, allowed or not. `doubts`: how
     often a mail was in doubt, `doubts_listed` how many of those an operator could see. `early`: copies before their
-    time. `sent_after_expiry`: copies whose record was committed after `expires_at`. `evidence`: lines per mail id.
+    time. `sent_after_expiry`: copies whose record was committed after `expires_at`. `late`: copies whose final dot came
+    after others had taken the claim from a quiet worker. `evidence`: lines per mail id.
     """
 
     breaches: tuple[Breach, ...]
@@ -35,6 +36,7 @@ class Findings:
     doubts_listed: int
     early: int
     sent_after_expiry: int
+    late: int = 0
     evidence: Mapping[int, Sequence[str]] = field(default_factory=dict, repr=False)
     seed: int | None = None
 

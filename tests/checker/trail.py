@@ -35,6 +35,15 @@ class Trail:
         return None
 
     @property
+    def taken(self) -> dict[int, float]:
+        """By fence, when others took it from a worker whose heartbeat was old, and put it into doubt."""
+        return {
+            one.fence: one.committed_at
+            for one in self.changes
+            if one.state == State.DOUBT and one.reason == "quiet worker"
+        }
+
+    @property
     def resends(self) -> int:
         """How often the policy sent it again out of a doubt."""
         return sum(

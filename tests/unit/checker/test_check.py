@@ -227,6 +227,16 @@ def test_times() -> None:
     assert check([late], [row_after(changes)], [copy(102.5)], story(*SENT, start=99.0)).sent_after_expiry == 0
 
 
+def test_a_dot_after_the_claim_was_taken() -> None:
+    """It is counted; where no pause is at random it is a breach. A dot that came before is none."""
+    changes = story(*SENT[:3], "doubt:quiet worker", "held:doubt", "sent")
+    mail, row = expected("hold"), row_after(changes, "hold")
+    late = check([mail], [row], [copy(104.5)], changes)
+    assert (late.late, late.breaches) == (1, ())
+    assert kinds(check([mail], [row], [copy(104.5)], changes, punctual=True)) == ["I5"]
+    assert check([mail], [row], [copy(102.9)], changes, punctual=True).late == 0
+
+
 def test_a_breach_tells_everything() -> None:
     """The error names seed, invariant and ids, and shows the mail's changes and copies."""
     findings = judged(SENT, [copy(102.5), copy(102.6)])

@@ -1,6 +1,7 @@
 """The checker finds every kind of breach, and nothing where there is none."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -209,6 +210,15 @@ def test_rolled_back_and_in_doubt() -> None:
     assert twice.breaches[0].mail_ids == (2,)
 
 
+def test_the_row_is_the_producers() -> None:
+    """Another id, another policy, or a recipient left open in a mail that is sent are breaches."""
+    changes, copies = story(*SENT), [copy(102.5)]
+    other = check([replace(expected(), mail_id=2)], [row_after(changes)], copies, changes)
+    assert kinds(other) == ["I4"]
+    assert kinds(check([expected("hold")], [row_after(changes, "resend")], copies, changes)) == ["I3"]
+    assert kinds(check([expected()], [row_after(changes, outcomes={ADA: "open"})], copies, changes)) == ["I1"]
+
+
 def test_strangers_are_found() -> None:
     """Rows and copies that no producer knows are breaches."""
     stranger = Copy("Mail 9", ADA, 1.0, 1, "")
@@ -219,7 +229,10 @@ def test_times() -> None:
     """No copy before its producer's time or its claim's, none recorded after its expiry."""
     changes = story(*SENT)
     early = Expected("Mail 1", 1, (ADA,), due_at=103.0)
-    assert check([early], [row_after(changes)], [copy(102.5)], changes).early == 1
+    before = check([early], [row_after(changes)], [copy(102.5)], changes)
+    assert (before.early, kinds(before)) == (1, ["I9"])
+    retried = [replace(one, due_at=103.0) for one in changes]
+    assert kinds(check([expected()], [row_after(changes)], [copy(102.5)], retried)) == ["I9"]
     late = Expected("Mail 1", 1, (ADA,), expires_at=101.5)
     findings = check([late], [row_after(changes)], [copy(102.5)], changes)
     assert kinds(findings) == ["I9"]

@@ -67,6 +67,7 @@ def weaken(guard: Guard) -> None:
         case "heartbeat":
             # A worker that was away goes on where it was.
             _replace(Pulse, "fresh", lambda _pulse: True)
+            _replace(Pulse, "held_since", lambda _pulse, _moment: True)
 
 
 def _replace(owner: type, name: str, new: Callable[..., Any]) -> None:

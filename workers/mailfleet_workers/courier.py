@@ -58,6 +58,7 @@ class Courier:
             self._send_chunk(way, parcels)
 
     def _send_chunk(self, way: Way, parcels: Sequence[Parcel]) -> None:
+        asked_at = self._desk.pulse.now()
         recorded = self._desk.ledger.advance(self._take_results(), [parcel.row for parcel in parcels])
         if recorded is None:
             return
@@ -73,7 +74,7 @@ class Courier:
                 self._unreachable(way, ours[number:], opened, Phase.DOT)
                 return
             row = parcel.row
-            self._transmit(way, parcel, lambda row=row: self._say_dot(row), lambda: True)  # type: ignore[misc]
+            self._transmit(way, parcel, lambda row=row: self._say_dot(row, asked_at), lambda: True)  # type: ignore[misc]
 
     def _must_end(self, way: Way) -> bool:
         """Whether a drain was asked for, or a result so far closes a gate for the rest."""
@@ -87,18 +88,19 @@ class Courier:
 
         def record_and_say() -> bool:
             nonlocal recorded
+            asked_at = self._desk.pulse.now()
             result = self._desk.ledger.advance(self._take_results(), [parcel.row])
             recorded = result is not None and parcel.row.id in result.dot
-            return recorded and self._say_dot(parcel.row)
+            return recorded and self._say_dot(parcel.row, asked_at)
 
         self._transmit(way, parcel, record_and_say, lambda: recorded)
         if self.chunk.size == 1:
             # The server is slow: a transaction of its own costs little, and somebody may wait for this verdict.
             self.settle()
 
-    def _say_dot(self, row: Claimed) -> bool:
-        """Whether the final dot may leave now: our heartbeat is young and the journal has it."""
-        if not self._desk.pulse.fresh():
+    def _say_dot(self, row: Claimed, asked_at: float) -> bool:
+        """Whether the final dot may leave now: no gap in our heartbeat since its record was *asked_at*; the journal has it."""
+        if not self._desk.pulse.held_since(asked_at):
             log.warning("dot_withheld", extra={"mail_id": row.id, "app": row.app})
             return False
         try:

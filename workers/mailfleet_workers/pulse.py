@@ -49,6 +49,7 @@ class Pulse:
         self._on_lost = on_lost
         self._last_good = clock()
         self._connected_since = clock()
+        self._unbroken_since = self._last_good
         self._lost = False
 
     @property
@@ -59,6 +60,18 @@ class Pulse:
     def fresh(self) -> bool:
         """Whether the last good heartbeat is younger than half of `quiet_s`: only then may a dot be said."""
         return not self._lost and self._clock() - self._last_good < self._quiet_s / 2
+
+    def now(self) -> float:
+        """The time by which `held_since` asks."""
+        return self._clock()
+
+    def held_since(self, moment: float) -> bool:
+        """Whether what was ours at *moment* is ours for certain: the heartbeat is young, and was never old since.
+
+        After a gap others may have taken it, even if the database still knows us: they retire only whom they have
+        taken everything from, and what is locked is not taken.
+        """
+        return self.fresh() and self._unbroken_since <= moment
 
     def may_judge(self) -> bool:
         """Whether this process has been connected long enough to call another one quiet.
@@ -86,7 +99,8 @@ class Pulse:
             self._on_lost()
             return False
         if asked_at - self._last_good >= self._quiet_s / 2:
-            self._connected_since = self._clock()
+            # Before `last_good`: a sender must not see a young heartbeat without the gap.
+            self._connected_since = self._unbroken_since = self._clock()
         # The time of the question, not of the answer: the beat may have been written long before it came.
         self._last_good = asked_at
         return True

@@ -33,16 +33,24 @@ def parse_url(key: str, value: str) -> URL:
 
 
 def open_engine(
-    url: URL, *, pool_size: int = 2, prepared: bool = False, application_name: str = "mailfleet"
+    url: URL,
+    *,
+    pool_size: int = 2,
+    prepared: bool = False,
+    application_name: str = "mailfleet",
+    most_idle_s: float | None = None,
 ) -> Engine:
     """An engine for one process; nothing is connected yet.
 
     At most *pool_size* + 1 connections. *prepared* False suits PgBouncer in transaction mode, where a server-side
     prepared statement may meet another server. SQLite gets one writer at a time that waits its turn.
+
+    After *most_idle_s* without a statement PostgreSQL ends a transaction of ours, and its locks with it: whoever began
+    it was stopped, or its host is gone. Not through a pooler, which has a setting of its own for that.
     """
     if url.get_backend_name() == SQLITE.name:
         return _open_sqlite(url)
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=1,
@@ -58,6 +66,20 @@ def open_engine(
             "tcp_user_timeout": 15_000,
         },
     )
+    if most_idle_s is not None:
+        _limit_idle_transactions(engine, most_idle_s)
+    return engine
+
+
+def _limit_idle_transactions(engine: Engine, seconds: float) -> None:
+    @event.listens_for(engine, "connect")
+    def limit(connection: Any, _record: Any) -> None:
+        # A pooler tells its clients a process id of its own making. Its sessions are other clients' too.
+        connection.execute(
+            "SELECT set_config('idle_in_transaction_session_timeout', %s, false) WHERE pg_backend_pid() = %s",
+            (str(round(seconds * 1000)), connection.info.backend_pid),
+        )
+        connection.commit()
 
 
 def read_only(engine: Engine) -> Connection:

@@ -47,14 +47,17 @@ def beat(connection: Executor, worker_id: int) -> bool:
 def _retire(d: Dialect) -> str:
     return d.format(
         """
-        DELETE FROM {worker} WHERE id = :id
+        DELETE FROM {worker} WHERE id IN (SELECT id FROM {worker} WHERE id = :id {skip_locked})
           AND NOT EXISTS (SELECT 1 FROM {mail} WHERE worker_id = :id AND state = 'sending')
         """
     )
 
 
 def retire(connection: Executor, worker_id: int) -> bool:
-    """Remove *worker_id* at a clean end; False while it still holds rows: then it becomes quiet by itself."""
+    """Remove *worker_id* at a clean end; False while it still holds rows: then it becomes quiet by itself.
+
+    False too while somebody is at that row: the worker itself may have been stopped inside of its heartbeat.
+    """
     d = dialect_of(connection)
     return connection.execute(_retire(d), {"id": worker_id}).rowcount == 1
 

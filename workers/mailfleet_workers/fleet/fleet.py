@@ -46,7 +46,10 @@ class Fleet:
         key = secrets.token_bytes(32)
         configure(settings.log, environ=environ, key=key)
         self._engine = open_engine(
-            parse_url("database_url", settings.database_url), pool_size=1, application_name="mailfleet parent"
+            parse_url("database_url", settings.database_url),
+            pool_size=1,
+            application_name="mailfleet parent",
+            most_idle_s=settings.timing.quiet_s / 2,
         )
         self._metrics = PoolMetrics(
             settings.data_dir / "metrics",

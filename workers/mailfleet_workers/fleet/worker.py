@@ -68,7 +68,10 @@ class Worker:
         assert settings.broker_url is not None  # noqa: S101 - checked in the line above
         self._app = app
         self._apps = tuple(dict.fromkeys((app, *also)))
-        self._engine = open_engine(url, application_name=f"mailfleet {app} worker")
+        # Others take our rows after `quiet_s`; by then our locks are gone too, wherever we were stopped.
+        self._engine = open_engine(
+            url, application_name=f"mailfleet {app} worker", most_idle_s=settings.timing.quiet_s / 2
+        )
         self._broker = RabbitBroker(settings.broker_url, app=app, role="worker", host=host)
         # Not slower than passes, whatever the outage: the pass after it must reach the broker.
         pause_s = settings.timing.reconcile_s * (1 - SPREAD)

@@ -10,9 +10,9 @@ import pytest
 
 from mailfleet.broker import BrokerUnavailable
 from mailfleet.broker.rabbit import RabbitBroker
-from tests.integration.broker.proxy import Proxy
 from tests.integration.broker.reader import Reader, hint, listed
 from tests.services.virtual_host import VirtualHost
+from tests.stage.proxy import Proxy
 from tests.waiting import wait_until
 
 

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 MAX_LINE = 4096
 MAX_REPLY = 65536
 
+#: Socket options by which a peer that vanished is noticed, long before the ten minutes of the final dot are over: by
+#: probes while we only wait for it (seconds), by missing acknowledgements of what we sent (milliseconds; without that
+#: the kernel sends a lost dot again for a quarter of an hour). A server that is there and does not read has the three
+#: minutes of RFC 5321 4.5.3.2.5.
+PEER_LOST = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 180_000}
+
 #: Seconds to look for a reply that explains why sending failed.
 _LAST_WORDS = 1.0
 
@@ -100,9 +106,8 @@ class Wire(smtplib.SMTP):
         try:
             # The lone dot must not wait for the acknowledgement of the body before it.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # A peer that vanished behind a NAT is noticed in two minutes, not after the ten of the final dot.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+            for option, value in PEER_LOST.items():
                 if hasattr(socket, option):
                     sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
             if not self._named:

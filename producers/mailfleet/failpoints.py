@@ -155,8 +155,10 @@ def _action(name: str, what: str, nth: int) -> Callable[[], None]:
 
 
 def _signal(verb: str) -> Callable[[], None]:
-    number = signal.SIGKILL if verb == "kill" else signal.SIGSTOP
-    return lambda: os.kill(os.getpid(), number)
+    if verb == "kill":
+        return lambda: os.kill(os.getpid(), signal.SIGKILL)
+    # To this thread: what is sent to the process may be taken by any other one, and meanwhile this one would go on.
+    return lambda: signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def _tell(name: str, verb: str, held: int) -> None:

@@ -174,3 +174,41 @@ def test_a_process_is_stopped_once() -> None:
 
     assert (status, passes) == (0, 24)
     assert [one["verb"] for one in said] == ["stop"]
+
+
+#: A process in which one of several threads passes a failpoint 30 times, and says so.
+ONE = """
+import os, sys, threading, time
+from mailfleet import failpoints
+
+failpoints.arm_from(os.environ)
+def idle():
+    while True: time.sleep(0.0001)
+for _ in range(4): threading.Thread(target=idle, daemon=True).start()
+def run():
+    for _ in range(30):
+        failpoints.failpoint("after_dot")
+        os.write(1, b"p")
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+os._exit(0)
+"""
+
+
+def test_who_stops_itself_does_nothing_more() -> None:
+    """The thread at the failpoint stops there, not when another thread of its process has heard of it."""
+    environ = {**os.environ, failpoints.VARIABLE: "after_dot=stop"}
+    process = subprocess.Popen([sys.executable, "-c", ONE], env=environ, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout as said:
+        os.set_blocking(said.fileno(), False)
+        passes = []
+        for _ in range(30):
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            if not os.WIFSTOPPED(status):
+                break
+            passes.append(len(said.read() or b""))
+            process.send_signal(signal.SIGCONT)
+        process.wait(30)
+    assert passes == [0] + [1] * 29

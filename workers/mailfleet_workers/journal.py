@@ -27,7 +27,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -158,6 +158,23 @@ class Journal:
         """Whether this process may have said the final dot of a claim that is not settled yet."""
         with self._lock:
             return (mail_id, fence) in self._dots
+
+    def said(self, claims: Collection[tuple[int, int]]) -> dict[tuple[int, int], Entry]:
+        """The last thing that its files say of each of *claims* (id, fence), settled or not; nothing of some.
+
+        For a database that has forgotten an end which it had committed: after a failover, say. What is settled stays
+        in the files until they are rotated.
+        """
+        wanted = {b" %d %d" % claim: claim for claim in claims}
+        with self._lock:
+            texts = [path.read_bytes() for path in files_of(self._directory, self._worker_id)]
+        found: dict[tuple[int, int], Entry] = {}
+        for line in (line for text in texts for line in text.split(b"\n")):
+            # Parsed only if it is asked for: an answer is JSON, and there may be thousands.
+            claim = wanted.get(b" ".join(line.split(b" ", 3)[:3])[1:])
+            if claim is not None and (entry := _entry(line)) is not None:
+                found[claim] = entry
+        return found
 
     def settled(self, claims: Sequence[tuple[int, int]]) -> None:
         """The database knows the ends of *claims* (id, fence): the journal need not."""

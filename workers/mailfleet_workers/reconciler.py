@@ -7,7 +7,7 @@ takes small pages and goes on while they are full, so that a backlog is worked o
 import logging
 import random
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, Engine
@@ -19,11 +19,11 @@ from mailfleet_schema.statements.claim import Held, Return
 from mailfleet_schema.statements.reconcile import Looked, Patience
 from mailfleet_schema.states import Phase
 from mailfleet_workers.heap import RowHeap
-from mailfleet_workers.journal import Journal
+from mailfleet_workers.journal import Entry, Journal
 from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.pulse import Pulse
-from mailfleet_workers.recovery import put_in_doubt
+from mailfleet_workers.recovery import put_in_doubt, settle_answered
 from mailfleet_workers.telemetry import events
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 
@@ -190,14 +190,16 @@ class Reconciler:
             if len(rows) == PAGE * PAGES:
                 ended = []  # the rows that were not read may be among them
         self._journal.settled(ended)
+        if not orphans:
+            return Pass()
+        said = self._said(orphans)
+        doubts = [row for row in orphans if self._may_be_sent(row, said)]
         returns = [
             Return(row.mail_id, row.fence, begun=self._overdue(row), phase=row.phase)
             for row in orphans
-            if not self._may_be_sent(row)
+            if not self._may_be_sent(row, said)
         ]
-        doubts = [row for row in orphans if self._may_be_sent(row)]
-        if not orphans:
-            return Pass()
+        settled = settle_answered(self._engine, said.values(), self._patience)
         with self._engine.begin() as connection:
             freed = claim.give_back(connection, returns, grace_s=0.0, max_age_s=self._patience.max_age_s)
             doubted = put_in_doubt(connection, doubts, self._patience, "no thread knows its answer")
@@ -206,7 +208,11 @@ class Reconciler:
         self._journal.settled([(row.mail_id, row.fence) for row in orphans if row.mail_id in ours_no_more])
         events.taken_back(freed, reason="no thread holds it")
         events.doubted(doubted, reason="no thread knows its answer")
-        return Pass(freed=len(freed), doubted=len(doubted))
+        return Pass(freed=len(freed) + settled, doubted=len(doubted))
+
+    def _said(self, orphans: Sequence[Held]) -> Mapping[tuple[int, int], Entry]:
+        """What the journal says of rows that no thread holds: a failover may have forgotten their ends."""
+        return self._journal.said([(row.mail_id, row.fence) for row in orphans if not self._overdue(row)])
 
     def _overdue(self, row: Held) -> bool:
         # A thread that hangs in prepare loses the row: its record will find another fence. What waits in the heap is
@@ -214,8 +220,9 @@ class Reconciler:
         begun_for_s = self._journal.begun_for_s(row.mail_id, row.fence)
         return row.phase is Phase.PREPARE and begun_for_s is not None and begun_for_s > self._prepare_s
 
-    def _may_be_sent(self, row: Held) -> bool:
-        return self._journal.dotted(row.mail_id, row.fence)
+    def _may_be_sent(self, row: Held, said: Mapping[tuple[int, int], Entry]) -> bool:
+        entry = said.get((row.mail_id, row.fence))
+        return self._journal.dotted(row.mail_id, row.fence) or (entry is not None and entry.step != "begun")
 
     def _settle_doubts(self) -> Pass:
         total = Pass()

@@ -5,7 +5,7 @@ process of the embedded mode.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def recover(
         if record.foreign and not record.ours and not alone:
             journal.remove(directory, worker_id, instance=instance)
             continue
-        _settle_answered(engine, [_outcome(e) for e in record.entries.values()], patience, total)
+        total.settled += settle_answered(engine, record.entries.values(), patience)
         while True:
             with engine.begin() as connection:
                 rows = claim.held_by(connection, [worker_id], most=PAGE)
@@ -103,13 +103,15 @@ def _outcome(entry: Entry) -> Outcome | None:
         return None
 
 
-def _settle_answered(
-    engine: Engine, found: Sequence[Outcome | None], patience: Patience, total: Recovered
-) -> None:
-    # Also for rows that somebody else has put into doubt meanwhile: a late 250 settles it.
-    outcomes = [outcome for outcome in found if outcome is not None]
-    for start in range(0, len(outcomes), PAGE):
-        total.settled += _write(engine, outcomes[start : start + PAGE], patience)
+def settle_answered(engine: Engine, entries: Iterable[Entry], patience: Patience) -> int:
+    """Settle what *entries* of a journal say was answered; how many rows that changed. Harmless when repeated.
+
+    Also rows that somebody else has put into doubt meanwhile: a late 250 settles it.
+    """
+    outcomes = [outcome for entry in entries if (outcome := _outcome(entry)) is not None]
+    return sum(
+        _write(engine, outcomes[start : start + PAGE], patience) for start in range(0, len(outcomes), PAGE)
+    )
 
 
 def _write(engine: Engine, outcomes: Sequence[Outcome], patience: Patience) -> int:

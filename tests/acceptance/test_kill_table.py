@@ -1,0 +1,69 @@
+"""Twenty sending threads of a worker are killed together at every instant of a mail's way: the kill table of the promise.
+
+With its journal (the parent lives and reads it), and with the whole host lost. What was found is printed and kept for
+`docs/promise.md`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailfleet_schema.states import OnDoubt
+from tests.promise.arena import Arena, opened
+from tests.promise.cell import POINTS, WAYS, Cell, Harm, Way, cells
+from tests.promise.result import save
+from tests.services.base import RabbitServer
+from tests.services.virtual_host import VirtualHost
+from tests.stage import Parent
+
+#: These stay among the tests that are not long: one kill whose end nobody can know, one that the journal explains.
+SHORT = (
+    Cell(Harm.KILLED, "after_dot", Way(OnDoubt.HOLD, 1)),
+    Cell(Harm.KILLED, "after_reply", Way(OnDoubt.RESEND_ONCE, 8)),
+)
+
+
+@pytest.fixture(scope="module", params=[Harm.KILLED, Harm.HOST_LOST])
+def arena(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, rabbitmq_server: RabbitServer
+) -> Iterator[tuple[Arena, list[Parent]]]:
+    """One fleet for all rounds of a harm, and the parent that works now."""
+    apps = [cell.app for cell in cells(request.param, WAYS[0])]
+    with opened(tmp_path_factory.mktemp("arena"), rabbitmq_server, harm=request.param, apps=apps) as arena:
+        yield arena, [arena.host()]
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.on_doubt}-{way.chunk}")
+def test_kill_table(arena: tuple[Arena, list[Parent]], way: Way) -> None:
+    """A round: nothing is lost at any instant, and what comes twice or is held is what the table allows there."""
+    fleet, (parent,) = arena
+    round_of = cells(fleet.harm, way)
+    struck = [fleet.strike(parent, cell) for cell in round_of]
+    if fleet.harm is Harm.HOST_LOST:
+        fleet.lose(parent)
+        arena[1][:] = [fleet.host()]
+    fleet.wait_rest()
+    results = fleet.judge(struck)
+
+    save(results)
+    for result in results:
+        print(result.line)
+    for result in results:
+        result.keeps_promise()
+    assert [result.cell.point for result in results] == list(POINTS)
+
+
+def test_two_cells(tmp_path: Path, migrated_url: str, rabbitmq: VirtualHost) -> None:
+    """Under `hold` twenty mails in the air are held, none doubled; of twenty chunks that were answered nothing doubles."""
+    with Arena(
+        tmp_path, migrated_url, rabbitmq.url, harm=Harm.KILLED, apps=[cell.app for cell in SHORT]
+    ) as arena:
+        parent = arena.host()
+        struck = [arena.strike(parent, cell) for cell in SHORT]
+        arena.wait_rest()
+        for result in arena.judge(struck):
+            print(result.line)
+            result.keeps_promise()

@@ -7,7 +7,7 @@ somebody else's) is simply left out.
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Engine
@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mailfleet.failpoints import failpoint
 from mailfleet_schema.hint import Hint, InvalidHint
 from mailfleet_schema.statements import claim
+from mailfleet_schema.statements.claim import Claimed, Return
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.telemetry import events
@@ -36,6 +37,8 @@ class IntakeClosed(Exception):  # noqa: N818 - reads as the fact it states
 MOST_WAIT_S = 30.0
 #: Between two tries to claim from a database that does not answer, in seconds.
 AGAIN_S = 0.5
+#: Rows whose threads were interrupted twice are worked on one at a time; each further one comes so much later, in seconds.
+SUSPECT_S = 2.0
 
 
 class Intake:
@@ -61,6 +64,7 @@ class Intake:
         self._clock = clock
         self._most_wait_s = most_wait_s
         self._meter = meter
+        self._suspect: tuple[int, int] | None = None
         self.misses = 0
 
     def take(self, argument: Any) -> int:
@@ -119,13 +123,31 @@ class Intake:
                 held = (
                     claim.hold_poison(connection, suspects, worker_id=self._worker_id) if suspects else set()
                 )
-            taken = [row for row in rows if row.id not in held]
+                returns = self._but_one_suspect(rows)
+                later = claim.give_back(connection, returns, grace_s=0.0)  # the next pass hints them
+            taken = [row for row in rows if row.id not in held | later]
             events.claimed(taken, worker_id=self._worker_id)
             self._heap.put(taken)
         events.poisoned([row for row in rows if row.id in held], worker_id=self._worker_id)
+        events.given_back(rows, returns, ours=later, held=(), worker_id=self._worker_id)
         if len(rows) < len(ids):
             self.misses += len(ids) - len(rows)
             self._meter.claim_missed(hint.app, len(ids) - len(rows))
         if rows:
             failpoint("after_claim")
         return len(rows)
+
+    def _but_one_suspect(self, rows: Sequence[Claimed]) -> list[Return]:
+        """Of *rows* that were interrupted twice all but one, and that one too while another is at work here.
+
+        A mail that ends its process interrupts whatever the other threads are at, again and again the same mails. Before
+        the third time they are told apart: only one of them is here when it happens.
+        """
+        suspects = [row for row in rows if row.interruptions == claim.MAX_INTERRUPTIONS - 1]
+        if suspects and (self._suspect is None or not self._heap.holds(*self._suspect)):
+            self._suspect = suspects[0].id, suspects[0].fence
+            suspects = suspects[1:]
+        return [
+            Return(row.id, row.fence, due_in_s=SUSPECT_S * number, reason="interrupted twice: one at a time")
+            for number, row in enumerate(suspects, start=1)
+        ]

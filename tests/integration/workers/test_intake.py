@@ -173,3 +173,30 @@ def test_a_drain_ends_the_wait_for_a_database(office: Office) -> None:
         office.heap.close()
         with pytest.raises(IntakeClosed):
             taken.result(10)
+
+
+def test_suspects_come_one_at_a_time(office: Office) -> None:
+    """Of mails that were interrupted twice one is here at a time; the others wait, each a little longer, and then come."""
+    suspects = [office.emit(f"{n}@example.net") for n in range(4)]
+    neighbour = office.emit("ada@example.net")
+    with office.engine.begin() as connection:
+        mail = office.tables.mail
+        connection.execute(update(mail).where(mail.c.id.in_(suspects)).values(interruptions=2))
+
+    office.hint(*suspects, neighbour)
+    (first,) = [one for one in suspects if office.state(one) == "sending(prepare)"]
+    others = [one for one in suspects if one != first]
+    assert office.states(others) == ["queued: interrupted twice: one at a time"] * 3
+    assert sorted(round(office.due_in_s(one)) for one in others) == [2, 4, 6]
+    assert office.heap.holds(neighbour, 1)
+    office.let_pass(60)
+    office.hint(*others)
+    assert office.heap.count() == 2
+
+    office.let_pass(60)
+    for _ in others:
+        office.deliver()
+        office.let_pass(60)
+        office.hint(*others)
+    office.deliver()
+    assert {office.state(one) for one in (*suspects, neighbour)} == {"sent"}

@@ -6,7 +6,9 @@ record is tried once: without it nothing is sent.
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
@@ -91,6 +93,7 @@ class Ledger:
         try:
             with self._engine.begin() as connection:
                 ours = self._settle(connection, results)
+                asked = time.monotonic()
                 recorded = settle.record(connection, [(row.id, row.fence) for row in nexts])
         except Exception as error:  # noqa: BLE001 - whatever it is, results must not be lost with it
             log.warning("record_failed", extra={"error": _name(error), "mails": len(nexts)})
@@ -98,6 +101,7 @@ class Ledger:
             self._heap.forget(nexts)
             return None
         self._settled(results, ours)
+        recorded = self._without_late(nexts, recorded, time.monotonic() - asked)
         lost = [row for row in nexts if row.id not in recorded.dot]
         events.recorded(row for row in nexts if row.id in recorded.dot)
         events.expired(row for row in lost if row.id in recorded.expired)
@@ -106,6 +110,13 @@ class Ledger:
         if nexts:
             failpoint("after_record")
         return recorded
+
+    def _without_late(self, nexts: Sequence[Claimed], recorded: Recorded, took_s: float) -> Recorded:
+        """Give back what had expired when its record was committed, after *took_s*: nothing of it was said yet."""
+        late = {mail_id for mail_id, left_s in recorded.left_s.items() if left_s <= took_s}
+        rows = [row for row in nexts if row.id in late]
+        self.give_back(rows, [Return(row.id, row.fence) for row in rows])
+        return replace(recorded, dot=recorded.dot - late) if late else recorded
 
     def settle(self, results: Sequence[Result]) -> None:
         """Write *results*, again and again until the database takes them, or until the hard stop."""

@@ -4,8 +4,8 @@ The guards name the phase and not the state: a phase is in `sending` only, a con
 would offer PostgreSQL the index over all rows in `sending`, and with the statistics of a quiet hour it took it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
 from mailfleet_schema.statements.reconcile import MAX_AGE_S
@@ -47,8 +47,9 @@ def _record(d: Dialect) -> str:
         FROM {rows}
         WHERE m.id = v.mail_id AND m.fence = v.fence AND m.phase = 'prepare'
           AND (m.expires_at IS NULL OR m.expires_at > {now})
-        RETURNING id
+        RETURNING id, {left_s} AS left_s
         """,
+        left_s=d.seconds_until("expires_at"),
         rows=d.rows("rows", {"mail_id": "bigint", "fence": "bigint"}, "v"),
     )
 
@@ -70,10 +71,15 @@ def _expire(d: Dialect) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Which rows may now get their final dot, and which expired; all others are somebody else's."""
+    """Which rows may now get their final dot, and which expired; all others are somebody else's.
+
+    `left_s` has, of those in `dot` that expire at all, how many seconds were left: one whose commit took longer has
+    expired before it was recorded.
+    """
 
     dot: frozenset[int]
     expired: frozenset[int]
+    left_s: Mapping[int, float] = field(default_factory=dict)
 
 
 def record(connection: Executor, rows: Sequence[tuple[int, int]]) -> Recorded:
@@ -85,10 +91,12 @@ def record(connection: Executor, rows: Sequence[tuple[int, int]]) -> Recorded:
         return Recorded(frozenset(), frozenset())
     d = dialect_of(connection)
     bound = {"rows": d.bind_rows([{"mail_id": i, "fence": f} for i, f in rows])}
-    dot = frozenset(row.id for row in connection.execute(_record(d), bound))
-    if len(dot) == len(rows):
-        return Recorded(dot, frozenset())
-    return Recorded(dot, frozenset(row.id for row in connection.execute(_expire(d), bound)))
+    left_s = {row.id: row.left_s for row in connection.execute(_record(d), bound)}
+    expired: frozenset[int] = frozenset()
+    if len(left_s) < len(rows):
+        expired = frozenset(row.id for row in connection.execute(_expire(d), bound))
+    ends = {mail_id: float(left) for mail_id, left in left_s.items() if left is not None}
+    return Recorded(frozenset(left_s), expired, ends)
 
 
 _COLUMNS = {

@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from hypothesis import strategies as st
-
-from mailfleet_schema.statements.operate import CANCEL, OPERATIONS, RELEASE, RETRY
+from mailfleet_schema.statements.operate import OPERATIONS
 from mailfleet_schema.states import FINAL, OnDoubt
-from tests.model.process import STRANDS
 from tests.model.strands import Strand
-from tests.model.world import HOSTS, World
+from tests.model.world import World
 
 #: Steps after which any strand has come to its end, or to another that it waits for.
 ALL = 200
@@ -158,16 +155,21 @@ class Undertake:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """kill -9 of a worker; where it was not *seen*, of its parent too. *buried* has the undertaker come at once."""
+    """SIGKILL for a worker, at once or after it went as far as `first`; where that is not *seen*, for its parent too.
+
+    The undertaker, or its successor, goes on for *steps* then.
+    """
 
     process: int
+    first: Send | None
     seen: bool
-    buried: bool
+    steps: int
 
     def happen(self, world: World) -> None:
+        if self.first is not None:
+            replace(self.first, process=self.process).happen(world)
         world.kill(self.process, seen=self.seen)
-        if self.buried:
-            _advance(world.hosts[self.process].undertaker, ALL, 0)
+        _advance(world.hosts[self.process].undertaker, self.steps, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,71 +228,3 @@ def _at(world: World, places: frozenset[int] | set[int]) -> list[int]:
     mails = list(world.promise.mails.values())
     open_ones = [mail for mail in mails if mail.row.state not in FINAL] or mails
     return sorted({open_ones[place % len(open_ones)].id for place in places})
-
-
-numbers = st.integers(0, HOSTS - 1)
-places = st.frozensets(st.integers(0, 2), min_size=1)
-choices = st.integers(0, 4)
-#: Mostly what mostly happens.
-rarely = st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4])
-policies = st.sampled_from(OnDoubt)
-steps = st.sampled_from([1, 1, 2, 3, 5, ALL])
-who = st.sampled_from([(0, 1), (0, 1), (0,), (1,), ()])
-
-
-def _sends_with(choice: st.SearchStrategy[int]) -> st.SearchStrategy[Send]:
-    return st.builds(
-        Send,
-        process=numbers,
-        places=places,
-        steps=st.integers(0, 8),
-        choice=choice,
-        chunk=st.sampled_from([1, 8]),
-        beats=st.sampled_from([True, True, False]),
-        lies=st.booleans(),
-        on_doubt=policies,
-        expires_in_s=st.sampled_from([None, None, 30.0, 200.0]),
-    )
-
-
-_emits = st.builds(
-    Emit,
-    on_doubt=policies,
-    recipients=st.integers(1, 2),
-    due_in_s=st.sampled_from([0.0, 0.0, 20.0, 400.0]),
-    expires_in_s=st.sampled_from([None, 30.0, 500.0]),
-    committed=st.booleans(),
-)
-_sends, _smooth_sends = _sends_with(choices), _sends_with(rarely)
-_often: dict[st.SearchStrategy[Event], int] = {
-    _sends: 6,
-    _emits: 1,
-    st.builds(
-        Go, process=numbers, name=st.sampled_from(STRANDS), steps=steps, choice=rarely, places=places
-    ): 2,
-    st.builds(Resume, process=numbers, steps=st.sampled_from([1, 2, 3, ALL]), choice=rarely): 3,
-    st.builds(Reconcile, seconds=st.sampled_from([0.0, 12.0, 35.0, 250.0, 610.0]), awake=who, by=who): 4,
-    st.builds(
-        Overtake,
-        first=_smooth_sends,
-        seconds=st.sampled_from([35.0, 250.0, 250.0, 610.0]),
-        awake=who,
-        by=numbers,
-        halfway=st.sampled_from([2, 3, 4, ALL, ALL, ALL, ALL, ALL]),
-        second=_smooth_sends,
-        steps=st.sampled_from([1, 4, ALL, ALL]),
-    ): 6,
-    st.builds(Undertake, host=numbers, steps=steps, choice=rarely): 2,
-    st.builds(Kill, process=numbers, seen=st.booleans(), buried=st.booleans()): 3,
-    st.builds(Lose, host=numbers, lines=st.sampled_from([None, 0, 1, 2, 5])): 1,
-    st.builds(SetClock, skew=st.sampled_from([-3600.0, -40.0, 0.0, 40.0, 3600.0])): 1,
-    st.builds(
-        Operate,
-        verb=st.sampled_from([RELEASE.name, RETRY.name, RELEASE.name, CANCEL.name]),
-        place=st.integers(0, 2),
-    ): 2,
-}
-#: Any event, the frequent ones more often. Not rules of a machine: hypothesis leaves some of those out of each history.
-EVENTS: st.SearchStrategy[Event] = st.sampled_from(
-    [strategy for strategy, weight in _often.items() for _ in range(weight)]
-).flatmap(lambda strategy: strategy)

@@ -17,17 +17,24 @@ from mailfleet_schema.statements import claim, reconcile, settle, worker
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.reconciler import Pass, Reconciler
+from tests.model.chances import ANY, KILLED, OVERTAKEN, Events
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """One thing that keeps the promise, and a context manager in which it is gone."""
+    """One thing that keeps the promise, and a context manager in which it is gone.
+
+    `events` are those among which it is found soon; it is no other than in any history, only more often needed.
+    """
 
     name: str
     gone: Callable[[], AbstractContextManager[None]]
+    events: Events = ANY
 
 
-def _without(name: str, module: ModuleType, statement: str, piece: str, instead: str = "") -> Guard:
+def _without(
+    name: str, module: ModuleType, statement: str, piece: str, instead: str = "", events: Events = ANY
+) -> Guard:
     """The guard *piece* of the text of *statement*; *instead* stands there when it is gone."""
 
     @contextmanager
@@ -43,16 +50,18 @@ def _without(name: str, module: ModuleType, statement: str, piece: str, instead:
         with mock.patch.object(module, statement, weakened):
             yield
 
-    return Guard(name, gone)
+    return Guard(name, gone, events)
 
 
-def _replaced(name: str, owner: type, method: str, instead: Callable[..., Any]) -> Guard:
+def _replaced(
+    name: str, owner: type, method: str, instead: Callable[..., Any], events: Events = ANY
+) -> Guard:
     @contextmanager
     def gone() -> Iterator[None]:
         with mock.patch.object(owner, method, instead):
             yield
 
-    return Guard(name, gone)
+    return Guard(name, gone, events)
 
 
 def _no_dot(self: Journal, mail_id: int, fence: int) -> None:
@@ -70,20 +79,29 @@ STATEMENTS = (
         "_claim",
         "EXISTS (SELECT 1 FROM {worker} WHERE {worker}.id = :worker_id)",
         "0 < :worker_id",
+        events=OVERTAKEN,
     ),
     _without("claim: fence + 1", claim, "_claim", "fence = m.fence + 1", "fence = m.fence"),
-    _without("record: fence", settle, "_record", "m.fence = v.fence", "true"),
+    _without("record: fence", settle, "_record", "m.fence = v.fence", "true", events=OVERTAKEN),
     _without("record: not expired", settle, "_record", "AND (m.expires_at IS NULL OR m.expires_at > {now})"),
     _without("result: fence", settle, "_settle", "m.fence = v.fence", "true"),
     _without("result: phase", settle, "_settle", "m.phase = v.phase", "true"),
-    _without("give back: fence", claim, "_give_back", "m.fence = v.fence", "true"),
-    _without("give back: being sent", claim, "_give_back", "m.phase = COALESCE(v.phase, m.phase)", "true"),
+    _without("give back: fence", claim, "_give_back", "m.fence = v.fence", "true", events=OVERTAKEN),
+    _without(
+        "give back: being sent",
+        claim,
+        "_give_back",
+        "m.phase = COALESCE(v.phase, m.phase)",
+        "true",
+        events=OVERTAKEN,
+    ),
     _without(
         "give back: same phase",
         claim,
         "_give_back",
         "m.phase = COALESCE(v.phase, m.phase)",
         "m.phase IS NOT NULL",
+        events=OVERTAKEN,
     ),
     _without(
         "take back: of the quiet",
@@ -121,9 +139,9 @@ STATEMENTS = (
 )
 
 PARTS = (
-    _replaced("heartbeat", Pulse, "fresh", lambda _self: True),
-    _replaced("journal: dot", Journal, "dot", _no_dot),
-    _replaced("journal: answer", Journal, "answer", lambda *_: None),
+    _replaced("heartbeat", Pulse, "fresh", lambda _self: True, events=OVERTAKEN),
+    _replaced("journal: dot", Journal, "dot", _no_dot, events=KILLED),
+    _replaced("journal: answer", Journal, "answer", lambda *_: None, events=KILLED),
     _replaced("look_at", Reconciler, "_expire_and_look", lambda _self: Pass()),
     _replaced("quiet workers", Reconciler, "_take_back_quiet", lambda _self: Pass()),
     _replaced("free own", Reconciler, "_free_own", lambda _self: Pass()),

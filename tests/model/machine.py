@@ -4,44 +4,46 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from mailfleet_schema.states import OnDoubt
-from tests.model.events import EVENTS, Event
+from tests.model.chances import ANY, Events, policies
+from tests.model.events import Event
 from tests.model.world import World
 
-_policies = st.sampled_from(OnDoubt)
-_chunks = st.sampled_from([1, 8])
+chunks = st.sampled_from([1, 8])
 
 
-class Machine(RuleBasedStateMachine):
-    """One history in *world*. At its end all trouble ends, and every mail must come to rest."""
+def machine_of(world: World, events: Events = ANY) -> type[RuleBasedStateMachine]:
+    """Histories of *events* in *world*, each with a beginning of its own.
 
-    def __init__(self, world: World) -> None:
-        super().__init__()
-        self.world = world
-        self._well = True
-        world.reset()
+    At the end of each all trouble ends, and every mail must come to rest.
+    """
 
-    @initialize(
-        policies=st.tuples(_policies, _policies), chunks=st.tuples(_chunks, _chunks), lies=st.booleans()
-    )
-    def begin(self, policies: tuple[OnDoubt, OnDoubt], chunks: tuple[int, int], *, lies: bool) -> None:
-        """Two mails, two workers; the clock of one of them may lie."""
-        world = self.world
-        for number, chunk in enumerate(chunks):
-            world.processes.append(world.start(number, chunk=chunk, lies=lies and number == 0))
-        for number, policy in enumerate(policies):
-            world.emit(policy, recipients=1 + number)
+    class Machine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self._well = True
+            world.reset()
 
-    @rule(event=EVENTS)
-    def then(self, event: Event) -> None:
-        self._well = False
-        event.happen(self.world)
-        self.world.check()
-        self._well = True
+        @initialize(first=policies, second=policies, chunk=chunks, other_chunk=chunks, lies=st.booleans())
+        def begin(self, *, first: OnDoubt, second: OnDoubt, chunk: int, other_chunk: int, lies: bool) -> None:
+            """Two mails and two workers; the clock of one may lie."""
+            world.processes.append(world.start(0, chunk=chunk, lies=lies))
+            world.processes.append(world.start(1, chunk=other_chunk, lies=False))
+            world.emit(first)
+            world.emit(second, recipients=2)
 
-    def teardown(self) -> None:
-        try:
-            if self._well:
-                self.world.heal()
-                self.world.check()
-        finally:
-            self.world.close()
+        @rule(event=events)
+        def then(self, event: Event) -> None:
+            self._well = False
+            event.happen(world)
+            world.check()
+            self._well = True
+
+        def teardown(self) -> None:
+            try:
+                if self._well:
+                    world.heal()
+                    world.check()
+            finally:
+                world.close()
+
+    return Machine

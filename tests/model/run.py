@@ -4,25 +4,26 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import Engine
 
-from tests.model.machine import Machine
+from tests.model.chances import ANY, Events
+from tests.model.machine import machine_of
 from tests.model.world import World, world_of
 
 #: Events in one history.
-EVENTS_EACH = 30
+EVENTS_EACH = 20
 
 
 def run_histories(engine: Engine, *, histories: int) -> None:
     """As many as *histories*; raises AssertionError with the shortest one found that breaks the promise."""
     with world_of(engine) as world:
         run_state_machine_as_test(
-            _bound(world), settings=settings(max_examples=histories, stateful_step_count=EVENTS_EACH)
+            machine_of(world), settings=settings(max_examples=histories, stateful_step_count=EVENTS_EACH)
         )
 
 
-def run_round(world: World, number: int, *, histories: int) -> None:
+def run_round(world: World, number: int, *, histories: int, events: Events = ANY) -> None:
     """Other histories with every *number*, the same ones each time; the first that is found is not made shorter."""
     run_state_machine_as_test(
-        seed(number)(_bound(world)),
+        seed(number)(machine_of(world, events)),
         settings=settings(
             max_examples=histories,
             stateful_step_count=EVENTS_EACH,
@@ -34,11 +35,3 @@ def run_round(world: World, number: int, *, histories: int) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-
-
-def _bound(world: World) -> type[Machine]:
-    class Bound(Machine):
-        def __init__(self) -> None:
-            super().__init__(world)
-
-    return Bound

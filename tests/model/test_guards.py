@@ -17,7 +17,7 @@ def _found(engine: Engine, guard: Guard) -> str:
     with guard.gone(), world_of(engine) as world:
         for number in range(ROUNDS):
             try:
-                run_round(world, number, histories=ROUND)
+                run_round(world, number, histories=ROUND, events=guard.events)
             except AssertionError as breach:
                 return str(breach)
     pytest.fail(f"{guard.name}: {ROUNDS * ROUND} histories keep the promise without it")

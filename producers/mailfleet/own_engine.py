@@ -24,8 +24,9 @@ class OwnEngine:
     """An application's *engine*, or one of our own for a URL, opened when it is first needed; or none."""
 
     def __init__(self, engine: Engine | URL | None) -> None:
-        self._engine = engine if isinstance(engine, Engine) else None
-        self._ours = self._engine is None
+        self._given = engine if isinstance(engine, Engine) else None
+        # At most one, under its URL.
+        self._ours: dict[URL, Engine] = {}
         self.url = engine.url if isinstance(engine, Engine) else engine
         #: Which database it is, as `open_writes` compares it; None where that cannot be said.
         self.database = None if self.url is None else database_key(self.url)
@@ -56,18 +57,23 @@ class OwnEngine:
 
     def close(self) -> None:
         """Close what was opened here; an application's engine stays as it is. It opens again when needed."""
-        if self._ours and self._engine is not None:
-            self._engine.dispose()
-            self._engine = None
+        while self._ours:
+            self._ours.popitem()[1].dispose()
 
     def _get(self) -> Engine:
-        if self._engine is None:
-            if self.url is None:
-                raise SettingsError("engine", "an engine, a database URL, or a session with every emit", None)
-            # Two threads may both open one; the one that is forgotten has no connections yet.
-            self._engine = open_engine(self.url, application_name="mailfleet-producer")
-            _opened.add(self._engine)
-        return self._engine
+        if self._given is not None:
+            return self._given
+        if self.url is None:
+            raise SettingsError("engine", "an engine, a database URL, or a session with every emit", None)
+        engine = self._ours.get(self.url)
+        if engine is None:
+            # Several threads may open one each, and all use the first: the others never have a connection. No lock, which
+            # a fork could leave held for ever.
+            engine = self._ours.setdefault(
+                self.url, open_engine(self.url, application_name="mailfleet-producer")
+            )
+            _opened.add(engine)
+        return engine
 
 
 @contextmanager

@@ -6,11 +6,27 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from mailfleet_workers.fleet.report import MOST_BYTES, Report
 
 #: The variable by which a parent gives its children the key of hashed addresses. Not one of the settings'.
 LOG_KEY = "FLEET_LOG_KEY"
+
+
+class Spawned(Protocol):
+    """A process that was started, as `subprocess.Popen` shows it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def wait(self, timeout: float) -> int: ...
 
 
 class ChildProcess:
@@ -40,17 +56,7 @@ class ChildProcess:
         options = [part for name in also for part in ("--also", name)]
         options += [] if config is None else ["--config", str(config)]
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module; names were checked
-                [
-                    *(sys.executable, "-m", "mailfleet_workers.fleet.child"),
-                    *("--app", app, "--host", host, *options),
-                    *("--report-to", str(reports_to), "--parent", str(parent)),
-                ],
-                stdin=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C goes to a whole group; the parent passes on what is meant for children
-                pass_fds=(reports_to, parent),
-                env=dict(environ),
-            )
+            self._process = self._spawn(["--app", app, "--host", host, *options], reports_to, parent, environ)
         except BaseException:
             os.close(self.reports)
             os.close(self._life)
@@ -58,6 +64,21 @@ class ChildProcess:
         finally:
             os.close(reports_to)
             os.close(parent)
+
+    def _spawn(
+        self, options: Sequence[str], reports_to: int, parent: int, environ: Mapping[str, str]
+    ) -> Spawned:
+        """Start `child` with *options* and the two pipe ends that are its own."""
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and module; names were checked
+            [
+                *(sys.executable, "-m", "mailfleet_workers.fleet.child", *options),
+                *("--report-to", str(reports_to), "--parent", str(parent)),
+            ],
+            stdin=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C goes to a whole group; the parent passes on what is meant for children
+            pass_fds=(reports_to, parent),
+            env=dict(environ),
+        )
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,127 @@
+"""What a storm found: the figures of `build/torture.json`, and the same for people."""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mailfleet_workers.chunk import MOST
+from tests.checker.audit import Change
+from tests.checker.findings import Findings
+from tests.torture.ground import Ground
+from tests.torture.plan import Plan
+from tests.torture.recovery import (
+    doubts_by_worker,
+    first_claim_after,
+    holds,
+    recovery_of,
+    spread,
+)
+from tests.torture.storm import Storm
+
+FILE = Path("build/torture.json")
+#: The reasons with which a dead worker's rows come into doubt, and a quiet one's.
+KILLED, QUIET = "killed after the final dot", "quiet worker"
+
+
+def report_of(
+    plan: Plan, ground: Ground, storm: Storm, findings: Findings, changes: Sequence[Change]
+) -> dict[str, Any]:
+    """The figures, in the order in which they are printed."""
+    log, figures = storm.log, plan.figures
+    claims = holds(changes)
+    recovery = recovery_of(storm.victims.struck, claims)
+    for outage in log.outages:
+        if outage.back_at is not None:
+            after = first_claim_after(changes, outage.back_at)
+            recovery[outage.kind] = [] if after is None else [after]
+    kinds = Counter(outage.kind for outage in log.outages if outage.back_at is not None)
+    return {
+        "seed": plan.seed,
+        "mails": findings.mails,
+        "worker_kills": log.kills,
+        "pauses": log.pauses,
+        "broker_faults": kinds["broker"],
+        "database_faults": kinds["database"],
+        "lost": findings.lost,
+        "duplicates_hold": findings.duplicates["hold"],
+        "duplicates_resend_once": findings.duplicates["resend_once"],
+        "doubts": findings.doubts,
+        "doubts_listed": findings.doubts_listed,
+        "early": findings.early,
+        "sent_after_expiry": findings.sent_after_expiry,
+        "recovery_s": {
+            kind: asdict(found) for kind, values in sorted(recovery.items()) if (found := spread(values))
+        },
+        "duplicates_resend": findings.duplicates["resend"],
+        "sent": findings.sent,
+        "held": findings.held,
+        "rolled_back": storm.producer.rolled_back,
+        "commits_in_doubt": storm.producer.in_doubt,
+        "doubts_most_per_kill": max(doubts_by_worker(claims, KILLED).values(), default=0),
+        "doubts_most_per_pause": max(doubts_by_worker(claims, QUIET).values(), default=0),
+        "resumed": log.resumed,
+        "workers_born": storm.victims.born,
+        "threads": figures.threads,
+        "kill_interval_s": list(figures.kill_every_s),
+        "mails_per_s": round(findings.mails / max(1.0, log.took_s["storm"] + log.took_s["calm"]), 1),
+        "took_s": log.took_s,
+        "server_faults": sum(mood.done.total() for mood in ground.moods.values()),
+        "versions": {
+            "python": platform.python_version(),
+            "postgresql": ground.postgres.version,
+            "rabbitmq": ground.rabbit.version,
+        },
+    }
+
+
+def breaches_of(report: Mapping[str, Any], findings: Findings, plan: Plan) -> list[str]:
+    """What the run was to show and did not, in words; the checker's own breaches are told by the checker."""
+    figures = plan.figures
+    wanted = (
+        ("worker_kills", figures.kills),
+        ("pauses", figures.pauses),
+        ("broker_faults", 1),
+        ("database_faults", 1),
+        ("mails", figures.mails),
+    )
+    found = [f"{key}: {report[key]} of {least}" for key, least in wanted if report[key] < least]
+    bounds = (
+        ("lost", 0),
+        ("duplicates_hold", 0),
+        ("early", 0),
+        ("sent_after_expiry", 0),
+        ("doubts_most_per_kill", figures.threads),
+        ("doubts_most_per_pause", figures.threads * MOST),
+    )
+    found += [f"{key}: {report[key]}, at most {most}" for key, most in bounds if report[key] > most]
+    if report["doubts_listed"] != report["doubts"]:
+        found.append(f"doubts: {report['doubts']}, listed {report['doubts_listed']}")
+    found += [f"{breach.invariant}: {breach.text}" for breach in findings.breaches]
+    return found
+
+
+def write(report: Mapping[str, Any], path: Path) -> None:
+    """Put the figures where `docs/promise.md` is made from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def lines_of(report: Mapping[str, Any]) -> list[str]:
+    """For a terminal: one figure on each line."""
+    found = []
+    for key, value in report.items():
+        if isinstance(value, Mapping):
+            found += [f"{key + ' ' + str(part):32} {_shown(each)}" for part, each in value.items()]
+        else:
+            found.append(f"{key:32} {_shown(value)}")
+    return found
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "  ".join(f"{name} {each}" for name, each in value.items())
+    return str(value)

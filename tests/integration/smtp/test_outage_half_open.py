@@ -117,8 +117,7 @@ def test_a_black_hole_before_the_body(far: Far, point: str, fails: int) -> None:
     far.ends(mail_id, "sent", 1)
 
 
-@pytest.mark.parametrize("fate", [Fate.VANISH, Fate.SILENCE])
-@pytest.mark.parametrize("after", [1_000, 100_000])
+@pytest.mark.parametrize(("fate", "after"), [(Fate.VANISH, 1_000), (Fate.SILENCE, 100_000)])
 def test_a_body_that_stops_on_its_way(far: Far, fate: Fate, after: int) -> None:
     """Nobody takes more than so many bytes of a large mail: a retry, no doubt, although most was handed to the kernel."""
     far.routes = [Route(cut_up=after, fate=fate)]

@@ -5,6 +5,7 @@
 What comes before the connection is here, the rest is the courier's.
 """
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Sequence
@@ -108,7 +109,27 @@ class Delivery:
         )
 
     def _pack(self, way: Way, rows: Sequence[Claimed]) -> tuple[list[Parcel], list[Claimed]]:
-        """Parcels of the first of *rows*, and the rows for which this chunk has no room in memory."""
+        """Parcels of the first of *rows*, and the rows for which this chunk has no room in memory.
+
+        The journal has *rows* as begun meanwhile: a mail whose content ends this process must not come back for ever.
+        Nor one that ends the host and its journals, so the database hears of those that were interrupted before.
+        """
+        journal, claims = self._desk.journal, [(row.id, row.fence) for row in rows]
+        try:
+            journal.building(claims)
+        except OSError:
+            log.exception("journal_failed", extra={"app": self._desk.app, "mails": len(rows)})
+            self._courier.give_back(rows, WITHHELD_S, "withheld: no journal")
+            return [], []
+        if again := [row for row in rows if row.interruptions]:
+            self._desk.ledger.begin_again(again)
+        parcels, unpacked = self._build(way, rows)
+        left = {row.id for row in (*(parcel.row for parcel in parcels), *unpacked)}
+        with contextlib.suppress(OSError):  # then they count as begun
+            journal.built([claim for claim in claims if claim[0] in left])
+        return parcels, unpacked
+
+    def _build(self, way: Way, rows: Sequence[Claimed]) -> tuple[list[Parcel], list[Claimed]]:
         contents, outcomes = self._desk.ledger.contents(rows)
         parcels: list[Parcel] = []
         size = 0

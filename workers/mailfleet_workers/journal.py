@@ -3,7 +3,8 @@
 Lines, each one `write` without `fsync` (a killed process loses none of them, a lost host may):
 
     J worker boot instance   the file's first line: whose it is, the machine's boot, and which database it is about
-    B id fence               a thread has begun the row
+    B id fence               a thread is at work on the row: it builds the message, or speaks of it to a server
+    R id fence               the message is built and waits for its turn
     D id fence               the final dot is next
     A id fence {result}      the server's answer, and the settlement that follows from it
 
@@ -40,7 +41,7 @@ ROTATE_BYTES = 4 * 1024 * 1024
 #: Worker and generation. Whatever else lies in the directory (a copy that somebody made) is left alone.
 _NAME = re.compile(r"([0-9]+)\.([0-9]+)\.journal")
 
-Step = Literal["begun", "dot", "answered"]
+Step = Literal["begun", "built", "dot", "answered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class Entry:
     fence: int
     step: Step
     result: Mapping[str, Any] | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether the final dot may have been said."""
+        return self.step in {"dot", "answered"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,20 @@ class Journal:
             self._rotate()
             self._open[mail_id, fence] = (self._generation, self._clock())
             self._write(f"B {mail_id} {fence}\n")
+
+    def building(self, claims: Sequence[tuple[int, int]]) -> None:
+        """A thread builds the messages of *claims* (id, fence) from now on, until `built`."""
+        with self._lock:
+            self._rotate()
+            self._open |= dict.fromkeys(claims, (self._generation, self._clock()))
+            self._write("".join(f"B {mail_id} {fence}\n" for mail_id, fence in claims))
+
+    def built(self, claims: Sequence[tuple[int, int]]) -> None:
+        """No thread is at work on *claims* any more, until `begin`."""
+        with self._lock:
+            for claim in claims:
+                self._open.pop(claim, None)
+            self._write("".join(f"R {mail_id} {fence}\n" for mail_id, fence in claims))
 
     def dot(self, mail_id: int, fence: int) -> None:
         """The final dot is the next thing that is said."""
@@ -330,7 +350,7 @@ def boot_id() -> str:
         return UNKNOWN_BOOT
 
 
-_STEPS: dict[bytes, Step] = {b"B": "begun", b"D": "dot", b"A": "answered"}
+_STEPS: dict[bytes, Step] = {b"B": "begun", b"R": "built", b"D": "dot", b"A": "answered"}
 
 
 def _entry(line: bytes) -> Entry | None:

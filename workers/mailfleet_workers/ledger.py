@@ -84,6 +84,11 @@ class Ledger:
                 outcomes.setdefault(one.mail_id, []).append(one)
         return contents, outcomes
 
+    def begin_again(self, rows: Sequence[Claimed]) -> None:
+        """Say in the database that *rows*, which were interrupted before, are begun. Raises SQLAlchemyError."""
+        with self._engine.begin() as connection:
+            claim.begin_again(connection, [(row.id, row.fence) for row in rows])
+
     def advance(self, results: Sequence[Result], nexts: Sequence[Claimed]) -> Recorded | None:
         """Settle *results* and record *nexts* in one transaction, committed.
 

@@ -222,7 +222,7 @@ class Reconciler:
 
     def _may_be_sent(self, row: Held, said: Mapping[tuple[int, int], Entry]) -> bool:
         entry = said.get((row.mail_id, row.fence))
-        return self._journal.dotted(row.mail_id, row.fence) or (entry is not None and entry.step != "begun")
+        return self._journal.dotted(row.mail_id, row.fence) or (entry is not None and entry.final)
 
     def _settle_doubts(self) -> Pass:
         total = Pass()

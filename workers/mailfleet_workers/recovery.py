@@ -145,12 +145,12 @@ def _return(
     returns: list[Return] = []
     for row in rows:
         entry = record.entries.get((row.mail_id, row.fence))
-        said = entry is not None and entry.step != "begun"
+        said = entry is not None and entry.final
         unknown = row.phase is Phase.DOT and not record.complete
         if said or unknown:
             doubts.append(row)
         else:
-            returns.append(Return(row.mail_id, row.fence, begun=entry is not None))
+            returns.append(Return(row.mail_id, row.fence, begun=entry is not None and entry.step == "begun"))
     queued = claim.give_back(connection, returns, grace_s=0.0, max_age_s=patience.max_age_s)
     doubted = put_in_doubt(connection, doubts, patience, "killed after the final dot")
     events.taken_back(queued, reason="dead worker")

@@ -198,6 +198,28 @@ def hold_poison(connection: Executor, ids: Sequence[int], *, worker_id: int) -> 
     return {row.id for row in rows}
 
 
+@template
+def _begin_again(d: Dialect) -> str:
+    return d.format(
+        """
+        UPDATE {mail} AS m SET reason = 'begun', changed_at = {clock}
+        FROM {rows} WHERE m.id = v.mail_id AND m.fence = v.fence AND m.phase = 'prepare'
+        """,
+        rows=d.rows("rows", {"mail_id": "bigint", "fence": "bigint"}, "v"),
+    )
+
+
+def begin_again(connection: Executor, rows: Sequence[tuple[int, int]]) -> None:
+    """Say in the database that a thread is at work on claimed *rows* (id, fence) that were interrupted before.
+
+    A journal says that of every row. It can be lost together with its host, and perhaps it was this mail that ended it: for
+    `take_back` such a row is told from those that only waited.
+    """
+    d = dialect_of(connection)
+    bound = [{"mail_id": mail_id, "fence": fence} for mail_id, fence in rows]
+    connection.execute(_begin_again(d), {"rows": d.bind_rows(bound)})
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """A row that the database says worker `worker_id` holds, and for how many seconds."""

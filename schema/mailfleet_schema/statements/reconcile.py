@@ -217,6 +217,8 @@ def _take_back(d: Dialect) -> str:
         SET state = CASE WHEN m.phase = 'dot' THEN 'doubt' ELSE 'queued' END,
             reason = CASE WHEN m.phase = 'dot' THEN 'quiet worker' ELSE NULL END,
             look_at = CASE WHEN m.phase = 'dot' THEN {look_doubt} ELSE {clock} END,
+            interruptions = m.interruptions + CASE
+                WHEN m.phase = 'prepare' AND (m.interruptions = 0 OR m.reason = 'begun') THEN 1 ELSE 0 END,
             looks = 0, phase = NULL, worker_id = CASE WHEN m.phase = 'dot' THEN m.worker_id END,
             changed_at = {clock}
         FROM page WHERE m.id = page.mail_id
@@ -253,7 +255,9 @@ class TakenBack:
 def take_back(connection: Executor, worker_ids: Sequence[int], patience: Patience, *, most: int) -> TakenBack:
     """Take at most *most* rows from *worker_ids*, which are dead or quiet: `prepare` → queued, `dot` → doubt.
 
-    Replay a journal first where there is one: it knows which rows in `dot` are certain.
+    Replay a journal first where there is one: it knows which rows in `dot` are certain, and which were begun. Here nobody
+    knows that of a row in `prepare`, so its first interruption is counted in any case; a further one only if
+    `claim.begin_again` said that it was begun. The third is held when it is claimed.
     """
     if not worker_ids:
         return TakenBack(frozenset(), frozenset())

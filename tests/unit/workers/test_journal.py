@@ -61,6 +61,26 @@ def test_read_says_the_last_step_of_each_claim(directory: Path) -> None:
     journal.close()
 
 
+def test_built_is_not_begun(directory: Path) -> None:
+    """Rows whose messages are being built are begun; built ones wait again, until one of them is sent."""
+    journal = Journal(directory, 7, instance=HERE)
+    journal.building([(1, 1), (2, 1), (3, 1)])
+    assert {one.step for one in entries(directory).values()} == {"begun"}
+    assert sorted(journal.open_claims()) == [(1, 1), (2, 1), (3, 1)]
+    journal.built([(1, 1), (2, 1)])
+    assert journal.open_claims() == [(3, 1)]
+    journal.begin(2, 1)
+    assert entries(directory) == {
+        (1, 1): Entry(1, 1, "built"),
+        (2, 1): Entry(2, 1, "begun"),
+        (3, 1): Entry(3, 1, "begun"),
+    }
+    assert not any(one.final for one in entries(directory).values())
+    journal.dot(2, 1)
+    assert entries(directory)[2, 1].final
+    journal.close()
+
+
 def test_nothing_to_read(directory: Path) -> None:
     """A worker without a journal, in a directory that may not be there either, says nothing."""
     assert entries(directory) == {}

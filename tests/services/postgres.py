@@ -80,9 +80,7 @@ class PrivatePostgres(PrivateServer):
                 shutil.chown(self.log, self._user)
             self._initdb()
             self._launch_on_free_port()
-            with psycopg.connect(self.superuser_dsn(), autocommit=True) as connection:
-                connection.execute(f"CREATE ROLE {TEST_ROLE} LOGIN CREATEDB")
-                connection.execute(f"CREATE DATABASE {TEST_ROLE} OWNER {TEST_ROLE}")
+            self._populate()
         except BaseException:
             self.stop("immediate")
             raise
@@ -113,12 +111,15 @@ class PrivatePostgres(PrivateServer):
         return f"postgresql://{role}@{HOST}:{self.port}/{database}"
 
     def _initdb(self) -> None:
+        self._make_data(
+            *("initdb", "-D", f"{self.directory}/data", "-U", SUPERUSER, "-A", "trust"),
+            # The data outlive crashes of the server only, so the new files need not reach the disk.
+            *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+        )
+
+    def _make_data(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [
-                *(self._bin / "initdb", "-D", self.directory / "data", "-U", SUPERUSER, "-A", "trust"),
-                # The data outlive crashes of the server only, so the new files need not reach the disk.
-                *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
-            ],
+            [self._bin / program, *arguments],
             check=False,
             capture_output=True,
             text=True,
@@ -127,7 +128,12 @@ class PrivatePostgres(PrivateServer):
             **self._identity,
         )
         if done.returncode != 0:
-            raise StartError(f"initdb failed:\n{done.stdout}{done.stderr}")
+            raise StartError(f"{program} failed:\n{done.stdout}{done.stderr}")
+
+    def _populate(self) -> None:
+        with psycopg.connect(self.superuser_dsn(), autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {TEST_ROLE} LOGIN CREATEDB")
+            connection.execute(f"CREATE DATABASE {TEST_ROLE} OWNER {TEST_ROLE}")
 
     def _launch(self) -> None:
         settings = {

@@ -27,6 +27,7 @@ test: $(DEV)/$(STAMP) ## find or install PostgreSQL, RabbitMQ, PgBouncer and Pos
 acceptance: $(DEV)/$(STAMP) ## run the long tests only
 	@$(DEV)/bin/python -m tests.services.install
 	@$(DEV)/bin/python -m tests.services.chromium
+	@$(DEV)/bin/python -m tests.services.faketime
 	@$(DEV)/bin/python -m pytest -m acceptance $(ARGS)
 
 torture: $(DEV)/$(STAMP) ## a fleet in a storm of kills, pauses and outages: 20,000 mails, four minutes; ARGS="--seed 7"

@@ -46,8 +46,8 @@ class Emit:
 class Send:
     """A hint of the mails at *places* comes, they are claimed, and a thread goes *steps* far, where *choice* happens.
 
-    A process that has ended, or that others have given up, is replaced first; where nothing is queued, there is a new
-    mail first.
+    A process that has ended, or that others have given up, is replaced first; where nothing is queued, there are two new
+    mails first.
     """
 
     process: int
@@ -63,6 +63,7 @@ class Send:
     def happen(self, world: World) -> None:
         if not any(mail.row.state == "queued" for mail in world.promise.mails.values()):
             world.emit(self.on_doubt, expires_in_s=self.expires_in_s)
+            world.emit(self.on_doubt)
         if world.processes[self.process].pulse.lost:
             world.kill(self.process, seen=True)
         if world.processes[self.process].dead:

@@ -18,12 +18,12 @@ ROUND = 100
 
 def test_sqlite_keeps_the_promise(sqlite_engine: Engine) -> None:
     """In SQLite the promise holds after every event of every history."""
-    run_histories(sqlite_engine, histories=40)
+    run_histories(sqlite_engine, histories=20)
 
 
 def test_postgresql_keeps_the_promise(postgres_engine: Engine) -> None:
     """In PostgreSQL the promise holds after every event of every history."""
-    run_histories(postgres_engine, histories=15)
+    run_histories(postgres_engine, histories=8)
 
 
 @pytest.mark.acceptance

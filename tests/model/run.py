@@ -30,6 +30,7 @@ def run_round(world: World, number: int, *, histories: int, events: Events = ANY
             # The seed decides, not what was found before.
             database=None,
             derandomize=False,
+            deadline=None,
             phases=[Phase.generate],
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),

@@ -31,8 +31,9 @@ POOL_THREADS = 26
 IDS_IN_HINT = 40
 STRUCK_S = GATHER_S + 30.0
 REST_S = 120.0
-#: The longest that a paused worker goes unnoticed, with everything beside it on two processors.
-TIMING = {"QUIET_S": "8", "SETTLE_S": "2", "HEARTBEAT_S": "1", "PREPARE_S": "120"}
+#: Long enough for the heartbeats of nine workers with twenty busy threads each, on two processors.
+#: Nobody else hints a mail before its own hint is read, or threads would begin with a part of their chunk.
+TIMING = {"QUIET_S": "20", "GRACE_S": "15", "SETTLE_S": "2", "HEARTBEAT_S": "1", "PREPARE_S": "120"}
 #: Where a parent's own knowledge is what counts, nobody else may come first.
 NEVER_QUIET = {"QUIET_S": "120"}
 _RESTING = frozenset({State.SENT.value, State.HELD.value})

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mailfleet import failpoints
+from mailfleet_workers.chunk import MOST
+from mailfleet_workers.delivery import Delivery
 from tests.stage.chunks import fix_chunk
 from tests.waiting import wait_until
 
@@ -62,6 +64,8 @@ def _obey(directory: Path, app: str) -> None:
 
 if directory := os.environ.get(_VARIABLE):
     failpoints.PATIENCE_S = GATHER_S
+    # A thread that waits for mail has said before the order how much it wants.
+    Delivery.appetite = property(lambda _self: MOST)  # type: ignore[assignment, method-assign]
     threading.Thread(
         target=_obey,
         args=(Path(directory), sys.argv[sys.argv.index("--app") + 1]),

@@ -122,3 +122,9 @@ OVERTAKEN = _weighted((1, _SEND), (8, _OVERTAKE))
 
 #: Workers that are killed, and what is made of it.
 KILLED = _weighted((1, _SEND), (4, _KILL), (1, _RECONCILE))
+
+#: Answers that never come, and the end of every wait for them.
+DOUBTED = _weighted(
+    (3, _SEND),
+    (2, st.builds(Reconcile, seconds=st.just(610.0), awake=st.just((0, 1)), by=st.just((0, 1)))),
+)

@@ -17,7 +17,7 @@ from mailfleet_schema.statements import claim, reconcile, settle, worker
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.reconciler import Pass, Reconciler
-from tests.model.chances import ANY, KILLED, OVERTAKEN, Events
+from tests.model.chances import ANY, DOUBTED, KILLED, OVERTAKEN, Events
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ STATEMENTS = (
         "m.on_doubt = 'resend' OR",
         "m.on_doubt <> 'resend_once' OR",
     ),
-    _without("doubt: once", reconcile, "_settle_doubts", "AND m.doubts = 0"),
+    _without("doubt: once", reconcile, "_settle_doubts", "AND m.doubts = 0", events=DOUBTED),
     _without("doubt: counted", reconcile, "_settle_doubts", "THEN 1 ELSE 0 END", "THEN 0 ELSE 0 END"),
     _without(
         "retire: holds nothing",

@@ -14,7 +14,7 @@ from tests.model.world import world_of
 LONG_S = 270.0
 LONG = 5000
 #: Histories with one seed, and their kind, in turn.
-ROUND = 100
+ROUND = 50
 KINDS = (ANY, ANY, OVERTAKEN, KILLED, DOUBTED)
 
 

@@ -69,6 +69,9 @@ def _no_dot(self: Journal, mail_id: int, fence: int) -> None:
         self._dots.add((mail_id, fence))
 
 
+#: Whose claim it is; the worker's id alone would still tell two workers apart.
+_FENCE = f"m.fence = v.fence AND {settle.CLAIMANT}"
+
 STATEMENTS = (
     _without("claim: queued", claim, "_claim", "state || '' = 'queued'", "state <> 'draft'"),
     _without("claim: due", claim, "_claim", "AND due_at <= {now}"),
@@ -82,9 +85,9 @@ STATEMENTS = (
         events=OVERTAKEN,
     ),
     _without("claim: fence + 1", claim, "_claim", "fence = m.fence + 1", "fence = m.fence"),
-    _without("record: fence", settle, "_record", "m.fence = v.fence", "true", events=OVERTAKEN),
+    _without("record: fence", settle, "_record", _FENCE, "true", events=OVERTAKEN),
     _without("record: not expired", settle, "_record", "AND (m.expires_at IS NULL OR m.expires_at > {now})"),
-    _without("result: fence", settle, "_settle", "m.fence = v.fence", "true"),
+    _without("result: fence", settle, "_settle", _FENCE, "true"),
     _without("result: phase", settle, "_settle", "m.phase = v.phase", "true"),
     _without("give back: fence", claim, "_give_back", "m.fence = v.fence", "true", events=OVERTAKEN),
     _without(

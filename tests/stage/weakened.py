@@ -15,7 +15,7 @@ from sqlalchemy import TextClause, text
 from mailfleet_schema.dialects import Dialect, Executor
 from mailfleet_schema.statements import claim, reconcile, settle
 from mailfleet_schema.statements.reconcile import Looked, Patience
-from mailfleet_schema.statements.settle import Recorded
+from mailfleet_schema.statements.settle import CLAIMANT, Recorded
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.pulse import Pulse
 
@@ -82,12 +82,15 @@ def _without_fence(statement: Callable[[Dialect], TextClause]) -> Callable[[Dial
         guarded = statement(dialect).text
         if _FENCE not in guarded:
             raise ValueError(f"no fence in {guarded}")
-        return text(guarded.replace(_FENCE, ""))
+        return text(guarded.replace(_FENCE, "").replace(f" AND {CLAIMANT}", ""))
 
     return weak
 
 
-def _say_that_it_is_recorded(connection: Executor, rows: Sequence[tuple[int, int]]) -> Recorded:
+def _say_that_it_is_recorded(
+    connection: Executor, rows: Sequence[tuple[int, int]], *, worker_id: int | None = None
+) -> Recorded:
+    del connection, worker_id
     return Recorded(frozenset(mail_id for mail_id, _ in rows), frozenset())
 
 

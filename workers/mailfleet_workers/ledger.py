@@ -44,7 +44,7 @@ Result = tuple[Claimed, Outcome]
 class Ledger:
     """The database as the senders of one app see it. Thread-safe; *abandon* ends the retries at a hard stop.
 
-    *worker_id* is for the log.
+    *worker_id* is whose claims these are; None asks for their fences alone.
     """
 
     def __init__(
@@ -99,7 +99,9 @@ class Ledger:
             with self._engine.begin() as connection:
                 ours = self._settle(connection, results)
                 asked = time.monotonic()
-                recorded = settle.record(connection, [(row.id, row.fence) for row in nexts])
+                recorded = settle.record(
+                    connection, [(row.id, row.fence) for row in nexts], worker_id=self._worker_id
+                )
         except Exception as error:  # noqa: BLE001 - whatever it is, results must not be lost with it
             log.warning("record_failed", extra={"error": _name(error), "mails": len(nexts)})
             self.settle(results)

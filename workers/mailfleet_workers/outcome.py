@@ -147,6 +147,7 @@ def decide(
         enhanced=reply.enhanced if reply else None,
         text=cut(reply.text if reply else _reason(verdict)),
         cost_ms=tried.duration_ms,
+        worker_id=tried.worker_id,
     )
     attempt = Attempt(
         mail_id=row.id,

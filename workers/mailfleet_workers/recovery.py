@@ -179,4 +179,5 @@ def _doubt(row: Held, patience: Patience, reason: str) -> Settlement:
         reason=reason,
         look_in_s=0.0 if row.on_doubt is OnDoubt.HOLD else patience.settle_s,
         sends=1,
+        worker_id=row.worker_id,
     )

@@ -19,6 +19,7 @@ class Settlement:
 
     `due_in_s` is for `queued` and counts from now; `look_in_s` is for `doubt`: when the policy is applied. `fails`,
     `dones` and `waits` are added to the row's sums, `sends` too. Reply fields None leave the row's last reply.
+    `worker_id` is whose claim it is; None asks for the fence alone.
     """
 
     mail_id: int
@@ -37,6 +38,13 @@ class Settlement:
     text: str | None = None
     queue_id: str | None = None
     cost_ms: int | None = None
+    worker_id: int | None = None
+
+
+#: Beside the fence: where a failover has lost rows, their ids are given to other mails, whose fences begin anew. What is
+#: said of a lost mail must change none of those. A row that is nobody's any more, or a caller None, has the fence alone.
+CLAIMANT = "(m.worker_id = v.worker_id OR m.worker_id IS NULL OR v.worker_id IS NULL)"
+_ROW = {"mail_id": "bigint", "fence": "bigint", "worker_id": "bigint"}
 
 
 @template
@@ -45,12 +53,13 @@ def _record(d: Dialect) -> str:
         """
         UPDATE {mail} AS m SET phase = 'dot', changed_at = {clock}
         FROM {rows}
-        WHERE m.id = v.mail_id AND m.fence = v.fence AND m.phase = 'prepare'
+        WHERE m.id = v.mail_id AND m.fence = v.fence AND {claimant} AND m.phase = 'prepare'
           AND (m.expires_at IS NULL OR m.expires_at > {now})
         RETURNING id, {left_s} AS left_s
         """,
         left_s=d.seconds_until("expires_at"),
-        rows=d.rows("rows", {"mail_id": "bigint", "fence": "bigint"}, "v"),
+        claimant=CLAIMANT,
+        rows=d.rows("rows", _ROW, "v"),
     )
 
 
@@ -61,11 +70,12 @@ def _expire(d: Dialect) -> str:
         UPDATE {mail} AS m
         SET state = 'expired', phase = NULL, reason = 'expires_at', worker_id = NULL, changed_at = {clock}
         FROM {rows}
-        WHERE m.id = v.mail_id AND m.fence = v.fence AND m.phase = 'prepare'
+        WHERE m.id = v.mail_id AND m.fence = v.fence AND {claimant} AND m.phase = 'prepare'
           AND m.expires_at <= {now}
         RETURNING id
         """,
-        rows=d.rows("rows", {"mail_id": "bigint", "fence": "bigint"}, "v"),
+        claimant=CLAIMANT,
+        rows=d.rows("rows", _ROW, "v"),
     )
 
 
@@ -82,15 +92,18 @@ class Recorded:
     left_s: Mapping[int, float] = field(default_factory=dict)
 
 
-def record(connection: Executor, rows: Sequence[tuple[int, int]]) -> Recorded:
+def record(
+    connection: Executor, rows: Sequence[tuple[int, int]], *, worker_id: int | None = None
+) -> Recorded:
     """Record that the final dot of *rows* (id, fence) may be said from the commit of this transaction on.
 
-    A row past its `expires_at` becomes `expired` instead. Commit before the dot.
+    They are claims of *worker_id*; None asks for the fences alone. A row past its `expires_at` becomes `expired`
+    instead. Commit before the dot.
     """
     if not rows:
         return Recorded(frozenset(), frozenset())
     d = dialect_of(connection)
-    bound = {"rows": d.bind_rows([{"mail_id": i, "fence": f} for i, f in rows])}
+    bound = {"rows": d.bind_rows([{"mail_id": i, "fence": f, "worker_id": worker_id} for i, f in rows])}
     left_s = {row.id: row.left_s for row in connection.execute(_record(d), bound)}
     expired: frozenset[int] = frozenset()
     if len(left_s) < len(rows):
@@ -116,6 +129,7 @@ _COLUMNS = {
     "text": "text",
     "queue_id": "text",
     "cost_ms": "integer",
+    "worker_id": "bigint",
 }
 
 
@@ -139,11 +153,12 @@ def _result(d: Dialect, guard: str, state: str) -> str:
             cost_ms = COALESCE(v.cost_ms, m.cost_ms),
             sent_at = CASE WHEN v.dones > 0 OR v.state = 'sent' THEN {clock} ELSE m.sent_at END
         FROM {rows}
-        WHERE m.id = v.mail_id AND m.fence = v.fence AND {guard}
+        WHERE m.id = v.mail_id AND m.fence = v.fence AND {claimant} AND {guard}
         RETURNING id
         """,
         state=state,
         guard=guard,
+        claimant=CLAIMANT,
         due_at=due_at,
         # Not later than its greatest age: a mail that is told to wait again and again would never be looked at.
         look_queued=d.earliest(

@@ -162,9 +162,9 @@ class Bench:
         with self.engine.begin() as connection:
             return claim.claim(connection, ids=ids, app=app, worker_id=worker_id, room=room)
 
-    def record(self, *rows: Claimed) -> Recorded:
+    def record(self, *rows: Claimed, worker_id: int | None = None) -> Recorded:
         with self.engine.begin() as connection:
-            return settle.record(connection, [(row.id, row.fence) for row in rows])
+            return settle.record(connection, [(row.id, row.fence) for row in rows], worker_id=worker_id)
 
     def settle(self, row: Claimed, state: State, *, phase: Phase = Phase.DOT, **more: Any) -> set[int]:
         with self.engine.begin() as connection:

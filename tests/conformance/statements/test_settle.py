@@ -81,6 +81,28 @@ def test_a_worker_that_was_quiet_changes_nothing(
     assert bench.row(new.id) == before
 
 
+@pytest.mark.parametrize(
+    ("statement", "phase"),
+    [
+        (lambda bench, row, worker_id: bench.record(row, worker_id=worker_id).dot, "prepare"),
+        (lambda bench, row, worker_id: bench.settle(row, State.SENT, dones=1, worker_id=worker_id), "dot"),
+        (lambda bench, row, worker_id: bench.accept_late(row, worker_id=worker_id), "dot"),
+        (lambda bench, row, worker_id: bench.accept_late(row, worker_id=worker_id), "doubt"),
+    ],
+    ids=["record", "settle", "accept_late", "accept_late_doubt"],
+)
+def test_another_mail_of_the_same_id(
+    bench: Bench, statement: Callable[[Bench, Claimed, int], set[int]], phase: str
+) -> None:
+    """A failover lost a row and its id was given again: the same id and fence, but a claim of somebody else's."""
+    stages = {"prepare": bench.claimed, "dot": bench.dotted, "doubt": bench.doubted}
+    row = stages[phase](worker_id=WORKER)
+    before = bench.row(row.id)
+    assert statement(bench, row, OTHER_WORKER) == set()
+    assert bench.row(row.id) == before
+    assert statement(bench, row, WORKER) == {row.id}
+
+
 def test_a_result_needs_its_phase(bench: Bench) -> None:
     """A refusal before the dot cannot settle a row whose dot was recorded, nor the other way round."""
     row = bench.dotted()

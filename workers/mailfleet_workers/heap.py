@@ -51,10 +51,11 @@ class RowHeap:
         #: Held from before a claim's commit until its rows are here, and while orphans are looked for.
         self.claiming = threading.Lock()
 
-    def wait_for_room(self, priority: Priority, timeout_s: float) -> int:
-        """How many more rows of *priority* fit, after waiting at most *timeout_s* for at least one."""
+    def wait_for_room(self, priority: Priority, timeout_s: float, *, wanted: int = 1) -> int:
+        """How many more rows of *priority* fit, after waiting at most *timeout_s* for *wanted*, or for half of the heap."""
+        least = max(1, min(wanted, self._capacity // 2))
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._room(priority) > 0, timeout_s)
+            self._changed.wait_for(lambda: self._closed or self._room(priority) >= least, timeout_s)
             return 0 if self._closed else self._room(priority)
 
     def _room(self, priority: Priority) -> int:

@@ -8,6 +8,7 @@ somebody else's) is simply left out.
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Engine
@@ -35,10 +36,17 @@ class IntakeClosed(Exception):  # noqa: N818 - reads as the fact it states
 #: A hint whose rows find no room for so long is let go, in seconds: `look_at` brings its rows back. Far below any
 #: broker's acknowledgement timeout.
 MOST_WAIT_S = 30.0
+#: How long rows that do not all fit wait for more room, in seconds: a transaction for each of them costs more.
+TOGETHER_S = 0.25
 #: Between two tries to claim from a database that does not answer, in seconds.
 AGAIN_S = 0.5
 #: Rows whose threads were interrupted twice are worked on one at a time; each further one comes so much later, in seconds.
 SUSPECT_S = 2.0
+#: So many claims are remembered: more than are lost with the tail of a replication.
+REMEMBERED = 20_000
+#: When a claim is tried again whose fence was had before, in seconds.
+REWOUND_S = 0.5
+REWOUND = "the database has gone back"
 
 
 class Intake:
@@ -65,6 +73,7 @@ class Intake:
         self._most_wait_s = most_wait_s
         self._meter = meter
         self._suspect: tuple[int, int] | None = None
+        self._claimed: dict[int, int] = {}
         self.misses = 0
 
     def take(self, argument: Any) -> int:
@@ -89,6 +98,8 @@ class Intake:
                     raise IntakeClosed
                 log.info("hint_let_go", extra={"app": hint.app, "mails": len(ids)})
                 break
+            if room < len(ids):
+                room = self._heap.wait_for_room(hint.priority, TOGETHER_S, wanted=len(ids)) or room
             now, rest = ids[:room], ids[room:]
             try:
                 taken += self._claim(hint, now)
@@ -123,11 +134,14 @@ class Intake:
                 held = (
                     claim.hold_poison(connection, suspects, worker_id=self._worker_id) if suspects else set()
                 )
-                returns = self._but_one_suspect(rows)
+                rewound = [row for row in rows if self._claimed.get(row.id, 0) >= row.fence]
+                returns = self._but_one_suspect([row for row in rows if row not in rewound])
+                returns += [Return(row.id, row.fence, due_in_s=REWOUND_S, reason=REWOUND) for row in rewound]
                 later = claim.give_back(connection, returns, grace_s=0.0)  # the next pass hints them
             taken = [row for row in rows if row.id not in held | later]
             events.claimed(taken, worker_id=self._worker_id)
             self._heap.put(taken)
+            self._remember(rows)
         events.poisoned([row for row in rows if row.id in held], worker_id=self._worker_id)
         events.given_back(rows, returns, ours=later, held=(), worker_id=self._worker_id)
         if len(rows) < len(ids):
@@ -136,6 +150,19 @@ class Intake:
         if rows:
             failpoint("after_claim")
         return len(rows)
+
+    def _remember(self, rows: Sequence[Claimed]) -> None:
+        """Which claims this process has had: a fence is never the same twice, unless the database has gone back.
+
+        After a failover that lost the tail an id may be another mail's, or the same one's that was sent already. What this
+        process and its journal know of the older claim must not end the newer one, so that is given back until its fence
+        is one of which nobody has spoken.
+        """
+        for row in rows:
+            self._claimed.pop(row.id, None)
+            self._claimed[row.id] = row.fence
+        for mail_id in list(islice(self._claimed, max(0, len(self._claimed) - REMEMBERED))):
+            del self._claimed[mail_id]
 
     def _but_one_suspect(self, rows: Sequence[Claimed]) -> list[Return]:
         """Of *rows* that were interrupted twice all but one, and that one too while another is at work here.

@@ -49,6 +49,24 @@ def test_what_is_due_is_claimed_and_the_rest_left_out(office: Office) -> None:
     assert office.heap.count() == 2
 
 
+def test_a_fence_that_was_had_before(office: Office) -> None:
+    """A database that lost its tail gives an id and a fence out again: nothing is sent by a claim of which was spoken."""
+    mail = office.emit("a@example.net")
+    assert office.hint(mail) == 1
+    assert office.heap.holds(mail, 1)
+    with office.engine.begin() as connection:
+        table = office.tables.mail
+        rewound = {"state": "queued", "phase": None, "worker_id": None, "fence": 0}
+        connection.execute(update(table).where(table.c.id == mail).values(rewound))
+    office.hint(mail)
+    row = office.row(mail)
+    assert (row["state"], row["fence"], row["reason"]) == ("queued", 1, "the database has gone back")
+    with office.engine.begin() as connection:
+        connection.execute(update(table).where(table.c.id == mail).values(due_at=datetime.now(UTC)))
+    assert office.hint(mail) == 1
+    assert office.heap.holds(mail, 2)
+
+
 def test_rows_of_another_app_are_not_claimed(office: Office) -> None:
     """A hint of our app that names another app's row claims nothing: the row says whose it is."""
     mail = office.emit("a@example.net")

@@ -263,6 +263,21 @@ def test_closing_wakes_who_waits_for_rows_and_for_room() -> None:
     assert heap.wait_for_room(HIGH, 60) == 0
 
 
+def test_who_waits_for_more_room_waits_for_half_of_the_heap() -> None:
+    """Rows that do not fit are not claimed one by one as others leave; nobody waits for more than half of the heap."""
+    heap = RowHeap(8)
+    heap.put([claimed(number) for number in range(8)])
+    with ThreadPoolExecutor(1) as threads:
+        result = threads.submit(heap.wait_for_room, NORMAL, 60, wanted=100)
+        for _ in range(3):
+            assert heap.take(most=1, high_only=False, timeout_s=0)
+        assert heap.wait_for_room(NORMAL, 0.0) == 3
+        assert not result.done()
+        assert heap.take(most=1, high_only=False, timeout_s=0)
+        assert result.result(5) == 4
+    assert heap.wait_for_room(NORMAL, 0.0, wanted=100) == 4
+
+
 def test_new_rows_wake_who_waits() -> None:
     """A thread that waits for rows gets those that are put meanwhile."""
     heap = RowHeap(1)

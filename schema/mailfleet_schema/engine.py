@@ -5,12 +5,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
 
 from mailfleet_schema.dialects import POSTGRESQL, SQLITE
 
 #: Execution option of a connection that only reads: on SQLite it does not wait for writers.
 READ_ONLY = "mailfleet_read_only"
+#: PostgreSQL's SQLSTATE read_only_sql_transaction: a standby, or a primary that was told to read only.
+_READ_ONLY_SERVER = "25006"
 #: How long a writer waits for SQLite's one write lock, in seconds.
 SQLITE_BUSY_S = 10.0
 
@@ -52,8 +54,9 @@ def open_engine(
         return _open_sqlite(url)
     engine = create_engine(
         url,
-        pool_size=pool_size,
-        max_overflow=1,
+        # Not as an overflow: that is closed whenever it comes back, and under load opened again a moment later.
+        pool_size=pool_size + 1,
+        max_overflow=0,
         pool_pre_ping=False,
         connect_args={
             "prepare_threshold": 5 if prepared else None,
@@ -66,9 +69,18 @@ def open_engine(
             "tcp_user_timeout": 15_000,
         },
     )
+    _leave_readers(engine)
     if most_idle_s is not None:
         _limit_idle_transactions(engine, most_idle_s)
     return engine
+
+
+def _leave_readers(engine: Engine) -> None:
+    @event.listens_for(engine, "handle_error")
+    def leave(context: ExceptionContext) -> None:
+        # The server lives on, but another one writes now. A pool would keep its connections here for ever.
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_SERVER:
+            context.is_disconnect = True
 
 
 def _limit_idle_transactions(engine: Engine, seconds: float) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from mailfleet_schema.engine import open_engine
@@ -247,6 +247,35 @@ def _held_for(engine: Engine, seconds: float) -> Callable[[], None]:
         timer.start()
 
     return hold
+
+
+def test_a_server_that_reads_only_is_left(migrated_url: str) -> None:
+    """After 25006 no connection of the pool is used again: the server may have a successor, which another one finds."""
+    engine = open_engine(make_url(migrated_url))
+    with engine.begin() as connection:
+        worker_id = worker.register(connection, app="billing", host="here", pid=1, version="0")
+    with engine.connect() as one, engine.connect() as other:
+        for connection in (one, other):
+            connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+            connection.commit()
+    with pytest.raises(InternalError) as caught:
+        _beat(engine, worker_id)
+    assert getattr(caught.value.orig, "sqlstate", None) == "25006"
+    for _ in range(2):
+        _beat(engine, worker_id)
+    engine.dispose()
+
+
+def test_connections_stay_open(migrated_url: str) -> None:
+    """Three at once are the same three the next time: none is closed as one too many, to be opened again."""
+    engine = open_engine(make_url(migrated_url))
+    opened: list[object] = []
+    event.listen(engine, "connect", lambda connection, _record: opened.append(connection))
+    for _ in range(4):
+        with engine.connect(), engine.connect(), engine.connect():
+            pass
+    assert len(opened) == 3
+    engine.dispose()
 
 
 def test_the_errors_are_the_server_s(postgres_engine: Engine) -> None:

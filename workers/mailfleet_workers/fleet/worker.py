@@ -70,7 +70,10 @@ class Worker:
         self._apps = tuple(dict.fromkeys((app, *also)))
         # Others take our rows after `quiet_s`; by then our locks are gone too, wherever we were stopped.
         self._engine = open_engine(
-            url, application_name=f"mailfleet {app} worker", most_idle_s=settings.timing.quiet_s / 2
+            url,
+            prepared=settings.database_prepared,
+            application_name=f"mailfleet {app} worker",
+            most_idle_s=settings.timing.quiet_s / 2,
         )
         self._broker = RabbitBroker(settings.broker_url, app=app, role="worker", host=host)
         # Not slower than passes, whatever the outage: the pass after it must reach the broker.

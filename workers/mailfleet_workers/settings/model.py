@@ -223,6 +223,11 @@ class Settings(BaseModel):
         " `env:NAME` or `file:/path`, and must be one of them in a file if it has a password.",
         json_schema_extra={"without": "mailfleet.db in data_dir"},
     )
+    database_prepared: bool = Field(
+        default=False,
+        description="Whether workers let PostgreSQL prepare their statements once for each connection: less work for it."
+        " Not through a pooler that gives every transaction another connection.",
+    )
     broker_url: str | None = Field(
         None,
         repr=False,

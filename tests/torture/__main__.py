@@ -4,22 +4,24 @@ import argparse
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 import tests.stage.stamped  # noqa: F401 - importing it is all: each message names its claim
 from mailfleet_workers.classify import Rules
 from tests.checker.check import check_fleet
 from tests.services.base import MissingServiceError, StartError
+from tests.stage.chunks import fix_chunk
 from tests.torture import report, zygote
 from tests.torture.ground import Ground
 from tests.torture.host import run_host, run_worker
+from tests.torture.machine import complaints
 from tests.torture.plan import Figures, Plan, plan_of
 from tests.torture.storm import Storm
 
-#: The whole run, in seconds; waiting for mails ends so much before that the check fits in.
-MOST_S = 240.0
-CHECK_S = 30.0
+#: The whole run is to take so many seconds on two processors of its own.
+AIM_S = 240
+#: On a busier machine it may take longer; what is open then is lost to the checker.
+MOST_S = 600.0
 #: The seed of a run that names none: the same every time, so that a red run in CI is a change's fault.
 SEED = 1
 
@@ -40,6 +42,7 @@ def main() -> int:
     # Everything that a worker would do first, so that a fork need not.
     Rules.builtin()
 
+    fix_chunk(Figures().chunk)
     forks = zygote.start({"host": run_host, "worker": run_worker})
     plan = plan_of(given.seed, Figures.of(given.mails))
     print(f"storm: seed {plan.seed}, {plan.figures}", flush=True)
@@ -57,7 +60,7 @@ def main() -> int:
 def _run(plan: Plan, ground: Ground, forks: zygote.Forks, began: float) -> int:
     storm = Storm(plan, ground, forks)
     print(f"services are up after {time.monotonic() - began:.1f} s", flush=True)
-    storm.run(began + MOST_S - CHECK_S)
+    storm.run(began + MOST_S)
     checking = time.monotonic()
     changes = ground.audit.read()
     findings = check_fleet(ground.engine, storm.producer.ledger, ground.receipts(), seed=plan.seed)
@@ -68,8 +71,10 @@ def _run(plan: Plan, ground: Ground, forks: zygote.Forks, began: float) -> int:
     }
     report.write(figures, report.FILE)
     print("\n".join(report.lines_of(figures)), flush=True)
-    complaints = Counter(name for machine in storm.machines for name in machine.log_events())
-    print("\n".join(f"log: {count} x {name}" for name, count in complaints.most_common(30)))
+    if (took_s := figures["took_s"]["all"]) > AIM_S:
+        print(f"it took {took_s:.0f} s; on a machine of its own it takes less than {AIM_S}")
+    told = complaints(ground.directory).most_common(30)
+    print("\n".join(f"log: {count} x {name}" for name, count in told))
     breaches = [*report.breaches_of(figures, findings, plan), *map(repr, ground.faults())]
     if breaches:
         print(f"BROKEN, seed {plan.seed}:", *breaches, sep="\n  ", file=sys.stderr)

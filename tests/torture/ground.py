@@ -23,11 +23,11 @@ from tests.torture.sink import COMMAND_S, DOT_S, Moods
 
 #: The product's waiting times, scaled down; the promise is about their order, not about their length.
 TIMING = {
-    "heartbeat_s": 0.5,
+    "heartbeat_s": 1.0,
     "grace_s": 1.0,
-    "step_s": 2.0,
-    "most_step_s": 4.0,
-    "reconcile_s": 1.0,
+    "step_s": 4.0,
+    "most_step_s": 16.0,
+    "reconcile_s": 2.0,
     "try_next_s": 0.5,
     "drain_s": 5.0,
 }
@@ -112,6 +112,7 @@ class Ground:
         head = {
             "data_dir": str(self.directory / host),
             "database_url": self.postgres.url(),
+            "database_prepared": True,
             "delivery": "live",
         }
         lines = [_line(*item) for item in head.items()]

@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+from collections import Counter
+from pathlib import Path
 
 from tests.torture.ground import Ground
 from tests.torture.host import Event
@@ -14,6 +17,7 @@ class Machine:
 
     def __init__(self, name: str, ground: Ground, forks: Forks) -> None:
         self.name = name
+        self.data_dir = ground.directory / name
         self._unread = b""
         self.log_path = ground.directory / f"{name}.log"
         self.events, writer = os.pipe()
@@ -47,20 +51,34 @@ class Machine:
         """Ask it to drain."""
         self._process.terminate()
 
+    def kill(self) -> None:
+        """SIGKILL for the parent alone; its children see a pipe close and drain."""
+        self._process.kill()
+        self._process.wait(10.0)
+        self.close()
+
+    def lose(self) -> None:
+        """Its disk is gone with it, journals and all; its processes are dead already."""
+        shutil.rmtree(self.data_dir, ignore_errors=True)
+
     def wait(self, deadline_s: float) -> int:
         """Its exit status; raises subprocess.TimeoutExpired."""
         return self._process.wait(deadline_s)
 
-    def log_events(self) -> list[str]:
-        """The names of what it and its workers complained of, in order; lines that are no event as they are."""
-        found = []
-        for line in self.log_path.read_text(errors="replace").splitlines():
-            try:
-                told = json.loads(line)
-                found.append(str(told.get("message") if told["event"] == "message" else told["event"]))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                found.append(line)
-        return found
-
     def close(self) -> None:
         os.close(self.events)
+
+
+def complaints(directory: Path) -> Counter[str]:
+    """What hosts and workers wrote into their logs in *directory*: names of events, and lines that are none."""
+    found: Counter[str] = Counter()
+    for path in directory.glob("*.log"):
+        for line in path.read_text(errors="replace").splitlines():
+            try:
+                told = json.loads(line)
+                # Figures in a sentence would make each its own.
+                name = str(told.get("message", "")).partition("(")[0] or str(told["event"])
+            except (ValueError, KeyError, TypeError, AttributeError):
+                name = line
+            found[name] += 1
+    return found

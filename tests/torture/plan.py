@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from mailfleet.mail import OnDoubt, Priority
 
-Strike = Literal["kill", "pause", "broker", "database"]
+Strike = Literal["kill", "pause", "broker", "database", "parent", "host"]
 
 APPS = ("billing", "shop")
 #: The servers that mail leaves through, and how often each is used. The last one is ailing.
@@ -34,6 +34,8 @@ class Figures:
     processes: int = 3
     threads: int = 4
     heap: int = 16
+    #: Rows that a thread records at once. Left alone it is 1: here a mail waits for a processor, not for its server.
+    chunk: int = 4
     quiet_s: float = 4.0
     settle_s: float = 6.0
     kill_every_s: tuple[float, float] = (0.05, 0.3)
@@ -109,7 +111,9 @@ def _strikes(rng: random.Random, figures: Figures) -> Iterator[tuple[float, Stri
         at = (number + rng.random()) * (figures.lasts_s - figures.quiet_s) / figures.pauses
         yield at, "pause", figures.quiet_s + rng.uniform(*figures.beyond_quiet_s)
     yield figures.lasts_s * rng.uniform(0.2, 0.4), "broker", 0.0
-    yield figures.lasts_s * rng.uniform(0.6, 0.8), "database", 0.0
+    yield figures.lasts_s * rng.uniform(0.45, 0.55), "parent", 0.0
+    yield figures.lasts_s * rng.uniform(0.6, 0.7), "database", 0.0
+    yield figures.lasts_s * rng.uniform(0.8, 0.9), "host", 0.0
 
 
 def _transactions(rng: random.Random, figures: Figures) -> Iterator[Transaction]:
@@ -145,7 +149,7 @@ def _letter(rng: random.Random, number: int, app: str, *, early: bool) -> Letter
         app=app,
         account=account,
         priority=rng.choices(priorities, (1, 7, 2))[0],
-        on_doubt=rng.choices(policies, (5, 2, 3))[0],
+        on_doubt=rng.choices(policies, (6, 2, 2))[0],
         recipients=rng.choices((1, 2, 5), (17, 2, 1))[0],
         due_in_s=due_in_s,
         expires_in_s=expires_in_s,

@@ -8,8 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet import Mailer
 from mailfleet_schema.dialects import POSTGRESQL
@@ -29,6 +31,7 @@ AGAIN_S = 0.05
 #: How long a fleet of forked workers may take to be ready, in seconds.
 READY_S = 40.0
 
+_AT_WORK = """SELECT DISTINCT worker_id FROM {mail} WHERE state = 'sending'"""
 _OPEN = """SELECT count(*) FROM {mail} WHERE state IN ('queued', 'sending', 'doubt')"""
 
 
@@ -41,6 +44,8 @@ class Log:
     #: Paused workers that were alive when they might go on again.
     resumed: int = 0
     missed: int = 0
+    parents_killed: int = 0
+    hosts_lost: int = 0
     took_s: dict[str, float] = field(default_factory=dict)
     outages: list[Outage] = field(default_factory=list)
     left_open: int = 0
@@ -57,6 +62,7 @@ class Storm:
         self.log = Log()
         self.victims = Victims(random.Random(f"{plan.seed} victims"), spared_s=SPARED * figures.quiet_s)
         self.machines: list[Machine] = []
+        self._rng = random.Random(f"{plan.seed} hosts")
         self._mailers = {app: Mailer.from_env(app, ground.environ("application")) for app in APPS}
         self.producer = Producer(plan.transactions, self._mailers, ground.engine)
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
@@ -112,6 +118,12 @@ class Storm:
                 case "broker" | "database":
                     server = self._ground.rabbit if kind == "broker" else self._ground.postgres
                     self._plan_at(began + at, lambda kind=kind, server=server: self._break(kind, server))  # type: ignore[misc]
+                case "parent":
+                    self._plan_at(began + at, self._orphan)
+                case "host":
+                    self._plan_at(began + at, self._lose)
+                case _:
+                    assert_never(kind)
         while self._agenda or any(not outage.over for outage in self.log.outages):
             self._turn(self._agenda[0][0] if self._agenda else time.monotonic() + AGAIN_S)
             while self._agenda and self._agenda[0][0] <= time.monotonic():
@@ -121,14 +133,22 @@ class Storm:
         heapq.heappush(self._agenda, (at, next(self._numbers), action))
 
     def _kill(self) -> None:
-        if self.victims.kill():
+        if self.victims.kill(self._at_work):
             self.log.kills += 1
         else:
             self.log.missed += 1
             self._plan_at(time.monotonic() + AGAIN_S, self._kill)
 
+    def _at_work(self) -> frozenset[int]:
+        """The workers that have mails in their hands; nobody while the database is away."""
+        try:
+            with read_only(self._ground.engine) as connection:
+                return frozenset(connection.execute(text(POSTGRESQL.format(_AT_WORK))).scalars())
+        except SQLAlchemyError:
+            return frozenset()
+
     def _pause(self, length_s: float) -> None:
-        victim = self.victims.pause()
+        victim = self.victims.pause(self._at_work)
         if victim is None:
             self.log.missed += 1
             self._plan_at(time.monotonic() + AGAIN_S, lambda: self._pause(length_s))
@@ -144,6 +164,24 @@ class Storm:
         outage = Outage(kind, server)  # type: ignore[arg-type]
         self.log.outages.append(outage)
         outage.begin()
+
+    def _orphan(self) -> None:
+        """A parent is killed and started again at once, on the same disk."""
+        machine = self._rng.choice(self.machines)
+        machine.kill()
+        self.machines.remove(machine)
+        self.machines.append(Machine(machine.name, self._ground, self._forks))
+        self.log.parents_killed += 1
+
+    def _lose(self) -> None:
+        """A host is lost with its disk, and another one takes its place."""
+        machine = self._rng.choice(self.machines)
+        machine.kill()
+        self.victims.lose(machine.name)
+        machine.lose()
+        self.machines.remove(machine)
+        self.machines.append(Machine(f"host{self._plan.figures.hosts}", self._ground, self._forks))
+        self.log.hosts_lost += 1
 
     # Listening and waiting.
 
@@ -163,7 +201,7 @@ class Storm:
 
     def _until(self, condition: Callable[[], bool], until: float) -> None:
         while time.monotonic() < until and not condition():
-            self._turn(time.monotonic() + 0.2)
+            self._turn(time.monotonic() + 1.0)
 
     def _open(self) -> int:
         with read_only(self._ground.engine) as connection:

@@ -6,8 +6,10 @@ A process is held by a file (pidfd_open(2)), never by its number alone: a signal
 import contextlib
 import os
 import random
+import select
 import signal
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -75,32 +77,55 @@ class Victims:
     @property
     def living(self) -> list[Victim]:
         """All that are not known to be dead, in a lasting order."""
+        # Of those whose parent was killed nobody tells us.
+        poll = select.poll()
+        for victim in self._living.values():
+            poll.register(victim.file, select.POLLIN)
+        ended = {file for file, _ in poll.poll(0)}
+        for key in [key for key, victim in self._living.items() if victim.file in ended]:
+            os.close(self._living.pop(key).file)
         return [self._living[key] for key in sorted(self._living)]
 
-    def kill(self) -> bool:
-        """SIGKILL for one of them, mostly one that is ready; False if there is none to kill."""
+    def kill(self, at_work: Callable[[], Collection[int]]) -> bool:
+        """SIGKILL for one of them, mostly one that has mails in its hands; False if there is none to kill.
+
+        *at_work* gives the ids of the workers that have; it is asked only if it matters.
+        """
         self._spare()
         may_be = [victim for victim in self.living if self._may_be_struck(victim)]
         ready = [victim for victim in may_be if victim.ready]
-        # One in five is struck while it starts.
-        chosen = ready if ready and self._rng.random() < 0.8 else may_be
-        if not chosen:
+        # One in five is struck while it starts, if one does.
+        if ready and self._rng.random() < 0.8:
+            may_be = self._busy(ready, at_work) or ready
+        if not may_be:
             return False
-        victim = self._rng.choice(chosen)
+        return self._kill(self._rng.choice(may_be), "killed")
+
+    def _busy(self, ready: list[Victim], at_work: Callable[[], Collection[int]]) -> list[Victim]:
+        ids = at_work()
+        return [victim for victim in ready if victim.worker_id in ids]
+
+    def lose(self, host: str) -> None:
+        """SIGKILL for all of *host* at once."""
+        for victim in self.living:
+            if victim.host == host:
+                self._kill(victim, "host lost")
+
+    def _kill(self, victim: Victim, kind: str) -> bool:
         if not self._signal(victim, signal.SIGKILL):
             return False
-        self.struck.append(Struck("killed", time.time(), victim.worker_id))
+        self.struck.append(Struck(kind, time.time(), victim.worker_id))
         del self._living[victim.host, victim.pid]
         os.close(victim.file)
         return True
 
-    def pause(self) -> Victim | None:
-        """SIGSTOP for one that works; None if there is none."""
+    def pause(self, at_work: Callable[[], Collection[int]]) -> Victim | None:
+        """SIGSTOP for one that is ready, with mails in its hands if there is one; None if none is ready."""
         self._spare()
         working = [victim for victim in self.living if victim.ready and self._may_be_struck(victim)]
         if not working:
             return None
-        victim = self._rng.choice(working)
+        victim = self._rng.choice(self._busy(working, at_work) or working)
         if not self._signal(victim, signal.SIGSTOP):
             return None
         victim.paused = True

@@ -23,7 +23,7 @@ def test_a_whole_storm(seed: int) -> None:
     kinds = [kind for _, kind, _ in plan.strikes]
     assert kinds.count("kill") >= 400
     assert kinds.count("pause") >= 40
-    assert (kinds.count("broker"), kinds.count("database")) == (1, 1)
+    assert [kinds.count(kind) for kind in ("broker", "database", "parent", "host")] == [1, 1, 1, 1]
     kills = [at for at, kind, _ in plan.strikes if kind == "kill"]
     assert all(0.05 <= later - sooner <= 0.3 for sooner, later in itertools.pairwise(kills))
     assert all(length > plan.figures.quiet_s for _, kind, length in plan.strikes if kind == "pause")

@@ -8,7 +8,7 @@ from tests.checker.findings import Breach, Findings
 from tests.torture.plan import Figures, Plan
 from tests.torture.report import breaches_of, lines_of
 
-PLAN = Plan(1, Figures(mails=100, kills=2, pauses=1, threads=4), (), ())
+PLAN = Plan(1, Figures(mails=100, kills=2, pauses=1, threads=4, chunk=8), (), ())
 FINDINGS = Findings((), 100, 90, 10, 0, {"hold": 0, "resend_once": 1, "resend": 0}, 3, 3, 0, 0)
 GOOD: dict[str, Any] = {
     "seed": 1,
@@ -17,6 +17,8 @@ GOOD: dict[str, Any] = {
     "pauses": 1,
     "broker_faults": 1,
     "database_faults": 1,
+    "parents_killed": 1,
+    "hosts_lost": 1,
     "lost": 0,
     "duplicates_hold": 0,
     "early": 0,
@@ -24,7 +26,7 @@ GOOD: dict[str, Any] = {
     "doubts": 3,
     "doubts_listed": 3,
     "doubts_most_per_kill": 4,
-    "doubts_most_per_pause": 256,
+    "doubts_most_per_pause": 32,
     "recovery_s": {"killed": {"p50": 0.2}},
 }
 
@@ -42,13 +44,15 @@ def test_a_good_run() -> None:
         ("pauses", 0),
         ("broker_faults", 0),
         ("database_faults", 0),
+        ("parents_killed", 0),
+        ("hosts_lost", 0),
         ("lost", 1),
         ("duplicates_hold", 1),
         ("early", 1),
         ("sent_after_expiry", 1),
         ("doubts_listed", 2),
         ("doubts_most_per_kill", 5),
-        ("doubts_most_per_pause", 257),
+        ("doubts_most_per_pause", 33),
     ],
 )
 def test_a_bad_run(key: str, value: int) -> None:

@@ -48,11 +48,11 @@ def test_kill_table(arena: tuple[Arena, list[Parent]], way: Way) -> None:
     fleet.wait_rest()
     results = fleet.judge(struck)
 
-    save(results)
     for result in results:
         print(result.line)
     for result in results:
         result.keeps_promise()
+    save(results)
     assert [result.cell.point for result in results] == list(POINTS)
 
 

@@ -127,6 +127,7 @@ class Judged:
     def server_is_back(self) -> None:
         """Our own connections are as dead as everybody's: forget them."""
         self.stage.engine.dispose()
+        self.stage.mailer(APP).close()
 
     def wait_rest(self, deadline_s: float = 60.0) -> None:
         """Until every mail has ended, or is held; a database that does not answer is asked again."""

@@ -71,6 +71,11 @@ class Parent:
             with error:
                 return error.code, error.read().decode()
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def children(self) -> list[int]:
         """The process ids of its children now."""
         text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
@@ -84,6 +89,10 @@ class Parent:
             return len(self.events("child_ready")) >= processes
 
         wait_until(ready, deadline_s or READY_S + 10.0 * processes, lambda: self.log[-3000:])
+
+    def terminate(self) -> None:
+        """SIGTERM, and no waiting."""
+        self._process.terminate()
 
     def stop(self, deadline_s: float = 60.0) -> int:
         """SIGTERM; the exit status."""

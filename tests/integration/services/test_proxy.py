@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.stage.link import Pipe
 from tests.stage.proxy import STRAIGHT, Fate, Proxy, Route
 from tests.waiting import wait_until
 
@@ -120,19 +121,38 @@ def test_silence_after_a_byte(connect: Connect, fate: Fate) -> None:
 
 
 def test_latency_and_drip(connect: Connect) -> None:
-    """Each byte of the server comes by itself and late; the client's come together."""
-    pair = connect(Route(latency_s=0.05, drip_s=0.02))
+    """No byte of the server comes before its time; the client's come together."""
+    pair = connect(Route(latency_s=0.05, drip_s=0.2))
     began = time.monotonic()
     pair.client.sendall(b"question")
     assert pair.server.recv(100) == b"question"
     assert time.monotonic() - began >= 0.05
     began = time.monotonic()
     pair.server.sendall(b"answer")
-    pieces = [pair.client.recv(100) for _ in range(3)]
-    assert pieces[0] == b"a"
-    pair.server.close()
-    assert b"".join([*pieces, read(pair.client)]) == b"answer"
-    assert time.monotonic() - began >= 0.05 + 6 * 0.02
+    pair.server.shutdown(socket.SHUT_WR)
+    found = b""
+    while piece := pair.client.recv(100):
+        assert len(piece) < 6, "together"
+        found += piece
+        assert time.monotonic() - began >= 0.05 + len(found) * 0.2
+    assert found == b"answer"
+
+
+def test_a_drip_is_a_byte() -> None:
+    """By a clock of our own: nothing before the latency and the first byte's pace, then one byte after the other."""
+    source, proxy_in = socket.socketpair()
+    proxy_out, sink = socket.socketpair()
+    with source, proxy_in, proxy_out, sink:
+        pipe = Pipe(proxy_in, proxy_out, latency_s=5.0, left=None, pace_s=2.0)
+        source.sendall(b"abc")
+        pipe.take(100.0, 10)
+        sink.setblocking(False)
+        found = []
+        for now in (100.0, 106.9, 107.0, 108.9, 109.0, 110.9, 111.0, 200.0):
+            pipe.give(now)
+            with contextlib.suppress(BlockingIOError):
+                found.append((now, sink.recv(10)))
+        assert found == [(107.0, b"a"), (109.0, b"b"), (111.0, b"c")]
 
 
 def test_a_black_hole_acknowledges_nothing(connect: Connect) -> None:

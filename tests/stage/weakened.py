@@ -82,15 +82,21 @@ def _without_fence(statement: Callable[[Dialect], TextClause]) -> Callable[[Dial
         guarded = statement(dialect).text
         if _FENCE not in guarded:
             raise ValueError(f"no fence in {guarded}")
-        return text(guarded.replace(_FENCE, "").replace(f" AND {CLAIMANT}", ""))
+        return text(
+            guarded.replace(_FENCE, "").replace(f" AND {CLAIMANT}", "").replace(f" AND {claim.CLAIMANT}", "")
+        )
 
     return weak
 
 
 def _say_that_it_is_recorded(
-    connection: Executor, rows: Sequence[tuple[int, int]], *, worker_id: int | None = None
+    connection: Executor,
+    rows: Sequence[tuple[int, int]],
+    *,
+    worker_id: int | None = None,
+    expiring: bool = True,
 ) -> Recorded:
-    del connection, worker_id
+    del connection, worker_id, expiring
     return Recorded(frozenset(mail_id for mail_id, _ in rows), frozenset())
 
 

@@ -121,9 +121,15 @@ class Delivery:
             log.exception("journal_failed", extra={"app": self._desk.app, "mails": len(rows)})
             self._courier.give_back(rows, WITHHELD_S, "withheld: no journal")
             return [], []
-        if again := [row for row in rows if row.interruptions]:
-            self._desk.ledger.begin_again(again)
-        parcels, unpacked = self._build(way, rows)
+        try:
+            if again := [row for row in rows if row.interruptions]:
+                self._desk.ledger.begin_again(again)
+            parcels, unpacked = self._build(way, rows)
+        except SQLAlchemyError:
+            # Nobody is at work on them: an outage of the database makes no mail poison.
+            with contextlib.suppress(OSError):
+                journal.built(claims)
+            raise
         left = {row.id for row in (*(parcel.row for parcel in parcels), *unpacked)}
         with contextlib.suppress(OSError):  # then they count as begun
             journal.built([claim for claim in claims if claim[0] in left])

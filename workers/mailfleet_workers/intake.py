@@ -137,7 +137,8 @@ class Intake:
                 rewound = [row for row in rows if self._claimed.get(row.id, 0) >= row.fence]
                 returns = self._but_one_suspect([row for row in rows if row not in rewound])
                 returns += [Return(row.id, row.fence, due_in_s=REWOUND_S, reason=REWOUND) for row in rewound]
-                later = claim.give_back(connection, returns, grace_s=0.0)  # the next pass hints them
+                # The next pass hints them.
+                later = claim.give_back(connection, returns, grace_s=0.0, worker_id=self._worker_id)
             taken = [row for row in rows if row.id not in held | later]
             events.claimed(taken, worker_id=self._worker_id)
             self._heap.put(taken)
@@ -159,8 +160,7 @@ class Intake:
         is one of which nobody has spoken.
         """
         for row in rows:
-            self._claimed.pop(row.id, None)
-            self._claimed[row.id] = row.fence
+            self._claimed[row.id] = max(row.fence, self._claimed.pop(row.id, 0))
         for mail_id in list(islice(self._claimed, max(0, len(self._claimed) - REMEMBERED))):
             del self._claimed[mail_id]
 

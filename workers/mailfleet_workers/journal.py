@@ -8,8 +8,8 @@ Lines, each one `write` without `fsync` (a killed process loses none of them, a 
     D id fence               the final dot is next
     A id fence {result}      the server's answer, and the settlement that follows from it
 
-Whoever recovers a dead process reads them: A is settled as answered, D without A is a doubt, B without D was
-interrupted, and a row of which nothing stands here was never begun. So a killed process leaves only the mails
+Whoever recovers a dead process reads the last of them: A is settled as answered, D is a doubt, B was interrupted, and R or
+nothing at all was never begun. So a killed process leaves only the mails
 that were truly in the air. What does *not* stand in a journal proves something only if nothing of it can be missing:
 when it was written in this very boot. Else (the machine went down, the directory is gone) every recorded row is in doubt.
 
@@ -31,7 +31,9 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from mailfleet_workers.journal_entry import Entry
 
 log = logging.getLogger(__name__)
 
@@ -40,23 +42,6 @@ ROTATE_BYTES = 4 * 1024 * 1024
 
 #: Worker and generation. Whatever else lies in the directory (a copy that somebody made) is left alone.
 _NAME = re.compile(r"([0-9]+)\.([0-9]+)\.journal")
-
-Step = Literal["begun", "built", "dot", "answered"]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The last thing the journal says of a claim; `result` is there when `step` is answered."""
-
-    mail_id: int
-    fence: int
-    step: Step
-    result: Mapping[str, Any] | None = None
-
-    @property
-    def final(self) -> bool:
-        """Whether the final dot may have been said."""
-        return self.step in {"dot", "answered"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +171,20 @@ class Journal:
         in the files until they are rotated.
         """
         wanted = {b" %d %d" % claim: claim for claim in claims}
-        with self._lock:
-            texts = [path.read_bytes() for path in files_of(self._directory, self._worker_id)]
         found: dict[tuple[int, int], Entry] = {}
-        for line in (line for text in texts for line in text.split(b"\n")):
-            # Parsed only if it is asked for: an answer is JSON, and there may be thousands.
-            claim = wanted.get(b" ".join(line.split(b" ", 3)[:3])[1:])
-            if claim is not None and (entry := _entry(line)) is not None:
-                found[claim] = entry
+        if not wanted:
+            return found
+        with self._lock, contextlib.ExitStack() as stack:
+            # Opened, none of them goes away; what is written meanwhile is not of these claims.
+            paths = files_of(self._directory, self._worker_id)
+            files = [stack.enter_context(path.open("rb")) for path in paths]
+            reading = stack.pop_all()
+        with reading:
+            for line in (line.rstrip(b"\n") for file in files for line in file):
+                # Parsed only if it is asked for: an answer is JSON, and there may be thousands.
+                claim = wanted.get(b" ".join(line.split(b" ", 3)[:3])[1:])
+                if claim is not None and (entry := Entry.of_line(line)) is not None:
+                    found[claim] = entry
         return found
 
     def settled(self, claims: Sequence[tuple[int, int]]) -> None:
@@ -318,7 +309,7 @@ def read(directory: Path, worker_id: int, *, instance: str, boot: str | None = N
     entries: dict[tuple[int, int], Entry] = {}
     for lines in ours:
         for line in lines:
-            entry = _entry(line)
+            entry = Entry.of_line(line)
             if entry is not None:
                 entries[entry.mail_id, entry.fence] = entry
     complete = bool(files) and this_boot != UNKNOWN_BOOT and all(lines[0] == header for lines in files)
@@ -348,21 +339,6 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return UNKNOWN_BOOT
-
-
-_STEPS: dict[bytes, Step] = {b"B": "begun", b"R": "built", b"D": "dot", b"A": "answered"}
-
-
-def _entry(line: bytes) -> Entry | None:
-    letter, _, rest = line.partition(b" ")
-    step = _STEPS.get(letter)
-    try:
-        mail_id, fence, *result = rest.split(b" ", 2)
-        if step is None or (step == "answered") != bool(result):
-            return None
-        return Entry(int(mail_id), int(fence), step, json.loads(result[0]) if result else None)
-    except ValueError:
-        return None
 
 
 def remove(directory: Path, worker_id: int, *, instance: str) -> None:

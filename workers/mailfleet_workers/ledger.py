@@ -191,7 +191,13 @@ class Ledger:
             return
         try:
             with self._engine.begin() as connection:
-                ours = claim.give_back(connection, returns, grace_s=self._grace_s, max_age_s=self._max_age_s)
+                ours = claim.give_back(
+                    connection,
+                    returns,
+                    grace_s=self._grace_s,
+                    max_age_s=self._max_age_s,
+                    worker_id=self._worker_id,
+                )
                 held = _held(connection, rows, returns)
         except SQLAlchemyError as error:
             log.warning("give_back_failed", extra={"error": _name(error), "mails": len(rows)})

@@ -1,7 +1,8 @@
 """The heartbeat of a worker process: its claims are good as long as the database hears it.
 
-A sender checks `fresh` before every final dot. The clock is CLOCK_BOOTTIME where there is one: it goes on while the
-machine sleeps, so a process that was paused or suspended finds itself quiet before it says anything final.
+A sender asks `held_since` before every final dot, so that no gap is between it and its record. The clock is
+CLOCK_BOOTTIME where there is one: it goes on while the machine sleeps, so a process that was paused or suspended finds
+itself quiet before it says anything final.
 """
 
 import logging

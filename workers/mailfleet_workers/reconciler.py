@@ -19,7 +19,8 @@ from mailfleet_schema.statements.claim import Held, Return
 from mailfleet_schema.statements.reconcile import Looked, Patience
 from mailfleet_schema.states import Phase
 from mailfleet_workers.heap import RowHeap
-from mailfleet_workers.journal import Entry, Journal
+from mailfleet_workers.journal import Journal
+from mailfleet_workers.journal_entry import Entry
 from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.pulse import Pulse
@@ -193,6 +194,8 @@ class Reconciler:
         if not orphans:
             return Pass()
         said = self._said(orphans)
+        if said is None:
+            return Pass()  # the disk may answer the next one
         doubts = [row for row in orphans if self._may_be_sent(row, said)]
         returns = [
             Return(row.mail_id, row.fence, begun=self._overdue(row), phase=row.phase)
@@ -201,7 +204,13 @@ class Reconciler:
         ]
         settled = settle_answered(self._engine, said.values(), self._patience)
         with self._engine.begin() as connection:
-            freed = claim.give_back(connection, returns, grace_s=0.0, max_age_s=self._patience.max_age_s)
+            freed = claim.give_back(
+                connection,
+                returns,
+                grace_s=0.0,
+                max_age_s=self._patience.max_age_s,
+                worker_id=self._worker_id,
+            )
             doubted = put_in_doubt(connection, doubts, self._patience, "no thread knows its answer")
         # Not all of them: a thread that was overdue may have recorded its row meanwhile, and be at its dot now.
         ours_no_more = freed | doubted
@@ -210,9 +219,13 @@ class Reconciler:
         events.doubted(doubted, reason="no thread knows its answer")
         return Pass(freed=len(freed) + settled, doubted=len(doubted))
 
-    def _said(self, orphans: Sequence[Held]) -> Mapping[tuple[int, int], Entry]:
-        """What the journal says of rows that no thread holds: a failover may have forgotten their ends."""
-        return self._journal.said([(row.mail_id, row.fence) for row in orphans if not self._overdue(row)])
+    def _said(self, orphans: Sequence[Held]) -> Mapping[tuple[int, int], Entry] | None:
+        """What the journal says of rows that no thread holds: a failover may have forgotten their ends. None: unreadable."""
+        try:
+            return self._journal.said([(row.mail_id, row.fence) for row in orphans if not self._overdue(row)])
+        except OSError:
+            log.exception("journal_unread", extra={"worker_id": self._worker_id, "mails": len(orphans)})
+            return None
 
     def _overdue(self, row: Held) -> bool:
         # A thread that hangs in prepare loses the row: its record will find another fence. What waits in the heap is

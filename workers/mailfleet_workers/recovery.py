@@ -20,7 +20,8 @@ from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.statements.settle import Settlement
 from mailfleet_schema.states import OnDoubt, Phase, State
 from mailfleet_workers import journal
-from mailfleet_workers.journal import Entry, Record
+from mailfleet_workers.journal import Record
+from mailfleet_workers.journal_entry import Entry
 from mailfleet_workers.ledger import write_outcomes
 from mailfleet_workers.outcome import Outcome
 from mailfleet_workers.telemetry import events
@@ -151,7 +152,11 @@ def _return(
             doubts.append(row)
         else:
             returns.append(Return(row.mail_id, row.fence, begun=entry is not None and entry.step == "begun"))
-    queued = claim.give_back(connection, returns, grace_s=0.0, max_age_s=patience.max_age_s)
+    # All of them are one worker's: whose journal it is.
+    worker_id = rows[0].worker_id if rows else None
+    queued = claim.give_back(
+        connection, returns, grace_s=0.0, max_age_s=patience.max_age_s, worker_id=worker_id
+    )
     doubted = put_in_doubt(connection, doubts, patience, "killed after the final dot")
     events.taken_back(queued, reason="dead worker")
     events.doubted(doubted, reason="killed after the final dot")
@@ -166,7 +171,8 @@ def put_in_doubt(connection: Connection, rows: Sequence[Held], patience: Patienc
     A row whose record a failover lost is recorded again first: the journal knows better than the database.
     """
     unrecorded = [(row.mail_id, row.fence) for row in rows if row.phase is Phase.PREPARE]
-    settle.record(connection, unrecorded)
+    # Also one that has expired meanwhile: it may be there already.
+    settle.record(connection, unrecorded, expiring=False)
     return settle.settle(connection, [_doubt(row, patience, reason) for row in rows], grace_s=0.0)
 
 

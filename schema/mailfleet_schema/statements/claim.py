@@ -125,6 +125,10 @@ _RETURN_COLUMNS = {
 }
 
 
+#: Beside the fence, as in `settle`: what was claimed under the same id and fence before a failover is another mail.
+CLAIMANT = "m.worker_id = COALESCE(CAST(:worker_id AS bigint), m.worker_id)"
+
+
 @template
 def _give_back(d: Dialect) -> str:
     # A phase is in `sending` only, so the guard need not name the state (see `settle`).
@@ -140,9 +144,10 @@ def _give_back(d: Dialect) -> str:
             waits = m.waits + CASE WHEN v.waited THEN 1 ELSE 0 END,
             due_at = {due_at}, look_at = {look_at}, looks = 0, worker_id = NULL, changed_at = {clock}
         FROM {rows}
-        WHERE m.id = v.mail_id AND m.fence = v.fence AND m.phase = COALESCE(v.phase, m.phase)
+        WHERE m.id = v.mail_id AND m.fence = v.fence AND {claimant} AND m.phase = COALESCE(v.phase, m.phase)
         RETURNING id
         """,
+        claimant=CLAIMANT,
         poison=poison,
         due_at=due_at,
         look_at=d.earliest(
@@ -153,12 +158,18 @@ def _give_back(d: Dialect) -> str:
 
 
 def give_back(
-    connection: Executor, returns: Sequence[Return], *, grace_s: float, max_age_s: float = MAX_AGE_S
+    connection: Executor,
+    returns: Sequence[Return],
+    *,
+    grace_s: float,
+    max_age_s: float = MAX_AGE_S,
+    worker_id: int | None = None,
 ) -> set[int]:
     """Put claimed rows back to `queued`; the third interruption of a begun row makes it `held` (poison).
 
     Only for rows of which nothing final was said: in `prepare`, or in `dot` and never begun. A row in `dot` is
-    never held here; it is held when it is claimed again. Returns the ids that were still ours.
+    never held here; it is held when it is claimed again. They are claims of *worker_id*; None asks for the fences alone.
+    Returns the ids that were still ours.
     """
     if not returns:
         return set()
@@ -170,6 +181,7 @@ def give_back(
             "grace_s": grace_s,
             "max_age_s": max_age_s,
             "max_interruptions": MAX_INTERRUPTIONS,
+            "worker_id": worker_id,
         },
     )
     return {row.id for row in rows}

@@ -54,7 +54,7 @@ def _record(d: Dialect) -> str:
         UPDATE {mail} AS m SET phase = 'dot', changed_at = {clock}
         FROM {rows}
         WHERE m.id = v.mail_id AND m.fence = v.fence AND {claimant} AND m.phase = 'prepare'
-          AND (m.expires_at IS NULL OR m.expires_at > {now})
+          AND (m.expires_at IS NULL OR m.expires_at > {now} OR NOT CAST(:expiring AS boolean))
         RETURNING id, {left_s} AS left_s
         """,
         left_s=d.seconds_until("expires_at"),
@@ -93,20 +93,24 @@ class Recorded:
 
 
 def record(
-    connection: Executor, rows: Sequence[tuple[int, int]], *, worker_id: int | None = None
+    connection: Executor,
+    rows: Sequence[tuple[int, int]],
+    *,
+    worker_id: int | None = None,
+    expiring: bool = True,
 ) -> Recorded:
     """Record that the final dot of *rows* (id, fence) may be said from the commit of this transaction on.
 
     They are claims of *worker_id*; None asks for the fences alone. A row past its `expires_at` becomes `expired`
-    instead. Commit before the dot.
+    instead, but not with *expiring* False: of a dot that was said long ago. Commit before the dot.
     """
     if not rows:
         return Recorded(frozenset(), frozenset())
     d = dialect_of(connection)
     bound = {"rows": d.bind_rows([{"mail_id": i, "fence": f, "worker_id": worker_id} for i, f in rows])}
-    left_s = {row.id: row.left_s for row in connection.execute(_record(d), bound)}
+    left_s = {row.id: row.left_s for row in connection.execute(_record(d), bound | {"expiring": expiring})}
     expired: frozenset[int] = frozenset()
-    if len(left_s) < len(rows):
+    if expiring and len(left_s) < len(rows):
         expired = frozenset(row.id for row in connection.execute(_expire(d), bound))
     ends = {mail_id: float(left) for mail_id, left in left_s.items() if left is not None}
     return Recorded(frozenset(left_s), expired, ends)

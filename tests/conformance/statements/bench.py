@@ -162,9 +162,10 @@ class Bench:
         with self.engine.begin() as connection:
             return claim.claim(connection, ids=ids, app=app, worker_id=worker_id, room=room)
 
-    def record(self, *rows: Claimed, worker_id: int | None = None) -> Recorded:
+    def record(self, *rows: Claimed, worker_id: int | None = None, expiring: bool = True) -> Recorded:
+        claims = [(row.id, row.fence) for row in rows]
         with self.engine.begin() as connection:
-            return settle.record(connection, [(row.id, row.fence) for row in rows], worker_id=worker_id)
+            return settle.record(connection, claims, worker_id=worker_id, expiring=expiring)
 
     def settle(self, row: Claimed, state: State, *, phase: Phase = Phase.DOT, **more: Any) -> set[int]:
         with self.engine.begin() as connection:
@@ -176,9 +177,10 @@ class Bench:
             one = Settlement(row.id, row.fence, Phase.DOT, state, **{"sends": 1, "dones": 1, **more})
             return settle.accept_late(connection, [one], grace_s=GRACE_S)
 
-    def give_back(self, row: Claimed, **more: Any) -> set[int]:
+    def give_back(self, row: Claimed, *, worker_id: int | None = None, **more: Any) -> set[int]:
+        returns = [claim.Return(row.id, row.fence, **more)]
         with self.engine.begin() as connection:
-            return claim.give_back(connection, [claim.Return(row.id, row.fence, **more)], grace_s=GRACE_S)
+            return claim.give_back(connection, returns, grace_s=GRACE_S, worker_id=worker_id)
 
     def hold_poison(self, row: Claimed, *, worker_id: int = WORKER) -> set[int]:
         with self.engine.begin() as connection:

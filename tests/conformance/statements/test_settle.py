@@ -88,8 +88,10 @@ def test_a_worker_that_was_quiet_changes_nothing(
         (lambda bench, row, worker_id: bench.settle(row, State.SENT, dones=1, worker_id=worker_id), "dot"),
         (lambda bench, row, worker_id: bench.accept_late(row, worker_id=worker_id), "dot"),
         (lambda bench, row, worker_id: bench.accept_late(row, worker_id=worker_id), "doubt"),
+        (lambda bench, row, worker_id: bench.give_back(row, worker_id=worker_id), "prepare"),
+        (lambda bench, row, worker_id: bench.give_back(row, worker_id=worker_id), "dot"),
     ],
-    ids=["record", "settle", "accept_late", "accept_late_doubt"],
+    ids=["record", "settle", "accept_late", "accept_late_doubt", "give_back", "give_back_dot"],
 )
 def test_another_mail_of_the_same_id(
     bench: Bench, statement: Callable[[Bench, Claimed, int], set[int]], phase: str
@@ -126,6 +128,14 @@ def test_record_expires_what_is_past_its_time(bench: Bench) -> None:
     assert bench.record(bench.claimed()).left_s == {}
     assert (bench.row(late.id).state, bench.row(late.id).reason) == ("expired", "expires_at")
     assert bench.row(stranger.id).phase == "prepare"
+
+
+def test_a_dot_that_was_said_is_recorded_after_its_expiry(bench: Bench) -> None:
+    """What a journal says left, before a failover lost the record, becomes a doubt and not `expired`."""
+    late = bench.claimed(expires_at=datetime.now(UTC) + timedelta(hours=1))
+    bench.shift(late.id, -2 * HOUR_S, "expires_at")
+    assert bench.record(late, expiring=False).dot == {late.id}
+    assert bench.row(late.id).phase == "dot"
 
 
 def test_a_second_record_says_no(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import reconcile
 from mailfleet_workers import delivery, journal
 from mailfleet_workers.recovery import recover
+from tests.integration.workers.faults import failing_statement
 from tests.integration.workers.office import PATIENCE, Office
 
 ADA, BOB, CAT = "ada@example.net", "bob@example.net", "cat@example.net"
@@ -87,6 +88,17 @@ def test_without_its_journal(office: Office, monkeypatch: pytest.MonkeyPatch) ->
             assert [office.row(mail)["interruptions"] for mail in waiting] == [1, 1]
     assert office.state(poison) == "held: poison"
     assert deaths == 3
+
+
+def test_an_outage_interrupts_nobody(office: Office) -> None:
+    """The database fails while a message is fetched: nobody is at work on it, so its process may end meanwhile."""
+    mail = office.emit(ADA)
+    office.hint(mail)
+    with failing_statement(office.engine, "mail_content"), failing_statement(office.engine, "UPDATE"):
+        office.deliver()
+    record = journal.read(office.directory, office.worker_id, instance=office.instance)
+    assert [entry.step for entry in record.entries.values()] == ["built"]
+    assert office.journal.begun_for_s(mail, 1) is None
 
 
 def test_at_work_is_what_a_thread_builds(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:

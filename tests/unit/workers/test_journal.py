@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailfleet_workers.journal import Entry, Journal, files_of, read, remove, workers_in
+from mailfleet_workers.journal import Journal, files_of, read, remove, workers_in
+from mailfleet_workers.journal_entry import Entry
 
 #: The database that the journals of these tests are about.
 HERE = "0d9c"

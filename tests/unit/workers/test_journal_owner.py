@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailfleet_workers.journal import (
-    Entry,
     Journal,
     Record,
     boot_id,
@@ -19,6 +18,7 @@ from mailfleet_workers.journal import (
     remove,
     workers_in,
 )
+from mailfleet_workers.journal_entry import Entry
 
 #: The database that is asked about, and another one.
 HERE, THERE = "0d9c", "77aa"

@@ -24,7 +24,8 @@ MAX_REPLY = 65536
 
 #: Socket options by which a peer that vanished is noticed, long before the ten minutes of the final dot are over: by
 #: probes while we only wait for it (seconds), by missing acknowledgements of what we sent (milliseconds; without that
-#: the kernel sends a lost dot again for a quarter of an hour). A server that is there and does not read has the three
+#: the kernel sends a lost dot again for a quarter of an hour). Linux counts probes by that time too, not by their number
+#: (tcp(7)): both ways it is about three minutes. A server that is there and does not read has the three
 #: minutes of RFC 5321 4.5.3.2.5.
 PEER_LOST = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 180_000}
 

@@ -28,7 +28,7 @@ def copies_of(receipts: Iterable[Receipt]) -> list[Copy]:
     parser = BytesHeaderParser(policy=compat32)
     found: list[Copy] = []
     for one in receipts:
-        head = parser.parsebytes(one.message[: one.message.find(b"\r\n\r\n") + 4 or None])
+        head = parser.parsebytes(one.message.partition(b"\r\n\r\n")[0])
         subject = str(make_header(decode_header(str(head["Subject"] or ""))))
         subject = subject.replace("\r\n", "").replace("\n", "")
         fence = int(str(head[FENCE])) if head[FENCE] is not None else None

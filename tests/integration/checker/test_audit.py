@@ -61,7 +61,7 @@ def test_every_change_is_noted(engine: Engine) -> None:
     findings = check(ledger.expected, rows_of(engine), [taken], changes)
     findings.raise_for()
     assert findings.sent == 1
-    before = replace(taken, at=changes[2].committed_at - 0.5)
+    before = replace(taken, at=changes[2].committed_at - 60)
     breaches = check(ledger.expected, rows_of(engine), [before], changes).breaches
     assert [one.invariant for one in breaches] == ["I5", "I9"]
 

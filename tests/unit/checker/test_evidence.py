@@ -56,8 +56,11 @@ def test_copies() -> None:
     """One entry for each recipient; subjects are decoded and unfolded; a missing stamp is None."""
     message = b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nX-Fence: 7\r\nMessage-ID: <1@x>\r\n\r\nX-Fence: 9\r\n"
     plain = b"Subject: Mail\r\n 1\r\n\r\n"
-    assert copies_of([receipt(message, "a@x", "b@x"), receipt(plain, "c@x")]) == [
+    bodiless = b"Subject: Mail 2\r\n"
+    received = [receipt(message, "a@x", "b@x"), receipt(plain, "c@x"), receipt(bodiless, "d@x")]
+    assert copies_of(received) == [
         Copy("Grüße", "a@x", 12.5, 7, "<1@x>"),
         Copy("Grüße", "b@x", 12.5, 7, "<1@x>"),
         Copy("Mail 1", "c@x", 12.5, None, ""),
+        Copy("Mail 2", "d@x", 12.5, None, ""),
     ]

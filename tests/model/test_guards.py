@@ -3,7 +3,8 @@
 import pytest
 from sqlalchemy import Engine
 
-from tests.model.guards import GUARDS, Guard
+from mailfleet_schema.statements import claim
+from tests.model.guards import GUARDS, STATEMENTS, Guard, without
 from tests.model.run import run_round
 from tests.model.world import world_of
 
@@ -21,6 +22,22 @@ def _found(engine: Engine, guard: Guard) -> str:
             except AssertionError as breach:
                 return str(breach)
     pytest.fail(f"{guard.name}: {ROUNDS * ROUND} histories keep the promise without it")
+
+
+@pytest.mark.parametrize("guard", STATEMENTS, ids=lambda guard: guard.name)
+def test_every_guard_is_there(guard: Guard) -> None:
+    """What the statements of both databases do not have could not be taken away."""
+    with guard.gone():
+        pass
+
+
+def test_a_guard_that_is_not_there() -> None:
+    """It is no breach of a history: the context is never entered."""
+    with (
+        pytest.raises(LookupError, match="_claim has no 'no such guard'"),
+        without("gone already", claim, "_claim", "no such guard").gone(),
+    ):
+        pytest.fail("a guard that is not there is gone")
 
 
 def test_a_claim_that_leaves_the_fence_is_found(sqlite_engine: Engine) -> None:

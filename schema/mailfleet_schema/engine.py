@@ -87,11 +87,15 @@ def _limit_idle_transactions(engine: Engine, seconds: float) -> None:
     @event.listens_for(engine, "connect")
     def limit(connection: Any, _record: Any) -> None:
         # A pooler tells its clients a process id of its own making. Its sessions are other clients' too.
-        connection.execute(
-            "SELECT set_config('idle_in_transaction_session_timeout', %s, false) WHERE pg_backend_pid() = %s",
-            (str(round(seconds * 1000)), connection.info.backend_pid),
-        )
-        connection.commit()
+        try:
+            connection.execute(
+                "SELECT set_config('idle_in_transaction_session_timeout', %s, false) WHERE pg_backend_pid() = %s",
+                (str(round(seconds * 1000)), connection.info.backend_pid),
+            )
+            connection.commit()
+        except BaseException:
+            connection.close()  # nobody else would
+            raise
 
 
 def read_only(engine: Engine) -> Connection:

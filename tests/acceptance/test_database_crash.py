@@ -20,13 +20,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from mailfleet import Mail
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers.catcher import Step
-from tests.acceptance.judged import APP, THREADS, TIMING, Judged
+from tests.acceptance.judged import APP, NEVER_BEGUN, THREADS, TIMING, Judged
 from tests.services.postgres import PrivatePostgres
 from tests.services.virtual_host import VirtualHost
 from tests.stage import Parent
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), NEVER_BEGUN]
 
 acceptance = pytest.mark.acceptance
 QUIET_S = float(TIMING["QUIET_S"])

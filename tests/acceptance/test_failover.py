@@ -15,7 +15,7 @@ import pytest
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers.catcher import Action, Default, Event, Hold, Latch, Say, Step
 from tests.acceptance.conftest import SETTINGS
-from tests.acceptance.judged import APP, THREADS, Barrier, Judged
+from tests.acceptance.judged import APP, NEVER_BEGUN, THREADS, Barrier, Judged
 from tests.acceptance.test_database_crash import Producer
 from tests.checker import Audit, Change, Findings, check, copies_of, rows_of
 from tests.services.locate import find_postgres
@@ -24,7 +24,7 @@ from tests.services.standby import PrivateStandby
 from tests.services.virtual_host import VirtualHost
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300), NEVER_BEGUN]
 
 MAILS = 48
 sizes = pytest.mark.parametrize("chunk", [1, 8])

@@ -16,7 +16,7 @@ from tests.torture.ground import Ground
 from tests.torture.host import run_host, run_worker
 from tests.torture.machine import complaints
 from tests.torture.plan import Figures, Plan, plan_of
-from tests.torture.storm import Storm
+from tests.torture.storm import NotReadyError, Storm
 
 #: The whole run is to take so many seconds on two processors of its own.
 AIM_S = 240
@@ -45,6 +45,8 @@ def main() -> int:
     fix_chunk(Figures().chunk)
     forks = zygote.start({"host": run_host, "worker": run_worker})
     plan = plan_of(given.seed, Figures.of(given.mails))
+    # A run that breaks off shall not leave the figures of an earlier one as its own.
+    report.FILE.unlink(missing_ok=True)
     print(f"storm: seed {plan.seed}, {plan.figures}", flush=True)
     with tempfile.TemporaryDirectory(prefix="mailfleet-storm-") as temporary:
         directory = given.keep or Path(temporary)
@@ -52,7 +54,7 @@ def main() -> int:
         try:
             with Ground(directory, given.seed, plan.figures) as ground:
                 return _run(plan, ground, forks, began)
-        except (MissingServiceError, StartError) as error:
+        except (MissingServiceError, StartError, NotReadyError) as error:
             print(error, file=sys.stderr)
             return 2
 
@@ -69,13 +71,16 @@ def _run(plan: Plan, ground: Ground, forks: zygote.Forks, began: float) -> int:
         "check": round(time.monotonic() - checking, 1),
         "all": round(time.monotonic() - began, 1),
     }
+    took_s = figures["took_s"]["all"]
+    figures["within_240_s"] = took_s <= AIM_S
+    breaches = [*report.breaches_of(figures, findings, plan), *map(repr, ground.faults())]
+    figures["breaches"] = breaches
     report.write(figures, report.FILE)
     print("\n".join(report.lines_of(figures)), flush=True)
-    if (took_s := figures["took_s"]["all"]) > AIM_S:
+    if not figures["within_240_s"]:
         print(f"it took {took_s:.0f} s; on a machine of its own it takes less than {AIM_S}")
     told = complaints(ground.directory).most_common(30)
     print("\n".join(f"log: {count} x {name}" for name, count in told))
-    breaches = [*report.breaches_of(figures, findings, plan), *map(repr, ground.faults())]
     if breaches:
         print(f"BROKEN, seed {plan.seed}:", *breaches, sep="\n  ", file=sys.stderr)
         try:

@@ -9,8 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy import text
+
 from mailfleet_schema import migrations
-from mailfleet_schema.engine import open_engine, parse_url
+from mailfleet_schema.dialects import POSTGRESQL
+from mailfleet_schema.engine import open_engine, parse_url, read_only
 from mailfleet_workers.catcher import Catcher, MemoryStore, Receipt
 from tests.checker.audit import Audit
 from tests.services.base import MissingServiceError
@@ -33,6 +36,8 @@ TIMING = {
 }
 #: Whoever is silent before MAIL makes its host wait for a quarter of an hour: on a busy machine nobody shall seem so.
 PATIENT_S = 30.0
+
+_ENDS = """SELECT state, coalesce(reason, '') AS reason, count(*) AS mails FROM {mail} GROUP BY 1, 2"""
 
 
 class Ground:
@@ -123,6 +128,12 @@ class Ground:
     def receipts(self) -> list[Receipt]:
         """Every mail that any of the servers took."""
         return [receipt for sink in self.sinks.values() for receipt in sink.store.receipts()]
+
+    def ends(self) -> dict[tuple[str, str], int]:
+        """How many mails are in each state for each reason, "" for none."""
+        with read_only(self.engine) as connection:
+            found = connection.execute(text(POSTGRESQL.format(_ENDS)))
+            return {(one.state, one.reason): one.mails for one in found}
 
     def faults(self) -> list[Exception]:
         """What our own servers did wrong."""

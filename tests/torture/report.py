@@ -1,6 +1,7 @@
 """What a storm found: the figures of `build/torture.json`, and the same for people."""
 
 import json
+import math
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,10 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mailfleet_schema.states import State
 from tests.checker.audit import Change
 from tests.checker.findings import Findings
 from tests.torture.ground import Ground
-from tests.torture.plan import Plan
+from tests.torture.plan import Figures, Plan
 from tests.torture.recovery import (
     doubts_by_worker,
     first_claim_after,
@@ -24,6 +26,15 @@ from tests.torture.storm import Storm
 FILE = Path("build/torture.json")
 #: The reasons with which a dead worker's rows come into doubt, and a quiet one's.
 KILLED, QUIET = "killed after the final dot", "quiet worker"
+#: Where the mails of a storm may end; nobody is there who would cancel one.
+ENDS = frozenset(state.value for state in (State.SENT, State.FAILED, State.EXPIRED, State.HELD))
+#: What a whole storm shows the end of: whoever was struck, and the servers.
+RECOVERIES = ("broker", "database", "host lost", "killed", "paused")
+#: The least shares, well below what a storm on a busy machine has: of mails that are sent (who may expire or be refused
+#: is in the plan: one in twelve), of kills and pauses that hit a worker with rows, of pauses whose worker lived on.
+SENT, KILLS_WITH_ROWS, PAUSES_WITH_ROWS, RESUMED = 0.85, 0.1, 0.3, 0.75
+#: So many may be missing besides: in a small storm chance is large.
+SENT_SPARE, SPARE = 10, 2
 
 
 def report_of(
@@ -37,6 +48,12 @@ def report_of(
         if outage.back_at is not None:
             after = first_claim_after(changes, outage.back_at)
             recovery[outage.kind] = [] if after is None else [after]
+    states: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for (state, reason), mails in sorted(ground.ends().items()):
+        states[state] += mails
+        if reason:
+            reasons[f"{state}: {reason}"] += mails
     kinds = Counter(outage.kind for outage in log.outages if outage.back_at is not None)
     return {
         "seed": plan.seed,
@@ -58,6 +75,11 @@ def report_of(
         "duplicates_resend": findings.duplicates["resend"],
         "sent": findings.sent,
         "held": findings.held,
+        "left_open": log.left_open,
+        "states": dict(states),
+        "reasons": dict(reasons.most_common()),
+        "kills_with_rows": len(recovery.get("killed", ())),
+        "pauses_with_rows": len(recovery.get("paused", ())),
         "rolled_back": storm.producer.rolled_back,
         "commits_in_doubt": storm.producer.in_doubt,
         "doubts_most_per_kill": max(doubts_by_worker(claims, KILLED).values(), default=0),
@@ -91,10 +113,15 @@ def breaches_of(report: Mapping[str, Any], findings: Findings, plan: Plan) -> li
         ("parents_killed", 1),
         ("hosts_lost", 1),
         ("mails", figures.mails),
+        ("sent", _floor(SENT, figures.mails, SENT_SPARE)),
+        ("kills_with_rows", _floor(KILLS_WITH_ROWS, figures.kills)),
+        ("pauses_with_rows", _floor(PAUSES_WITH_ROWS, figures.pauses)),
+        ("resumed", _floor(RESUMED, figures.pauses)),
     )
     found = [f"{key}: {report[key]} of {least}" for key, least in wanted if report[key] < least]
     bounds = (
         ("lost", 0),
+        ("left_open", 0),
         ("duplicates_hold", 0),
         ("early", 0),
         ("sent_after_expiry", 0),
@@ -104,8 +131,19 @@ def breaches_of(report: Mapping[str, Any], findings: Findings, plan: Plan) -> li
     found += [f"{key}: {report[key]}, at most {most}" for key, most in bounds if report[key] > most]
     if report["doubts_listed"] != report["doubts"]:
         found.append(f"doubts: {report['doubts']}, listed {report['doubts_listed']}")
+    found += [f"{mails} mails are {state}" for state, mails in report["states"].items() if state not in ENDS]
+    recovery = report["recovery_s"]
+    if figures.mails >= Figures().mails:
+        found += [f"recovery_s: nothing of {kind}" for kind in RECOVERIES if kind not in recovery]
+    found += [
+        f"recovery_s: {kind} has no end" for kind in recovery if not math.isfinite(recovery[kind]["max"])
+    ]
     found += [f"{breach.invariant}: {breach.text}" for breach in findings.breaches]
     return found
+
+
+def _floor(share: float, whole: int, spare: int = SPARE) -> int:
+    return max(0, int(share * whole) - spare)
 
 
 def write(report: Mapping[str, Any], path: Path) -> None:

@@ -35,6 +35,10 @@ _AT_WORK = """SELECT DISTINCT worker_id FROM {mail} WHERE state = 'sending'"""
 _OPEN = """SELECT count(*) FROM {mail} WHERE state IN ('queued', 'sending', 'doubt')"""
 
 
+class NotReadyError(TimeoutError):
+    """The fleet did not come up: the storm has not begun, and says nothing of the promise."""
+
+
 @dataclass(slots=True)
 class Log:
     """What happened, and how long the parts took, in seconds."""
@@ -48,6 +52,7 @@ class Log:
     hosts_lost: int = 0
     took_s: dict[str, float] = field(default_factory=dict)
     outages: list[Outage] = field(default_factory=list)
+    #: Mails that were still on their way, or due later, when the storm ended: its waiting time was over.
     left_open: int = 0
 
 
@@ -103,7 +108,7 @@ class Storm:
 
         self._until(ready, until)
         if not ready():
-            raise TimeoutError(f"the workers are not ready within {READY_S:g} s")
+            raise NotReadyError(f"the workers are not ready within {READY_S:g} s")
 
     # The storm.
 

@@ -12,7 +12,7 @@ import pytest
 from mailfleet_schema.states import OnDoubt
 from tests.promise.arena import Arena, opened
 from tests.promise.cell import POINTS, WAYS, Cell, Harm, Way, cells
-from tests.promise.result import save
+from tests.promise.result import drop, save
 from tests.services.base import RabbitServer
 from tests.services.virtual_host import VirtualHost
 from tests.stage import Parent
@@ -41,6 +41,7 @@ def test_kill_table(arena: tuple[Arena, list[Parent]], way: Way) -> None:
     """A round: nothing is lost at any instant, and what comes twice or is held is what the table allows there."""
     fleet, (parent,) = arena
     round_of = cells(fleet.harm, way)
+    drop(round_of)
     struck = [fleet.strike(parent, cell) for cell in round_of]
     if fleet.harm is Harm.HOST_LOST:
         fleet.lose(parent)
@@ -56,6 +57,7 @@ def test_kill_table(arena: tuple[Arena, list[Parent]], way: Way) -> None:
     assert [result.cell.point for result in results] == list(POINTS)
 
 
+@pytest.mark.timeout(400)  # its waits together; it takes less than a minute
 def test_two_cells(tmp_path: Path, migrated_url: str, rabbitmq: VirtualHost) -> None:
     """Under `hold` twenty mails in the air are held, none doubled; of twenty chunks that were answered nothing doubles."""
     with Arena(
@@ -67,3 +69,4 @@ def test_two_cells(tmp_path: Path, migrated_url: str, rabbitmq: VirtualHost) -> 
         for result in arena.judge(struck):
             print(result.line)
             result.keeps_promise()
+        arena.judge_again()

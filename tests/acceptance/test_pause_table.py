@@ -9,7 +9,7 @@ import pytest
 
 from tests.promise.arena import Arena, opened
 from tests.promise.cell import PAUSES, WAYS, Harm, Way, cells
-from tests.promise.result import save
+from tests.promise.result import drop, save
 from tests.services.base import RabbitServer
 from tests.stage import Parent
 
@@ -30,7 +30,9 @@ def arena(
 def test_pause_table(arena: tuple[Arena, list[Parent]], way: Way) -> None:
     """A round: nothing is lost, `hold` doubles nothing, and the others at most a chunk for each thread."""
     fleet, (parent,) = arena
-    struck = [fleet.strike(parent, cell) for cell in cells(Harm.PAUSED, way)]
+    round_of = cells(Harm.PAUSED, way)
+    drop(round_of)
+    struck = [fleet.strike(parent, cell) for cell in round_of]
     arena[1][:] = [fleet.host()]
     fleet.wait_rest()
     fleet.resume(parent, struck)

@@ -1,14 +1,14 @@
 """`python -m tests.promise`: write what the last runs found into `docs/promise.md`.
 
 `build/kill-table.json` comes from the tests of the kill table and of the pause table, `build/torture.json` from
-`make torture`. A table whose run is not there, or not complete, stays as it is; the exit status is 1 then.
+`make torture`. A table whose run is not there, or not complete, or broke the promise, stays as it is; the exit status is 1 then.
 """
 
 import json
 import sys
 
 from tests.promise.cell import Harm
-from tests.promise.page import IncompleteError, storm, table, write
+from tests.promise.page import IncompleteError, UnfitError, storm, table, write
 from tests.promise.result import FILE, load
 
 TORTURE = FILE.with_name("torture.json")
@@ -25,7 +25,11 @@ def main() -> int:
             print(f"{FILE.name}: no result for {missing}", file=sys.stderr)
             status = 1
     if TORTURE.exists():
-        write({"storm": storm(json.loads(TORTURE.read_text()))})
+        try:
+            write({"storm": storm(json.loads(TORTURE.read_text()))})
+        except UnfitError as unfit:
+            print(f"{TORTURE.name}: {unfit}", file=sys.stderr)
+            status = 1
     else:
         print(f"{TORTURE.name} is not there: run `make torture`", file=sys.stderr)
         status = 1

@@ -16,7 +16,7 @@ from mailfleet_schema.states import Priority, State
 from mailfleet_workers.catcher import Action, Default, Event, Hold, Latch, Step
 from tests.checker import Audit, Ledger, check, copies_of, rows_of
 from tests.promise.cell import INTAKE, THREADS, Cell, Harm
-from tests.promise.result import Result
+from tests.promise.result import Result, drop
 from tests.services.base import MissingServiceError, RabbitServer
 from tests.services.locate import find_postgres
 from tests.services.postgres import PrivatePostgres
@@ -76,6 +76,7 @@ class Arena:
         settings = {f"TIMING__{name}": value for name, value in timing.items()}
         self._stage = Stage(directory, database_url, broker_url, script=self._doorman, settings=settings)
         self._ledgers: dict[Cell, Ledger] = {}
+        self._judged: dict[Struck, Result] = {}
         self._ending = ExitStack()
         self._orders: dict[Parent, Orders] = {}
 
@@ -198,6 +199,30 @@ class Arena:
 
     def judge(self, struck: Sequence[Struck]) -> list[Result]:
         """What became of each cell's mail; raises AssertionError for a promise that was broken."""
+        results = self._results(struck)
+        self._judged |= zip(struck, results, strict=True)
+        return results
+
+    def judge_again(self) -> None:
+        """At the end, over all that was struck: raises AssertionError if a mail of an earlier round came once more.
+
+        Copies and rows that belong to no cell are seen here too.
+        """
+        check(
+            [one for ledger in self._ledgers.values() for one in ledger.expected],
+            rows_of(self._stage.engine),
+            copies_of(self._stage.sink.store.receipts()),
+            Audit(self._stage.engine).read(),
+        ).raise_for()
+        for before, after in zip(self._judged.values(), self._results(list(self._judged)), strict=True):
+            assert after == before, f"{before.line}\nand at the end\n{after.line}"
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All that mails were emitted for."""
+        return list(self._ledgers)
+
+    def _results(self, struck: Sequence[Struck]) -> list[Result]:
         rows = rows_of(self._stage.engine)
         copies = copies_of(self._stage.sink.store.receipts())
         changes = Audit(self._stage.engine).read()
@@ -220,7 +245,7 @@ class Arena:
 
 @contextmanager
 def opened(directory: Path, rabbit: RabbitServer, *, harm: Harm, apps: Sequence[str]) -> Iterator[Arena]:
-    """An arena on a database server of its own that keeps the times of commits."""
+    """An arena on a database server of its own that keeps the times of commits; at its end all is judged once more."""
     settings = {"track_commit_timestamp": "on"}
     if (found := find_postgres()) is None:
         raise MissingServiceError("this needs the programs of PostgreSQL on this machine")
@@ -230,6 +255,12 @@ def opened(directory: Path, rabbit: RabbitServer, *, harm: Harm, apps: Sequence[
         Arena(directory, server.url(), host.url, harm=harm, apps=apps) as arena,
     ):
         yield arena
+        try:
+            arena.judge_again()
+        except AssertionError:
+            # It may be any round's: none of them stands.
+            drop(arena.cells)
+            raise
 
 
 def _aligned(rows: Sequence[tuple[str, Priority, int]]) -> list[Hint]:

@@ -7,6 +7,7 @@ from typing import Any
 from mailfleet_schema.states import OnDoubt
 from tests.promise.cell import PAUSES, POINTS, WAYS, Cell, Harm, Way
 from tests.promise.result import Result
+from tests.torture.plan import Figures
 
 PAGE = Path(__file__).parents[2] / "docs" / "promise.md"
 
@@ -26,6 +27,10 @@ WORDS = {
 
 class IncompleteError(ValueError):
     """A run left no result for these cells."""
+
+
+class UnfitError(ValueError):
+    """A storm that broke the promise, was never judged, or was too small: its figures are not for the page."""
 
 
 def write(regions: Mapping[str, str], page: Path = PAGE) -> None:
@@ -59,13 +64,22 @@ def table(harm: Harm, results: Iterable[Result]) -> str:
 
 
 def storm(report: Mapping[str, Any]) -> str:
-    """The figures of a storm, as `make torture` wrote them."""
+    """The figures of a storm, as `make torture` wrote them. Raises UnfitError unless it was whole and broke nothing."""
+    if (breaches := report.get("breaches")) is None:
+        raise UnfitError("it does not say whether it broke the promise")
+    if breaches:
+        raise UnfitError(f"it broke the promise: {'; '.join(breaches)}")
+    if report["mails"] < Figures().mails:
+        raise UnfitError(f"it had {report['mails']:,} mails of {Figures().mails:,}")
     lines = [["what", "figure"], ["---", "---"]]
     for key, words in (
         ("seed", "seed"),
         ("mails", "mails"),
         ("worker_kills", "workers killed (SIGKILL)"),
-        ("pauses", "workers paused past `quiet_s`"),
+        ("kills_with_rows", "killed with mails in their hands"),
+        ("pauses", "workers stopped for longer than `quiet_s` (SIGSTOP)"),
+        ("pauses_with_rows", "stopped with mails in their hands"),
+        ("resumed", "stopped, and alive when they might go on"),
         ("broker_faults", "RabbitMQ killed"),
         ("database_faults", "PostgreSQL killed"),
         ("lost", "**lost**"),
@@ -77,9 +91,10 @@ def storm(report: Mapping[str, Any]) -> str:
         ("sent_after_expiry", "recorded after `expires_at`"),
     ):
         lines.append([words, f"{report[key]:,}" if key != "seed" else str(report[key])])
+    lines += [[f"at the end `{state}`", f"{mails:,}"] for state, mails in report["states"].items()]
     for kind, times in report["recovery_s"].items():
         words = ", ".join(f"{name} {times[name]:.1f} s" for name in ("p50", "p99", "max"))
-        lines.append([f"recovery: {kind.replace('_', ' ')}", words])
+        lines.append([f"recovery: {kind.replace('_', ' ')}", f"{words} (n = {times['count']})"])
     return _markdown(lines)
 
 

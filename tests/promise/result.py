@@ -69,14 +69,24 @@ class Result:
 def save(results: Iterable[Result], file: Path = FILE) -> None:
     """Put *results* into *file*, each in place of an earlier one of the same cell."""
     known = {one.cell: one for one in load(file)} | {one.cell: one for one in results}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(_flat(one)) for one in sorted(known.values(), key=lambda one: one.cell.name)]
-    file.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    _write(known.values(), file)
+
+
+def drop(cells: Iterable[Cell], file: Path = FILE) -> None:
+    """Forget what *file* has of *cells*: a round begins with it, so that one that fails leaves nothing of an earlier."""
+    gone = set(cells)
+    _write([one for one in load(file) if one.cell not in gone], file)
 
 
 def load(file: Path = FILE) -> list[Result]:
     """What *file* has; nothing where there is none."""
     return [_result(one) for one in json.loads(file.read_text())] if file.exists() else []
+
+
+def _write(results: Iterable[Result], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(_flat(one)) for one in sorted(results, key=lambda one: one.cell.name)]
+    file.write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
 def _flat(result: Result) -> dict[str, Any]:

@@ -4,24 +4,23 @@ It knows nothing of the product but its states: a checker that shared its reason
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
-from mailfleet_schema.states import FINAL, OnDoubt, State
+from mailfleet_schema.states import OnDoubt, State
 from mailfleet_workers.catcher import Receipt
 from tests.checker.audit import Audit, Change
 from tests.checker.copies import Copy, copies_of
 from tests.checker.expected import Expected, Ledger
 from tests.checker.findings import SHOWN, Breach, Findings
+from tests.checker.known import Known
 from tests.checker.rows import Row, rows_of
-from tests.checker.trail import Trail, by_recipient_and_fence, trails_of
+from tests.checker.trail import Trail, by_recipient_and_fence, listed, trails_of
 
 __all__ = ["Breach", "Findings", "check", "check_fleet"]
 
-#: Where a mail may stay for ever.
-_REST = FINAL | {State.HELD}
 #: These say why.
 _WITH_REASON = frozenset({State.FAILED, State.HELD, State.EXPIRED})
 #: SQLite keeps milliseconds.
@@ -61,6 +60,8 @@ def check(
     stamped: bool = True,
     punctual: bool = False,
     now: float | None = None,
+    max_next_s: float = 86_400.0,
+    max_age_s: float = 5 * 86_400.0,
 ) -> Findings:
     """Hold what producers did against the table, its history and the sink.
 
@@ -68,36 +69,14 @@ def check(
     that was seen). *stamped* False is for workers that do not name their claim in each message; then nothing can be
     said of single claims. *punctual*: a dot said after its claim was taken from a quiet worker is a breach too. It is
     none where processes are paused at random: one may stand between its last look at its heartbeat and the dot itself.
+    *max_next_s* and *max_age_s* are the fleet's settings: a mail without `expires_at` expires when it is overdue by the
+    one, or is wanted since the other.
     """
-    case = _Case(list(expected), list(rows), list(copies), list(changes), at_rest, stamped, punctual)
+    given = list(expected), list(rows), list(copies), list(changes)
+    case = _Case(*given, at_rest, stamped, punctual, max_next_s, max_age_s)
     seen = (*(one.at for one in case.copies), *(one.at for one in case.changes), 0.0)
     case.now = max(seen) if now is None else now
     return case.findings(seed)
-
-
-@dataclass
-class _Mail:
-    """Everything that is known of one committed mail."""
-
-    expected: Expected
-    row: Row | None
-    trail: Trail
-    copies: list[Copy]
-
-    @property
-    def id(self) -> int:
-        return self.row.id if self.row is not None else self.expected.mail_id or 0
-
-    @property
-    def resting(self) -> bool:
-        return self.row is not None and self.row.state in _REST
-
-    def wanted(self) -> int:
-        """Copies that somebody asked for."""
-        return (self.row.max_done if self.row is not None else 1) + self.trail.asked
-
-    def count(self) -> Counter[str]:
-        return Counter(one.recipient for one in self.copies)
 
 
 @dataclass
@@ -109,13 +88,15 @@ class _Case:
     at_rest: bool
     stamped: bool
     punctual: bool
+    max_next_s: float
+    max_age_s: float
     now: float = 0.0
     _found: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
 
     def findings(self, seed: int | None) -> Findings:
         mails = self._mails()
         for mail in mails:
-            self._i1_sent_has_copies(mail)
+            self._i1_outcomes(mail)
             self._i2_never_lost(mail)
             self._i3_copies(mail)
             self._i9_times(mail)
@@ -148,7 +129,7 @@ class _Case:
             seed=seed,
         )
 
-    def _mails(self) -> list[_Mail]:
+    def _mails(self) -> list[Known]:
         """The committed ones; what must not exist (I4) is judged on the way."""
         trails = trails_of(self.changes)
         of_subject: dict[str, list[Row]] = {}
@@ -157,7 +138,7 @@ class _Case:
         copies: dict[str, list[Copy]] = {}
         for copy in self.copies:
             copies.setdefault(copy.subject, []).append(copy)
-        found: list[_Mail] = []
+        found: list[Known] = []
         for one in self.expected:
             own, taken = of_subject.pop(one.subject, []), copies.pop(one.subject, [])
             for more in own[1:]:
@@ -176,52 +157,62 @@ class _Case:
             if row is not None and one.mail_id is not None and row.id != one.mail_id:
                 self._breach("I4", "another id than the producer's", row.id, one.subject)
             trail = trails.get(row.id if row is not None else one.mail_id or 0, Trail())
-            found.append(_Mail(one, row, trail, taken))
+            found.append(Known(one, row, trail, taken))
+        self._i2_rows_that_are_gone(trails)
         for subject, left in of_subject.items():
             self._breach("I4", "a row that no producer knows", left[0].id, subject)
         for subject in copies:
             self._breach("I4", "copies that no producer knows", 0, subject)
         return found
 
+    def _i2_rows_that_are_gone(self, trails: Mapping[int, Trail]) -> None:
+        """Of those that a producer knows by their id, `_i2_never_lost` speaks."""
+        # While mail flows, the audit is read later than the rows, and knows more mails.
+        if not self.at_rest:
+            return
+        known = {one.id for one in self.rows} | {one.mail_id for one in self.expected}
+        for mail_id, trail in trails.items():
+            if mail_id not in known:
+                self._breach("I2", "there was a row, and it is gone", mail_id, trail.changes[-1].state)
+
     # I1, I2.
 
-    def _missing(self, mail: _Mail) -> list[str]:
-        """Recipients without a copy who should have one if the mail is sent."""
-        outcomes = mail.row.outcomes if mail.row is not None else {}
-        has = mail.count()
-        return [one for one in mail.expected.recipients if not has[one] and outcomes.get(one) != "refused"]
-
-    def _unsent(self, mail: _Mail) -> bool:
+    def _unsent(self, mail: Known) -> bool:
         return (
             mail.row is not None
             and mail.row.state == State.SENT
-            and not mail.trail.confirmed
-            and bool(self._missing(mail))
+            and not mail.confirmed
+            and bool(mail.missing())
         )
 
-    def _i1_sent_has_copies(self, mail: _Mail) -> None:
+    def _i1_outcomes(self, mail: Known) -> None:
         if self._unsent(mail):
-            self._breach("I1", "sent, and a recipient has no copy", mail.id, str(self._missing(mail)))
+            self._breach("I1", "sent, and a recipient has no copy", mail.id, str(mail.missing()))
+        elif without := mail.accepted_without():
+            self._breach("I1", "accepted, and there is no copy", mail.id, str(without))
+        if having := mail.refused_with():
+            self._breach("I1", "refused, and there is a copy", mail.id, str(having))
         row = mail.row
         if row is not None and row.state == State.SENT and "open" in row.outcomes.values():
             self._breach("I1", "sent, and a recipient is open", mail.id, str(row.outcomes))
 
-    def _stuck(self, mail: _Mail) -> bool:
+    def _stuck(self, mail: Known) -> bool:
         """Whether it should have ended, and has not."""
         if mail.row is None or not self.at_rest or mail.resting:
             return False
         scheduled = mail.row.state == State.QUEUED and mail.row.due_at > self.now
         return not (scheduled or mail.row.state == State.DRAFT)
 
-    def _lost(self, mail: _Mail) -> bool:
+    def _lost(self, mail: Known) -> bool:
         if mail.row is None or self._stuck(mail):
             return not mail.copies
-        return self._unsent(mail) or (self._silent(mail) and not mail.copies)
+        silent = self._silent(mail) and not mail.copies
+        return self._unsent(mail) or bool(mail.accepted_without()) or silent
 
-    def _silent(self, mail: _Mail) -> bool:
+    def _silent(self, mail: Known) -> bool:
         return mail.row is not None and mail.row.state in _WITH_REASON and not mail.row.reason
 
-    def _i2_never_lost(self, mail: _Mail) -> None:
+    def _i2_never_lost(self, mail: Known) -> None:
         if mail.row is None:
             self._breach("I2", "committed, and there is no row", mail.id, mail.expected.subject)
         elif self._stuck(mail):
@@ -231,8 +222,10 @@ class _Case:
 
     # I3: copies and doubts.
 
-    def _i3_copies(self, mail: _Mail) -> None:
+    def _i3_copies(self, mail: Known) -> None:
         policy, resends = mail.expected.on_doubt, mail.trail.resends
+        if mail.moved > (asked := mail.expected.asked):
+            self._breach("I3", "a person's doing, and no person did it", mail.id, f"{mail.moved} of {asked}")
         if mail.row is not None and mail.row.on_doubt != policy:
             self._breach("I3", f"the row's policy is not {policy}", mail.id, mail.row.on_doubt)
         most = {OnDoubt.HOLD.value: 0, OnDoubt.RESEND_ONCE.value: 1}.get(policy, resends)
@@ -250,15 +243,15 @@ class _Case:
                     f"{recipient}: {count} of {allowed}",
                 )
 
-    def _doubts(self, mail: _Mail) -> tuple[int, int]:
+    def _doubts(self, mail: Known) -> tuple[int, int]:
         """How often it was in doubt, and how often somebody can see that."""
         doubts = mail.trail.doubts
         row_doubts = mail.row.doubts if mail.row is not None else 0
-        seen = sum(_listed(one, after) for one, after in doubts)
+        seen = sum(listed(one, after) for one, after in doubts)
         seen -= max(0, mail.trail.resends - row_doubts)
         return len(doubts) + self._unnoticed(mail), seen
 
-    def _unnoticed(self, mail: _Mail) -> int:
+    def _unnoticed(self, mail: Known) -> int:
         """Claims whose copy is out, and which ended as if it were not: a doubt that nobody noticed."""
         if not self.stamped or mail.row is None or mail.row.max_done > 1:
             return 0
@@ -272,7 +265,7 @@ class _Case:
 
     # I5, I9: claims and times.
 
-    def _i5_fences(self, mail: _Mail) -> None:
+    def _i5_fences(self, mail: Known) -> None:
         dots = mail.trail.dots
         for one in mail.copies:
             if one.fence is None:
@@ -285,7 +278,7 @@ class _Case:
         for (recipient, fence), count in by_recipient_and_fence(keys).items():
             self._breach("I5", f"{count} copies of one claim", mail.id, f"{recipient}, fence {fence}")
 
-    def _after_taken(self, mail: _Mail) -> list[float]:
+    def _after_taken(self, mail: Known) -> list[float]:
         """By how many seconds copies came after others had taken their claim from a quiet worker."""
         taken = mail.trail.taken
         return [
@@ -294,13 +287,23 @@ class _Case:
             if one.fence in taken and one.at > taken[one.fence]
         ]
 
-    def _i9_times(self, mail: _Mail) -> None:
+    def _i9_times(self, mail: Known) -> None:
         if early := self._early(mail):
             self._breach("I9", "a copy before its time", mail.id, f"{early[0]:.3f} s early")
         if late := self._late(mail):
             self._breach("I9", "recorded after expires_at", mail.id, f"{late[0]:.3f} s late")
+        for one in mail.trail.expiries:
+            if not self._expires(mail, one):
+                self._breach("I9", "it has expired before its time", mail.id, f"{one.reason} at {one.at:.3f}")
 
-    def _early(self, mail: _Mail) -> list[float]:
+    def _expires(self, mail: Known, change: Change) -> bool:
+        """Whether one of the times at which it may expire had come with *change*."""
+        since = (mail.expected.expires_at, 0.0), (change.due_at, self.max_next_s)
+        # Its first change says since when it is wanted.
+        times = (*since, (mail.trail.changes[0].due_at, self.max_age_s))
+        return any(at is not None and change.at >= at + wait_s - _RESOLUTION_S for at, wait_s in times)
+
+    def _early(self, mail: Known) -> list[float]:
         """By how many seconds copies came before the time that the producer, or their claim, says."""
         claims, found = mail.trail.claims, []
         for one in mail.copies:
@@ -311,10 +314,10 @@ class _Case:
                 found.append(due - one.at)
         return found
 
-    def _late(self, mail: _Mail) -> list[float]:
+    def _late(self, mail: Known) -> list[float]:
         """By how many seconds the records of copies came after the expiry; without a stamp, of all records."""
         expires = mail.expected.expires_at
-        if expires is None or mail.trail.asked:
+        if expires is None or mail.resent:
             return []
         fences = {one.fence for one in mail.copies}
         return [
@@ -340,32 +343,6 @@ class _Case:
             for (invariant, text), mails in sorted(self._found.items())
         )
 
-    def _evidence(self, mails: Sequence[_Mail]) -> dict[int, list[str]]:
+    def _evidence(self, mails: Sequence[Known]) -> dict[int, list[str]]:
         shown = {one for found in self._found.values() for one in list(found)[: 2 * SHOWN]}
-        return {mail.id: _lines(mail) for mail in mails if mail.id in shown}
-
-
-def _listed(doubt: Change, after: Change | None) -> bool:
-    """Whether a doubt is in the table for everybody to see: it lasts, it was counted, it was held, or it was solved."""
-    match after.state if after is not None else None:
-        case None | State.SENT:
-            return True
-        case State.QUEUED:
-            assert after is not None
-            return after.doubts > doubt.doubts or after.fence == doubt.fence
-        case State.HELD:
-            assert after is not None
-            return after.reason == "doubt"
-        case _:
-            return False
-
-
-def _lines(mail: _Mail) -> list[str]:
-    row = mail.row
-    now = f"{row.state} [{row.reason}] doubts {row.doubts}" if row is not None else "no row"
-    head = f"mail {mail.id} {mail.expected.subject!r} {mail.expected.on_doubt}: {now}"
-    copies = [
-        f"  copy {one.at:.6f} {one.recipient} fence {one.fence}"
-        for one in sorted(mail.copies, key=lambda copy: copy.at)[: 2 * SHOWN]
-    ]
-    return [head, *(f"  {line}" for line in mail.trail.lines()), *copies]
+        return {mail.id: mail.lines() for mail in mails if mail.id in shown}

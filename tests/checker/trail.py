@@ -60,9 +60,9 @@ class Trail:
         )
 
     @property
-    def confirmed(self) -> bool:
-        """Whether a person said that it was sent."""
-        return any(
+    def confirmed(self) -> int:
+        """How often a person said that it was sent."""
+        return sum(
             one.state == State.HELD and after.state == State.SENT and after.fence > one.fence
             for one, after in pairwise(self.changes)
         )
@@ -74,6 +74,11 @@ class Trail:
         return [
             (one, after) for one, after in zip(self.changes, afters, strict=False) if one.state == State.DOUBT
         ]
+
+    @property
+    def expiries(self) -> list[Change]:
+        """Every change by which it expired."""
+        return [one for one in self.changes if one.state == State.EXPIRED]
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -93,6 +98,21 @@ def trails_of(changes: Iterable[Change]) -> dict[int, Trail]:
     for one in changes:
         found.setdefault(one.mail_id, []).append(one)
     return {mail_id: Trail(tuple(listed)) for mail_id, listed in found.items()}
+
+
+def listed(doubt: Change, after: Change | None) -> bool:
+    """Whether a doubt is in the table for everybody to see: it lasts, it was counted, it was held, or it was solved."""
+    match after.state if after is not None else None:
+        case None | State.SENT:
+            return True
+        case State.QUEUED:
+            assert after is not None
+            return after.doubts > doubt.doubts or after.fence == doubt.fence
+        case State.HELD:
+            assert after is not None
+            return after.reason == "doubt"
+        case _:
+            return False
 
 
 def by_recipient_and_fence(keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:

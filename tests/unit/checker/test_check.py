@@ -43,10 +43,13 @@ def judged(
     steps: Sequence[str],
     copies: Sequence[Copy],
     policy: str = "resend_once",
+    asked: int = 0,
     **more: object,
 ) -> Findings:
     changes = story(*steps)
-    return check([expected(policy)], [row_after(changes, policy, **more)], copies, changes)
+    return check(
+        [replace(expected(policy), asked=asked)], [row_after(changes, policy, **more)], copies, changes
+    )
 
 
 def kinds(findings: Findings) -> list[str]:
@@ -142,7 +145,7 @@ def test_what_is_promised_is_no_breach(
     steps: Sequence[str], copies: Sequence[Copy], policy: str, extra: int
 ) -> None:
     """Copies out of listed doubts, held mails and visible failures are what the promise says."""
-    findings = judged(steps, copies, policy)
+    findings = judged(steps, copies, policy, asked=sum(":operator" in step for step in steps))
     assert findings.breaches == ()
     assert findings.lost == 0
     assert findings.duplicates[policy] == extra
@@ -261,11 +264,118 @@ def test_a_breach_tells_everything() -> None:
 
 
 def test_wanted_copies_are_no_duplicates() -> None:
-    """`max_done` copies were asked for."""
-    steps = ("queued", "prepare", "dot", "queued", "prepare", "dot", "sent")
-    findings = judged(steps, [copy(102.5), copy(105.5, 2)], max_done=2)
+    """`max_done` copies were asked for by the producer, or by a person of whom the ledger knows."""
+    changes = story("queued", "prepare", "dot", "queued", "prepare", "dot", "sent")
+    copies, row = [copy(102.5), copy(105.5, 2)], row_after(changes, max_done=2)
+    for mail in (replace(expected(), max_done=2), replace(expected(), asked=1)):
+        findings = check([mail], [row], copies, changes)
+        assert findings.breaches == ()
+        assert findings.duplicates["resend_once"] == 0
+    forced = check([expected()], [row], copies, changes)
+    assert kinds(forced) == ["I3", "I3"]
+    assert forced.duplicates["resend_once"] == 1
+
+
+def texts(findings: Findings) -> list[str]:
+    return [f"{one.invariant}: {one.text.partition(' (')[0]}" for one in findings.breaches]
+
+
+NOBODY = "I3: a person's doing, and no person did it"
+
+
+@pytest.mark.parametrize(
+    ("steps", "copies"),
+    [
+        ((*SENT[:3], "doubt", "held:doubt", "queued:operator", "prepare", "dot", "sent"), [copy(107.5, 3)]),
+        ((*SENT[:3], "failed:stop", "queued:operator", "prepare", "dot", "sent"), [copy(106.5, 3)]),
+        ((*SENT[:3], "doubt", "held:doubt", "sent:operator"), [copy(102.5)]),
+    ],
+    ids=["released", "retried", "confirmed"],
+)
+def test_a_person_is_known(steps: Sequence[str], copies: Sequence[Copy]) -> None:
+    """Only what the ledger says was asked for may be released, retried or confirmed."""
+    assert texts(judged(steps, copies, "hold")) == [NOBODY]
+    assert judged(steps, copies, "hold", asked=1).breaches == ()
+
+
+def test_what_nobody_released_is_a_duplicate() -> None:
+    """A held mail that is sent again by itself counts as one, and one that is called sent by itself is lost."""
+    again = (*SENT[:3], "doubt", "held:doubt", "queued:operator", "prepare", "dot", "sent")
+    findings = judged(again, [copy(102.5), copy(107.5, 3)], "hold")
+    assert (NOBODY in texts(findings), findings.duplicates["hold"]) == (True, 1)
+    assert judged((*SENT[:3], "doubt", "held:doubt", "sent:operator"), [], "hold").lost == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"), [("failed", "stop"), ("held", "poison"), ("expired", "expires_at"), ("sent", None)]
+)
+def test_outcomes_are_true(end: str, reason: str | None) -> None:
+    """Whoever is called accepted has a copy and whoever is called refused has none, however the mail has ended."""
+    two = replace(expected(recipients=(ADA, BOB)), expires_at=103.0 if end == "expired" else None)
+    changes = story(*SENT[:3], f"{end}:{reason or ''}")
+
+    def told(outcomes: dict[str, str], *copies: Copy) -> Findings:
+        return check([two], [row_after(changes, outcomes=outcomes)], copies, changes)
+
+    mixed = {ADA: "accepted", BOB: "refused"}
+    without, having = told(mixed), told(mixed, copy(102.5), copy(102.5, recipient=BOB))
+    text = "I1: sent, and a recipient has no copy" if end == "sent" else "I1: accepted, and there is no copy"
+    assert texts(without) == [text]
+    assert without.lost == 1
+    assert "I1: refused, and there is a copy" in texts(having)
+    assert not [one for one in texts(told(mixed, copy(102.5))) if one.startswith("I1")]
+
+
+def test_refused_after_a_doubt() -> None:
+    """Who got the copy of a lost answer may be refused at the second try; who is refused for certain has none."""
+    changes = story(*DOUBLED[:7], "failed:stop")
+    row = row_after(changes, outcomes={ADA: "refused"})
+    assert check([expected()], [row], [copy(102.5)], changes).breaches == ()
+    assert check([expected()], [row], [copy(102.5, None)], changes, stamped=False).breaches == ()
+    assert "I1: refused, and there is a copy" in texts(check([expected()], [row], [copy(106.5, 2)], changes))
+    plain = story(*SENT[:3], "failed:stop")
+    unstamped = check(
+        [expected()], [row_after(plain, outcomes={ADA: "refused"})], [copy(102.5, None)], plain, stamped=False
+    )
+    assert texts(unstamped) == ["I1: refused, and there is a copy"]
+
+
+def test_refused_after_a_copy() -> None:
+    """Of many copies that are wanted, the second may be refused."""
+    changes = story("queued", "prepare", "dot", "queued", "prepare", "failed:stop")
+    row = row_after(changes, outcomes={ADA: "refused"}, max_done=2)
+    findings = check([replace(expected(), max_done=2)], [row], [copy(102.5)], changes)
     assert findings.breaches == ()
-    assert findings.duplicates["resend_once"] == 0
+
+
+def test_a_row_that_is_gone() -> None:
+    """A commit in doubt that the audit has seen is there for ever; while mail flows, the audit is the newer of both."""
+    doubtful = Expected("Mail 1", None, (ADA,), committed=None)
+    gone = check([doubtful], [], [], story("queued"))
+    assert texts(gone) == ["I2: there was a row, and it is gone"]
+    assert gone.breaches[0].mail_ids == (1,)
+    assert check([doubtful], [], [], story("queued"), at_rest=False).breaches == ()
+    assert texts(check([expected()], [], [], story("queued"))) == ["I2: committed, and there is no row"]
+
+
+def test_expired_in_time() -> None:
+    """A mail expires after its time, when it is overdue by `max_next_s`, or `max_age_s` after it was first wanted."""
+    early = ["I9: it has expired before its time"]
+    changes = story("queued", "expired:expires_at")
+    row = row_after(changes)
+    assert texts(check([expected()], [row], [], changes)) == early
+    assert texts(check([replace(expected(), expires_at=101.5)], [row], [], changes)) == early
+    assert check([replace(expected(), expires_at=101.0)], [row], [], changes).breaches == ()
+    assert check([expected()], [row], [], changes, max_next_s=1.0).breaches == ()
+    assert check([expected()], [row], [], changes, max_age_s=1.0).breaches == ()
+    moved = [changes[0], replace(changes[1], due_at=100.5)]  # it was told to wait
+    assert texts(check([expected()], [row], [], moved, max_next_s=1.0)) == early
+    assert check([expected()], [row], [], moved, max_age_s=1.0).breaches == ()
+    day, days = 86_400.0, 5 * 86_400.0
+    late = [changes[0], replace(changes[1], at=100.0 + day)]
+    assert check([expected()], [row], [], late).breaches == ()
+    aged = [changes[0], replace(changes[1], at=100.0 + days, due_at=100.0 + days)]
+    assert check([expected()], [row], [], aged).breaches == ()
 
 
 def test_a_breach_is_one_of_its_kind() -> None:

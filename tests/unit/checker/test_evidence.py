@@ -40,6 +40,18 @@ def test_ledger() -> None:
     assert (two.mail_id, two.on_doubt, two.committed, two.expires_at) == (None, "resend", False, None)
 
 
+def test_what_people_do() -> None:
+    """It counts by mail, whatever is said of the mail afterwards; missing numbers of copies are the setting's."""
+    ledger = Ledger(max_done=2)
+    mail = Mail(to="ada@example.net", subject="One")
+    ledger.asked(3)
+    ledger.asked(3)
+    ledger.emitted(mail, 3)
+    ledger.emitted(Mail(to="ada@example.net", subject="Two", max_done=4), 4)
+    ledger.in_doubt(Mail(to="ada@example.net", subject="Three"))
+    assert [(one.asked, one.max_done) for one in ledger.expected] == [(2, 2), (0, 4), (0, 2)]
+
+
 def test_last_word() -> None:
     """A commit in doubt that is tried again is one mail; a subject that means two mails is refused."""
     ledger, mail = Ledger(), Mail(to="ada@example.net", subject="One")

@@ -19,6 +19,8 @@ class History:
         self.copies: list[Copy] = []
         self._fence = self._doubts = 0
         self._at = 0.0
+        self.expires_at: float | None = None
+        self.outcomes: dict[str, str] = {}
         self._to("queued")
 
     def _to(self, state: str, phase: str | None = None, reason: str | None = None) -> None:
@@ -51,18 +53,32 @@ class History:
             elif arrived:
                 self._to("sent")
                 return
+            elif draw(st.booleans()):
+                self.outcomes = {ADA: "refused"}
+                self._to("failed", reason="stop")
+                return
             else:
                 self._to("queued", reason="retry")
-        self._to("failed", reason="max_fail")
+        if draw(st.booleans()):
+            self.expires_at = self._at + draw(st.sampled_from([0.5, 1.0]))
+            self._to("expired", reason="expires_at")
+        else:
+            self._to("failed", reason="max_fail")
+
+    def lie(self, state: str) -> None:
+        """One change more, which nobody asked for and whose time has not come."""
+        self._fence += 1
+        self._to(state, reason="expires_at")
 
     def row(self) -> Row:
         """How the table has it in the end."""
         last = self.changes[-1]
-        return Row(1, "Mail 1", last.state, last.reason, on_doubt=self.policy, doubts=self._doubts)
+        more = {"on_doubt": self.policy, "doubts": self._doubts, "outcomes": self.outcomes}
+        return Row(1, "Mail 1", last.state, last.reason, **more)  # type: ignore[arg-type]
 
     def expected(self) -> Expected:
         """The producer's word."""
-        return Expected("Mail 1", 1, (ADA,), self.policy)
+        return Expected("Mail 1", 1, (ADA,), self.policy, expires_at=self.expires_at)
 
     def judged(self) -> Findings:
         """The checker's word."""
@@ -90,12 +106,16 @@ def test_a_promise_kept(history: History) -> None:
 
 @given(histories(), st.data())
 def test_one_falsehood(history: History, data: st.DataObject) -> None:
-    """A copy more, a copy less of a sent mail, a claim that lies or a row that vanished is found."""
+    """A copy more or less, a claim or outcome that lies, a row that vanished, an end that nobody brought is found."""
     falsehoods = ["vanished"]
     if history.copies:
         falsehoods += ["doubled", "liar"]
     if history.changes[-1].state == "sent" and len(history.copies) == 1:
         falsehoods.append("swallowed")
+    if history.changes[-1].state == "held":
+        falsehoods += ["confirmed", "expired"]
+    if not history.copies and history.changes[-1].state != "sent":
+        falsehoods.append("accepted")
     rows = [history.row()]
     match data.draw(st.sampled_from(falsehoods)):
         case "doubled":
@@ -105,6 +125,14 @@ def test_one_falsehood(history: History, data: st.DataObject) -> None:
             history.copies[number] = replace(history.copies[number], fence=99)
         case "swallowed":
             history.copies.clear()
+        case "confirmed":
+            history.lie("sent")
+            rows = [history.row()]
+        case "expired":
+            history.lie("expired")
+            rows = [history.row()]
+        case "accepted":
+            rows = [replace(rows[0], outcomes={ADA: "accepted"})]
         case _:
             rows = []
     assert check([history.expected()], rows, history.copies, history.changes).breaches

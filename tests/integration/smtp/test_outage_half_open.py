@@ -21,6 +21,7 @@ from tests.integration.smtp.outage import LARGE
 from tests.stage.proxy import STRAIGHT, Fate, Proxy, Route
 from tests.waiting import wait_until
 
+#: Of the phase alone in which the network fails: a busy machine must not make it fail in another.
 SHORT_S = 0.8
 
 
@@ -39,7 +40,7 @@ class Far:
 
     def open(self, proxy: Proxy) -> None:
         self.proxy = proxy
-        self.at(connect=SHORT_S, ehlo=SHORT_S, command=SHORT_S, data=SHORT_S, block=SHORT_S, dot=SHORT_S)
+        self.at()
 
     def route(self, _number: int) -> Route:
         return self.routes.pop(0) if self.routes else STRAIGHT
@@ -97,19 +98,23 @@ def far(sqlite_engine: Engine, tmp_path: Path) -> Iterator[Far]:
 
 def test_a_connect_that_nobody_answers(far: Far) -> None:
     """No answer to SYN: the host waits, after the timeout of the connection, and no failure is counted."""
+    far.at(connect=SHORT_S)
     far.proxy.black_hole()
     mail_id = far.branch.write("connect")
     began = time.monotonic()
     far.branch.work()
-    assert time.monotonic() - began < SHORT_S + 1.0
+    assert time.monotonic() - began < LONG_S / 3
     assert far.branch.state(mail_id) == "queued: wait(host): no answer: timed out"
     assert far.branch.row(mail_id)["sum_fail"] == 0
     far.ends(mail_id, "sent", 1)
 
 
-@pytest.mark.parametrize(("point", "fails"), [("after_connect", 0), ("after_mail", 1)])
-def test_a_black_hole_before_the_body(far: Far, point: str, fails: int) -> None:
+@pytest.mark.parametrize(
+    ("point", "phase", "fails"), [("after_connect", "ehlo", 0), ("after_mail", "data", 1)]
+)
+def test_a_black_hole_before_the_body(far: Far, point: str, phase: str, fails: int) -> None:
     """Before MAIL was accepted it is the host's fault, then a failure of this try; sent later, once, without a doubt."""
+    far.at(**{phase: SHORT_S})
     mail_id = far.branch.write("early")
     far.work(point, far.proxy.black_hole)
     row = far.branch.row(mail_id)
@@ -120,6 +125,7 @@ def test_a_black_hole_before_the_body(far: Far, point: str, fails: int) -> None:
 @pytest.mark.parametrize(("fate", "after"), [(Fate.VANISH, 1_000), (Fate.SILENCE, 100_000)])
 def test_a_body_that_stops_on_its_way(far: Far, fate: Fate, after: int) -> None:
     """Nobody takes more than so many bytes of a large mail: a retry, no doubt, although most was handed to the kernel."""
+    far.at(block=SHORT_S)
     far.routes = [Route(cut_up=after, fate=fate)]
     mail_id = far.branch.write("large", text=LARGE)
     far.branch.work()
@@ -133,6 +139,7 @@ def test_a_body_that_stops_on_its_way(far: Far, fate: Fate, after: int) -> None:
 )
 def test_a_dot_that_arrives_after_we_gave_up(far: Far, policy: OnDoubt, end: str, copies: int) -> None:
     """The kernel goes on sending a dot that we left: the doubt was right, and the mail of `hold` has one copy."""
+    far.at(dot=SHORT_S)
     mail_id = far.branch.write("late dot", on_doubt=policy)
     far.work("after_body", far.proxy.vanish)
     assert far.branch.state(mail_id) == "doubt: uncertain: timed out"
@@ -145,6 +152,7 @@ def test_a_dot_that_arrives_after_we_gave_up(far: Far, policy: OnDoubt, end: str
 @pytest.mark.parametrize("death", [Proxy.vanish, Proxy.silence])
 def test_a_reply_that_is_lost(far: Far, death: Callable[[Proxy], None]) -> None:
     """The server has the mail and its 250 is lost: in doubt, held, and no second copy."""
+    far.at(dot=SHORT_S)
     mail_id = far.branch.write("lost reply")
 
     def lose() -> None:

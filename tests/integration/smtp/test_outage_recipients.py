@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from mailfleet_schema.states import OnDoubt
+from mailfleet_workers.account import Timeouts
 from mailfleet_workers.catcher import Action, Default, Event, Say, Script, Step
 from tests.integration.smtp.branch import PATIENT
-from tests.integration.smtp.outage import FAULTS, SHORT_S, Cell, StepCell, Story, played
+from tests.integration.smtp.outage import FAULTS, SHORT_S, WAITED_OUT, Cell, StepCell, Story, played
 
 NAMES = ("ada@example.net", "bob@example.net", "cyd@example.net")
 #: To RCPT, the first time.
@@ -30,7 +31,11 @@ class EachCell(Cell):
     ends: tuple[str, ...]
     on_doubt: OnDoubt = OnDoubt.HOLD
     recipients: tuple[str, ...] = NAMES
-    timeouts = replace(PATIENT, dot=SHORT_S)
+
+    @property
+    def timeouts(self) -> Timeouts:  # type: ignore[override] # derived from the other fields
+        """Short after the final dot where its trouble is waited out."""
+        return replace(PATIENT, dot=SHORT_S) if WAITED_OUT.intersection(self.ends) else PATIENT
 
     def __str__(self) -> str:
         return f"{' '.join(map(str, self.codes))}, {' then '.join(self.ends)}, {self.on_doubt}"

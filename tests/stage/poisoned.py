@@ -17,6 +17,9 @@ from mailfleet_workers.courier import Courier
 from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.smtp.base import Answer
 
+#: As it was when we came: later it may be gone, and somebody else in its place.
+_PARENT = os.getppid()
+
 BUILT, WIRE, HOST = ("poison while it is built", "poison on the wire", "poison of the host")
 
 _pack = delivery.pack  # type: ignore[attr-defined]
@@ -28,7 +31,8 @@ def pack(row: Any, stored: Any, *rest: Any, **named: Any) -> Any:
     subject = stored.content.subject if stored is not None else ""
     if subject == HOST:
         shutil.rmtree(Path(os.environ["MAILFLEET_DATA_DIR"]))
-        os.kill(os.getppid(), signal.SIGKILL)
+        if os.getppid() == _PARENT:
+            os.kill(_PARENT, signal.SIGKILL)
     if subject in {BUILT, HOST}:
         os.abort()
     return _pack(row, stored, *rest, **named)

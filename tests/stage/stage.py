@@ -71,16 +71,18 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            for number, parent in enumerate(self._parents):
-                print(f"--- parent {number}\n{parent.log[-4000:]}", file=sys.stderr)
-        self._ending.close()
+        with self._ending:
+            if error is not None:
+                for number, parent in enumerate(self._parents):
+                    print(f"--- parent {number}\n{parent.log[-4000:]}", file=sys.stderr)
 
     def _end(self) -> None:
-        for mailer in self._mailers.values():
-            mailer.close()
-        for parent in self._parents:
-            parent.kill_all()
+        # One that raises leaves none of the others running; the parents come first.
+        with ExitStack() as stack:
+            for mailer in self._mailers.values():
+                stack.callback(mailer.close)
+            for parent in self._parents:
+                stack.callback(parent.kill_all)
 
     @property
     def environ(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 It finds rows that the database says it holds and that no thread of it holds. Its journal says what became of them.
 """
 
+import errno
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from mailfleet_schema.states import OnDoubt
 from tests.integration.workers.office import Office
 from tests.integration.workers.server import Act, Talk, accept, cut_after_dot, cut_before_dot, first, refuse
 
-ADA = "ada@example.net"
+ADA, BOB = "ada@example.net", "bob@example.net"
 
 
 class Past:
@@ -120,3 +121,22 @@ def test_a_row_that_was_never_begun(office: Office) -> None:
     office.deliver(mail)
     assert office.server.taken == [ADA]
     office.nothing_is_left()
+
+
+def test_an_unreadable_journal_ends_no_pass(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk does not say is asked again in the next pass; the rest of this one goes on."""
+    mail = office.emit(ADA)
+    office.hint(mail)
+    office.heap.forget(office.heap.take_all())
+    office.emit(BOB)
+    reconciler = office.reconciler()
+    with monkeypatch.context() as patch:
+        patch.setattr(office.journal, "said", _no_disk)
+        found = reconciler.run_once()
+    assert (found.freed, found.hinted) == (0, 1)
+    assert reconciler.run_once().freed == 1
+    assert office.state(mail) == "queued"
+
+
+def _no_disk(_claims: object) -> object:
+    raise OSError(errno.EIO, "injected")

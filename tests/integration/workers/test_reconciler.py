@@ -1,7 +1,6 @@
 """One pass and many at once: rows that nobody carries are found, and rows that somebody carries are left alone."""
 
 import contextlib
-import errno
 import queue
 import threading
 from collections import Counter
@@ -57,25 +56,6 @@ def test_orphans_of_our_own_are_freed(office: Office) -> None:
     assert office.state(mail) == "queued"
     assert office.row(mail)["interruptions"] == 0
     office.nothing_is_left()
-
-
-def test_an_unreadable_journal_ends_no_pass(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the disk does not say is asked again in the next pass; the rest of this one goes on."""
-    mail = office.emit(ADA)
-    office.hint(mail)
-    office.heap.forget(office.heap.take_all())
-    office.emit(BOB)
-    reconciler = office.reconciler()
-    with monkeypatch.context() as patch:
-        patch.setattr(office.journal, "said", _no_disk)
-        found = reconciler.run_once()
-    assert (found.freed, found.hinted) == (0, 1)
-    assert reconciler.run_once().freed == 1
-    assert office.state(mail) == "queued"
-
-
-def _no_disk(_claims: object) -> object:
-    raise OSError(errno.EIO, "injected")
 
 
 @pytest.mark.parametrize(("said", "state"), [(False, "queued"), (True, "doubt: no thread knows its answer")])

@@ -77,6 +77,7 @@ def _no_dot(self: Journal, mail_id: int, fence: int) -> None:
 
 #: Whose claim it is; the worker's id alone would still tell two workers apart.
 _FENCE = f"m.fence = v.fence AND {settle.CLAIMANT}"
+_RETURNED = f"m.fence = v.fence AND {claim.CLAIMANT}"
 
 STATEMENTS = (
     without("claim: queued", claim, "_claim", "state || '' = 'queued'", "state <> 'draft'"),
@@ -95,7 +96,7 @@ STATEMENTS = (
     without("record: not expired", settle, "_record", "OR m.expires_at > {now}", "OR true"),
     without("result: fence", settle, "_settle", _FENCE, "true"),
     without("result: phase", settle, "_settle", "m.phase = v.phase", "true"),
-    without("give back: fence", claim, "_give_back", "m.fence = v.fence", "true", events=OVERTAKEN),
+    without("give back: fence", claim, "_give_back", _RETURNED, "true", events=OVERTAKEN),
     without(
         "give back: being sent",
         claim,

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine, text
 
+from tests.waiting import wait_until
+
 #: Step -> what a row does in it.
 STEPS = {
     "claim": "OLD.state = 'queued' AND NEW.state = 'sending'",
@@ -57,6 +59,20 @@ def install(engine: Engine) -> None:
                 f" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW {when}"
                 f" EXECUTE FUNCTION faults.strike('{step}', 'at commit')"
             )
+
+
+def wait_ended(engine: Engine) -> None:
+    """Until no other session of *engine*'s database works: one that lost its client keeps its locks for a moment."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend' AND state IS DISTINCT FROM 'idle'"
+    )
+
+    def alone() -> bool:
+        with engine.connect() as connection:
+            return bool(connection.execute(query).scalar_one() == 0)
+
+    wait_until(alone, 20, lambda: "a session that does not end")
 
 
 class Struck:

@@ -16,6 +16,7 @@ from mailfleet_schema.engine import open_engine
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers import ledger
 from tests.integration.workers.office import Office
+from tests.integration.workers.server_errors import wait_ended
 from tests.stage.proxy import STRAIGHT, Fate, Proxy, Route
 from tests.waiting import wait_until
 
@@ -81,6 +82,7 @@ def one_way(office: Office, line: Line, *names: str) -> list[int]:
 
 def finish(office: Office, mails: list[int]) -> None:
     """Passes and hints over good connections; each mail is sent, once."""
+    wait_ended(office.engine)
     for _ in range(3):
         office.reconciler().run_once()
         office.hint(*mails)

@@ -21,7 +21,14 @@ from mailfleet_schema.states import OnDoubt
 from mailfleet_workers import ledger
 from tests.integration.workers.office import Office
 from tests.integration.workers.server import between
-from tests.integration.workers.server_errors import ADMIN_SHUTDOWN, HEARTBEAT, STEPS, failing, install
+from tests.integration.workers.server_errors import (
+    ADMIN_SHUTDOWN,
+    HEARTBEAT,
+    STEPS,
+    failing,
+    install,
+    wait_ended,
+)
 
 ADA, BOB = "ada@example.net", "bob@example.net"
 
@@ -70,6 +77,7 @@ def pair(office: Office, name: str, *, on_doubt: OnDoubt = OnDoubt.RESEND_ONCE) 
 
 def finish(office: Office, mails: list[int]) -> None:
     """What passes and hints make of *mails* when the fault is over: each is sent, in one attempt, once."""
+    wait_ended(office.engine)
     for _ in range(3):
         office.reconciler().run_once()
         office.hint(*mails)

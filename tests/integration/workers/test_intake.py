@@ -211,7 +211,8 @@ def test_suspects_come_one_at_a_time(office: Office) -> None:
     (first,) = [one for one in suspects if office.state(one) == "sending(prepare)"]
     others = [one for one in suspects if one != first]
     assert office.states(others) == ["queued: interrupted twice: one at a time"] * 3
-    assert sorted(round(office.due_in_s(one)) for one in others) == [2, 4, 6]
+    rows = [office.row(one) for one in others]
+    assert sorted(round((row["due_at"] - row["changed_at"]).total_seconds()) for row in rows) == [2, 4, 6]
     assert office.heap.holds(neighbour, 1)
     office.let_pass(60)
     office.hint(*others)

@@ -274,6 +274,9 @@ def test_wanted_copies_are_no_duplicates() -> None:
     forced = check([expected()], [row], copies, changes)
     assert kinds(forced) == ["I3", "I3"]
     assert forced.duplicates["resend_once"] == 1
+    # What a person asked for and the table does not show allows no copy.
+    unused = check([replace(expected(), asked=1)], [row_after(changes)], copies, changes)
+    assert unused.duplicates["resend_once"] == 1
 
 
 def texts(findings: Findings) -> list[str]:
@@ -296,6 +299,15 @@ def test_a_person_is_known(steps: Sequence[str], copies: Sequence[Copy]) -> None
     """Only what the ledger says was asked for may be released, retried or confirmed."""
     assert texts(judged(steps, copies, "hold")) == [NOBODY]
     assert judged(steps, copies, "hold", asked=1).breaches == ()
+
+
+def test_a_person_lifts_the_expiry() -> None:
+    """Nobody else does."""
+    changes = story("queued", "expired:expires_at", "queued:operator", "prepare", "dot", "sent")
+    for asked, late in ((0, 1), (1, 0)):
+        mail = replace(expected(), asked=asked, expires_at=100.5)
+        findings = check([mail], [row_after(changes)], [copy(104.5, 2)], changes)
+        assert (findings.sent_after_expiry, len(findings.breaches)) == (late, 2 * late)
 
 
 def test_what_nobody_released_is_a_duplicate() -> None:
@@ -346,47 +358,3 @@ def test_refused_after_a_copy() -> None:
     row = row_after(changes, outcomes={ADA: "refused"}, max_done=2)
     findings = check([replace(expected(), max_done=2)], [row], [copy(102.5)], changes)
     assert findings.breaches == ()
-
-
-def test_a_row_that_is_gone() -> None:
-    """A commit in doubt that the audit has seen is there for ever; while mail flows, the audit is the newer of both."""
-    doubtful = Expected("Mail 1", None, (ADA,), committed=None)
-    gone = check([doubtful], [], [], story("queued"))
-    assert texts(gone) == ["I2: there was a row, and it is gone"]
-    assert gone.breaches[0].mail_ids == (1,)
-    assert check([doubtful], [], [], story("queued"), at_rest=False).breaches == ()
-    assert texts(check([expected()], [], [], story("queued"))) == ["I2: committed, and there is no row"]
-
-
-def test_expired_in_time() -> None:
-    """A mail expires after its time, when it is overdue by `max_next_s`, or `max_age_s` after it was first wanted."""
-    early = ["I9: it has expired before its time"]
-    changes = story("queued", "expired:expires_at")
-    row = row_after(changes)
-    assert texts(check([expected()], [row], [], changes)) == early
-    assert texts(check([replace(expected(), expires_at=101.5)], [row], [], changes)) == early
-    assert check([replace(expected(), expires_at=101.0)], [row], [], changes).breaches == ()
-    assert check([expected()], [row], [], changes, max_next_s=1.0).breaches == ()
-    assert check([expected()], [row], [], changes, max_age_s=1.0).breaches == ()
-    moved = [changes[0], replace(changes[1], due_at=100.5)]  # it was told to wait
-    assert texts(check([expected()], [row], [], moved, max_next_s=1.0)) == early
-    assert check([expected()], [row], [], moved, max_age_s=1.0).breaches == ()
-    day, days = 86_400.0, 5 * 86_400.0
-    late = [changes[0], replace(changes[1], at=100.0 + day)]
-    assert check([expected()], [row], [], late).breaches == ()
-    aged = [changes[0], replace(changes[1], at=100.0 + days, due_at=100.0 + days)]
-    assert check([expected()], [row], [], aged).breaches == ()
-
-
-def test_a_breach_is_one_of_its_kind() -> None:
-    """Many mails with one fault are one breach that names them all."""
-    many = [Expected(f"Mail {n}", n, (ADA,)) for n in range(1, 101)]
-    findings = check(many, [], [], [])
-    assert findings.breaches == (
-        Breach(
-            "I2",
-            tuple(range(1, 101)),
-            "committed, and there is no row (Mail 1; Mail 2; Mail 3; Mail 4; Mail 5)",
-        ),
-    )
-    assert findings.lost == 100

@@ -358,3 +358,17 @@ def test_refused_after_a_copy() -> None:
     row = row_after(changes, outcomes={ADA: "refused"}, max_done=2)
     findings = check([replace(expected(), max_done=2)], [row], [copy(102.5)], changes)
     assert findings.breaches == ()
+
+
+def test_a_breach_is_one_of_its_kind() -> None:
+    """Many mails with one fault are one breach that names them all."""
+    many = [Expected(f"Mail {n}", n, (ADA,)) for n in range(1, 101)]
+    findings = check(many, [], [], [])
+    assert findings.breaches == (
+        Breach(
+            "I2",
+            tuple(range(1, 101)),
+            "committed, and there is no row (Mail 1; Mail 2; Mail 3; Mail 4; Mail 5)",
+        ),
+    )
+    assert findings.lost == 100

@@ -34,17 +34,3 @@ def test_expired_in_time() -> None:
     assert check([expected()], [row], [], late).breaches == ()
     aged = [changes[0], replace(changes[1], at=100.0 + days, due_at=100.0 + days)]
     assert check([expected()], [row], [], aged).breaches == ()
-
-
-def test_a_breach_is_one_of_its_kind() -> None:
-    """Many mails with one fault are one breach that names them all."""
-    many = [Expected(f"Mail {n}", n, (ADA,)) for n in range(1, 101)]
-    findings = check(many, [], [], [])
-    assert findings.breaches == (
-        Breach(
-            "I2",
-            tuple(range(1, 101)),
-            "committed, and there is no row (Mail 1; Mail 2; Mail 3; Mail 4; Mail 5)",
-        ),
-    )
-    assert findings.lost == 100

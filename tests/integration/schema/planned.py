@@ -118,7 +118,7 @@ def planned(engine: Engine) -> list[Planned]:
     assert all(len(ids) == CHUNK for ids in (queued, prepare, dot, doubt, sent))
 
     def pairs(ids: list[int]) -> str:
-        return d.bind_rows([{"mail_id": mail_id, "fence": 1} for mail_id in ids])
+        return d.bind_rows([{"mail_id": mail_id, "fence": 1, "worker_id": None} for mail_id in ids])
 
     results = [Settlement(mail_id, 1, Phase.DOT, State.SENT, sends=1, dones=1) for mail_id in dot]
     late = [Settlement(mail_id, 1, Phase.DOT, State.SENT, sends=1, dones=1) for mail_id in doubt]
@@ -141,7 +141,7 @@ def planned(engine: Engine) -> list[Planned]:
         Planned(
             "give_back",
             claim._give_back,
-            {"rows": d.bind_rows(returns), "max_interruptions": 3, **age},
+            {"rows": d.bind_rows(returns), "max_interruptions": 3, "worker_id": None, **age},
             chunk,
         ),
         Planned(
@@ -151,8 +151,8 @@ def planned(engine: Engine) -> list[Planned]:
             chunk,
         ),
         Planned("held_by", claim._held_by, {"worker_ids": d.bind_ids([2, 5]), "most": PAGE}, None),
-        Planned("record", settle._record, {"rows": pairs(prepare)}, chunk),
-        Planned("record one", settle._record, {"rows": pairs(prepare[:1])}, 1),
+        Planned("record", settle._record, {"rows": pairs(prepare), "expiring": True}, chunk),
+        Planned("record one", settle._record, {"rows": pairs(prepare[:1]), "expiring": True}, 1),
         Planned("record expired", settle._expire, {"rows": pairs(prepare)}, chunk),
         Planned("settle", settle._settle, {"rows": d.bind_rows(results), **age}, chunk),
         Planned("settle one", settle._settle, {"rows": d.bind_rows(results[:1]), **age}, 1),

@@ -57,7 +57,16 @@ class EachCell(Cell):
 
 
 CODES = list(product(SAYS, repeat=3))
-EACH = [EachCell(codes, (end,)) for codes in CODES for end in ENDS if 250 in codes or end == "accepted"]
+
+
+def is_run(codes: tuple[int, ...]) -> bool:
+    """Whether the answers rise or fall."""
+    return list(codes) in (sorted(codes), sorted(codes, reverse=True))
+
+
+EACH = [EachCell(codes, ("accepted",)) for codes in CODES]
+#: Whoever comes first, last and between: with every end of the message it is enough that each set of answers is there.
+EACH += [EachCell(codes, (end,)) for codes in CODES if 250 in codes and is_run(codes) for end in ENDS[1:]]
 #: Some have it, one waits; when its turn comes the message meets its trouble.
 LATER = [
     EachCell((250, 450, 550), ("accepted", end), policy)

@@ -55,6 +55,9 @@ ACTS: tuple[Act, ...] = (
     refuse(550, "5.7.1 no"),
 )
 
+#: Seeds of the long run.
+LONG = [pytest.param(seed, marks=pytest.mark.acceptance) for seed in (2, 3)]
+
 
 class Weather:
     """How likely a statement fails at the moment; from a seed, whichever thread asks."""
@@ -110,7 +113,7 @@ def storm(office: Office, rng: random.Random, mails: list[int]) -> None:
             job.result(60)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *LONG])
 @pytest.mark.parametrize("size", [1, 8])
 def test_every_mail_is_accounted_for(
     engine: Engine, tmp_path: Path, seed: int, size: int, monkeypatch: pytest.MonkeyPatch
@@ -161,7 +164,7 @@ class Killed(BaseException):
     """The process ends here: nothing that it would still do reaches the database."""
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, LONG[0]])
 def test_workers_that_die(engine: Engine, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One worker after the other is killed at some instant; with its journal, copies come out of the air only."""
     monkeypatch.setattr(ledger, "TRY_AGAIN_S", 0.001)

@@ -61,6 +61,11 @@ def wait_at_the_dot(stage: Stage) -> None:
     wait_until(busy, 60, lambda: str(stage.states()), step_s=0.1)
 
 
+def count(stage: Stage, phase: str) -> int:
+    """How many mails are in *phase*."""
+    return [row.phase for row in stage.rows("phase")].count(phase)
+
+
 def finish(stage: Stage, server: Server, ledger: Ledger) -> Findings:
     """Another worker sends the rest; what is found then."""
     server.hurried = True
@@ -100,15 +105,13 @@ def test_killed_in_the_middle_of_its_drain(stage: Stage, server: Server) -> None
     wait_at_the_dot(stage)
     children = parent.children()
 
+    held = count(stage, "prepare")
     parent.terminate()
     parent.wait_event("mail_given_back", 30)
-    wait_until(
-        lambda: not [row for row in stage.rows("phase") if row.phase == "prepare"],
-        30,
-        lambda: str(stage.states()),
-    )
+    # What waited for a thread. What a thread has taken beside the mail at its dot goes back when that has ended.
+    wait_until(lambda: count(stage, "prepare") < held, 30, lambda: str(stage.states()))
     parent.kill_all()
-    left = stage.states()["sending"]
+    left = count(stage, "dot")
     print(f"{left} at their dot when {children} were killed: {dict(stage.states())}")
 
     assert 1 <= left <= THREADS

@@ -274,6 +274,18 @@ def test_a_server_that_reads_only_is_left(migrated_url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize("prepared", [False, True])
+def test_what_is_prepared(migrated_url: str, prepared: bool) -> None:
+    """The server has prepared what a connection asked often, if the engine says so; else nothing, as poolers want it."""
+    engine = open_engine(make_url(migrated_url), prepared=prepared)
+    with engine.connect() as connection:
+        for _ in range(10):
+            connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))
+        found = connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one()
+    assert (found > 0) is prepared
+    engine.dispose()
+
+
 def test_connections_stay_open(migrated_url: str) -> None:
     """Three at once are the same three the next time: none is closed as one too many, to be opened again."""
     engine = open_engine(make_url(migrated_url))

@@ -12,7 +12,7 @@ import pytest
 from mailfleet_schema.states import OnDoubt
 from tests.promise.arena import Arena, opened
 from tests.promise.cell import POINTS, WAYS, Cell, Harm, Way, cells
-from tests.promise.result import drop, save
+from tests.promise.result import drop, keep
 from tests.services.base import RabbitServer
 from tests.services.virtual_host import VirtualHost
 from tests.stage import Parent
@@ -46,11 +46,7 @@ def test_kill_table(arena: tuple[Arena, list[Parent]], way: Way) -> None:
     fleet.wait_rest()
     results = fleet.judge(struck)
 
-    for result in results:
-        print(result.line)
-    for result in results:
-        result.keeps_promise()
-    save(results)
+    keep(results)
     assert [result.cell.point for result in results] == list(POINTS)
 
 

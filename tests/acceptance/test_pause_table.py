@@ -9,7 +9,7 @@ import pytest
 
 from tests.promise.arena import Arena, opened
 from tests.promise.cell import PAUSES, WAYS, Harm, Way, cells
-from tests.promise.result import drop, save
+from tests.promise.result import drop, keep
 from tests.services.base import RabbitServer
 from tests.stage import Parent
 
@@ -39,9 +39,5 @@ def test_pause_table(arena: tuple[Arena, list[Parent]], way: Way) -> None:
     fleet.wait_rest()
     results = fleet.judge(struck)
 
-    for result in results:
-        print(result.line)
-    for result in results:
-        result.keeps_promise()
-    save(results)
+    keep(results)
     assert [result.cell.point for result in results] == list(PAUSES)

@@ -66,6 +66,15 @@ class Result:
             assert min(most, 1) <= found <= most, said
 
 
+def keep(results: Collection[Result]) -> None:
+    """Print *results*, hold them against the promise, and save them; AssertionError where one breaks it, and none is saved."""
+    for result in results:
+        print(result.line)
+    for result in results:
+        result.keeps_promise()
+    save(results)
+
+
 def save(results: Iterable[Result], file: Path = FILE) -> None:
     """Put *results* into *file*, each in place of an earlier one of the same cell."""
     known = {one.cell: one for one in load(file)} | {one.cell: one for one in results}

@@ -16,7 +16,7 @@ from mailfleet_workers.catcher import Action, Default, Delay, Event, Step
 from tests.checker import Audit, Ledger
 from tests.services.virtual_host import VirtualHost
 from tests.stage import Parent, Stage
-from tests.stage.traffic import emit, judged, loading, mixed, percentiles, wait_rest
+from tests.stage.traffic import emit, judged, mixed, percentiles, start_host, wait_rest
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
@@ -62,11 +62,6 @@ def stage(tmp_path: Path, migrated_url: str, rabbitmq: VirtualHost, server: Serv
         yield stage
 
 
-def start(stage: Stage, host: str) -> Parent:
-    environ = loading(APP) | {"MAILFLEET_DATA_DIR": str(stage.directory / host)}
-    return stage.parent(APP, "--processes", "1", "--host", host, environ=environ, ready=1)
-
-
 def worker_of(parent: Parent) -> int:
     """The id of its youngest worker."""
     return int(parent.events("child_ready")[-1]["worker_id"])
@@ -107,7 +102,7 @@ def show(what: str, times: Sequence[float]) -> None:
 def test_a_killed_child(stage: Stage, server: Server) -> None:
     """Its rows are put back, or in doubt, within two seconds of the kill, every time."""
     ledger = Ledger()
-    parent = start(stage, "mx1")
+    parent = start_host(stage, APP, "mx1", ready=1)
     emit(stage, APP, ledger, [mixed("Mail")(number) for number in range(MAILS)])
     times, counts = [], []
     for number in range(KILLS):
@@ -136,11 +131,11 @@ def test_a_killed_child(stage: Stage, server: Server) -> None:
 def test_a_lost_host(stage: Stage, server: Server) -> None:
     """With its journal gone too, another host takes its rows within `quiet_s` and one pass."""
     ledger = Ledger()
-    lost = start(stage, "mx1")
+    lost = start_host(stage, APP, "mx1", ready=1)
     emit(stage, APP, ledger, [mixed("Mail")(number) for number in range(MAILS)])
     times, counts = [], []
     for number in range(2, 5):
-        successor = start(stage, f"mx{number}")
+        successor = start_host(stage, APP, f"mx{number}", ready=1)
         began = time.monotonic()
         worker_id = worker_of(lost)
         wait_busy(stage, worker_id)

@@ -15,8 +15,8 @@ from mailfleet_schema.topology import PARKED_QUEUE, queue_name
 from mailfleet_workers.catcher import Action, Default, Delay, Event, Step
 from tests.checker import Audit, Ledger
 from tests.services.virtual_host import VirtualHost
-from tests.stage import Parent, Stage
-from tests.stage.traffic import Traffic, emit, judged, loading, mixed, percentiles, wait_rest
+from tests.stage import Stage
+from tests.stage.traffic import Traffic, emit, judged, mixed, percentiles, start_host, wait_rest
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
@@ -65,15 +65,10 @@ def stage(tmp_path: Path, migrated_url: str, rabbitmq: VirtualHost, server: Serv
         yield stage
 
 
-def start(stage: Stage, host: str) -> Parent:
-    environ = loading(APP) | {"MAILFLEET_DATA_DIR": str(stage.directory / host)}
-    return stage.parent(APP, "--processes", "1", "--host", host, environ=environ)
-
-
 def test_twenty_rolling_restarts(stage: Stage, server: Server, rabbitmq: VirtualHost) -> None:
     """Under load and with a backlog: nothing is lost, doubled or in doubt, no hint is dropped, each exit status is 0."""
     ledger = Ledger()
-    running = {host: start(stage, host) for host in HOSTS}
+    running = {host: start_host(stage, APP, host) for host in HOSTS}
     for parent in running.values():
         parent.wait_ready(1)
     emit(stage, APP, ledger, [mixed("Backlog")(number) for number in range(BACKLOG)])
@@ -87,7 +82,7 @@ def test_twenty_rolling_restarts(stage: Stage, server: Server, rabbitmq: Virtual
             asked = time.monotonic()
             assert running[host].stop() == 0
             took.append(time.monotonic() - asked)
-            running[host] = start(stage, host)
+            running[host] = start_host(stage, APP, host)
             running[host].wait_ready(1)
     server.hurried = True
     wait_rest(stage, 60)

@@ -11,6 +11,7 @@ from typing import Self
 from mailfleet import Mail
 from mailfleet_schema.states import OnDoubt
 from tests.checker import Findings, Ledger, check_fleet
+from tests.stage.parent import Parent
 from tests.stage.stage import Stage
 from tests.waiting import wait_until
 
@@ -28,6 +29,12 @@ def loading(*apps: str, modules: Sequence[str] = ()) -> dict[str, str]:
     loaded = ",".join((STAMPED, *modules))
     names = [app.upper().replace("-", "_") for app in apps]
     return {f"MAILFLEET_APPS__{name}__IMPORT": loaded for name in names} | {"PYTHONPATH": str(ROOT)}
+
+
+def start_host(stage: Stage, app: str, name: str, *, ready: int | None = None) -> Parent:
+    """A host of that *name* with one worker process of *app*; its journals are in a directory of its own."""
+    environ = loading(app) | {"MAILFLEET_DATA_DIR": str(stage.directory / name)}
+    return stage.parent(app, "--processes", "1", "--host", name, environ=environ, ready=ready)
 
 
 def mixed(name: str) -> Make:

@@ -105,7 +105,7 @@ class Delivery:
             account=way.account.name,
             host=way.host,
             priority=parcels[0].row.priority,
-            permits=len(parcels),
+            recipients=tuple(len(parcel.envelope.recipients) for parcel in parcels),
         )
 
     def _pack(self, way: Way, rows: Sequence[Claimed]) -> tuple[list[Parcel], list[Claimed]]:

@@ -1,5 +1,7 @@
 """The limiter without limits: what is its own beside the suite that every limiter passes."""
 
+from dataclasses import replace
+
 from mailfleet_schema.statements.gate import Gate
 from mailfleet_schema.states import Priority
 from mailfleet_workers.limits.base import Grant, Report, Request, Slot
@@ -11,10 +13,10 @@ def test_everything_is_granted_at_once() -> None:
     limiter = UnlimitedLimiter(lambda: 0.0)
     for number in range(1000):
         token = str(number)
-        request = Request(token, "billing", "default", "mx.example.net", Priority.BULK, 64)
+        request = Request(token, "billing", "default", "mx.example.net", Priority.BULK, (1,) * 64)
         assert limiter.ask(request, [Report("earlier", 1)]) == Grant(token, 64)
-        assert limiter.open_slot(token, "default", "mx.example.net") == Slot(
-            token, "default", "mx.example.net"
+        assert limiter.ask(replace(request, slot="s")) == Grant(
+            token, 64, Slot("s", "default", "mx.example.net")
         )
 
 

@@ -7,6 +7,7 @@ reserved by a refusal: it names the rule that refused and how long to wait befor
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from mailfleet_schema.statements.gate import Gate
@@ -15,9 +16,11 @@ from mailfleet_schema.states import Priority
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A wish for up to `permits` permits for one account; `token` names the grant in later reports.
+    """A wish for permits for mails of one account, in their order; `token` names the grant in later reports.
 
-    The same token asked twice gets the same answer: a lost reply cannot take twice.
+    `recipients` holds the number of recipients of each mail; as many permits are wished as it has entries. With
+    `slot` a connection is to be opened for them: the slot of that token is granted with the permits, or nothing is. The
+    same token asked twice gets the same answer: a lost reply cannot take twice.
     """
 
     token: str
@@ -25,31 +28,13 @@ class Request:
     account: str
     host: str
     priority: Priority
-    permits: int
+    recipients: tuple[int, ...]
+    slot: str | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """`permits` (1 to what was wished) may be sent now."""
-
-    token: str
-    permits: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Not now: `rule` refused; asking again makes sense after `wait_s` seconds."""
-
-    rule: str
-    wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Of grant `token`, `remaining` permits are still in flight: an absolute number, so repeating it is harmless."""
-
-    token: str
-    remaining: int
+    @property
+    def permits(self) -> int:
+        """How many permits are wished at most."""
+        return len(self.recipients)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +44,68 @@ class Slot:
     token: str
     account: str
     host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """`permits` (1 to what was wished) may be sent now, over `slot` if one was asked for.
+
+    `tight` says that others wait, or that little is left: then what is finished should be reported at once.
+    `wanted` says that somebody waits for a connection of this account.
+    """
+
+    token: str
+    permits: int
+    slot: Slot | None = None
+    tight: bool = False
+    wanted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Not now: `rule` refused; asking again makes sense after `wait_s` seconds.
+
+    `wait_s` is infinite for a mail that the limits can never let pass: it has more recipients than a rule allows in its
+    whole window. `slot` says that permits are not the trouble, a connection is. `wanted` as in `Grant`.
+    """
+
+    rule: str
+    wait_s: float
+    slot: bool = False
+    wanted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far grant `token` has come: absolute numbers, so that repeating a report is harmless.
+
+    Of its permits `remaining` are still in flight and `unused` were not used: certainly nothing of their mails was said
+    to a server. The others are sent. `remaining_recipients` and `unused_recipients` say the same of recipients.
+    """
+
+    token: str
+    remaining: int
+    remaining_recipients: int = 0
+    unused: int = 0
+    unused_recipients: int = 0
+
+
+class Login(StrEnum):
+    """How the opening of a connection ended."""
+
+    DONE = "done"
+    #: The server refused the credentials: after three of these nobody tries for a quarter of an hour.
+    REFUSED = "refused"
+    #: No connection, no greeting, no answer, or a refusal for now: nothing is known of the credentials.
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What `renew` found: slots of ours that lapsed and are others' now, and accounts whose connections others want."""
+
+    lost: tuple[Slot, ...] = ()
+    wanted: tuple[str, ...] = ()
 
 
 class Limiter(Protocol):
@@ -72,20 +119,37 @@ class Limiter(Protocol):
         """Say which permits are finished, with nothing to ask."""
         ...
 
-    def open_slot(self, token: str, account: str, host: str) -> Slot | Refusal:
-        """The right to open one connection."""
+    def holds(self, token: str) -> bool:
+        """Whether the lease of grant or slot *token* is ours for certain: asked before anything final is said."""
         ...
 
-    def close_slot(self, slot: Slot) -> None:
-        """The connection is closed. Harmless when repeated."""
+    def park(
+        self, *, app: str, account: str, priority: Priority, mails: int, after_s: float
+    ) -> Sequence[float]:
+        """When *mails* mails that are given back should come again: one wait in seconds for each, ascending.
+
+        None is shorter than *after_s*. They follow what was parked before; nothing is reserved for them.
+        """
         ...
 
-    def renew(self) -> None:
+    def login(self, slot: Slot) -> Refusal | None:
+        """The right to log in once more with *slot*, whose connection was closed; None is the right to do so."""
+        ...
+
+    def logged_in(self, slot: Slot, login: Login) -> None:
+        """The opening of the connection of *slot* has ended."""
+        ...
+
+    def close_slot(self, slot: Slot, *, linger_s: float = 0.0) -> None:
+        """The connection is closed; the slot is free after *linger_s*. Harmless when repeated."""
+        ...
+
+    def renew(self) -> Renewal:
         """Keep the leases of all slots and grants of this process."""
         ...
 
-    def gate(self, *, account: str, host: str, domains: Sequence[str] = ()) -> Gate | None:
-        """The gate that is closed longest for this account, its host or one of the recipient *domains*; None if open."""
+    def gate(self, *, account: str, host: str, app: str = "", domains: Sequence[str] = ()) -> Gate | None:
+        """The gate that is closed longest for this app, account, host or one of the recipient *domains*; None if open."""
         ...
 
     def close_gate(self, gate: Gate) -> None:

@@ -1,56 +1,51 @@
 """A limiter without limits for one process, but with gates: every permit and slot is granted, a closed gate is known."""
 
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from mailfleet_schema.statements.gate import Gate
-from mailfleet_workers.limits.base import Grant, Refusal, Report, Request, Slot
+from mailfleet_schema.states import Priority
+from mailfleet_workers.limits.base import Grant, Login, Refusal, Renewal, Report, Request, Slot
+from mailfleet_workers.limits.gates import GateCache
 
 
 class UnlimitedLimiter:
-    """The embedded mode's limiter as long as no rule is configured. *clock* is monotonic, in seconds."""
+    """For workers none of whose accounts has limits. *clock* is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._gates: dict[tuple[str, str], tuple[Gate, float]] = {}
+        self._gates = GateCache(clock)
+        self.gate = self._gates.gate
+        self.close_gate = self._gates.close_gate
 
     def ask(self, request: Request, reports: Sequence[Report] = ()) -> Grant | Refusal:
         del reports
-        return Grant(request.token, request.permits)
+        slot = None if request.slot is None else Slot(request.slot, request.account, request.host)
+        return Grant(request.token, request.permits, slot)
 
     def report(self, reports: Sequence[Report]) -> None:
         del reports
 
-    def open_slot(self, token: str, account: str, host: str) -> Slot | Refusal:
-        return Slot(token, account, host)
+    def holds(self, token: str) -> bool:
+        del token
+        return True
 
-    def close_slot(self, slot: Slot) -> None:
+    def park(
+        self, *, app: str, account: str, priority: Priority, mails: int, after_s: float
+    ) -> Sequence[float]:
+        del app, account, priority
+        return [after_s] * mails
+
+    def login(self, slot: Slot) -> Refusal | None:
         del slot
+        return None
 
-    def renew(self) -> None:
-        """Nothing is leased."""
+    def logged_in(self, slot: Slot, login: Login) -> None:
+        del slot, login
 
-    def gate(self, *, account: str, host: str, domains: Sequence[str] = ()) -> Gate | None:
-        now = self._clock()
-        keys = [("account", account), ("host", host), *(("recipient", domain) for domain in domains)]
-        with self._lock:
-            closed = [
-                replace(gate, remaining_s=until - now)
-                for gate, until in (self._gates[key] for key in keys if key in self._gates)
-                if until > now
-            ]
-        return max(closed, key=lambda gate: gate.remaining_s, default=None)
+    def close_slot(self, slot: Slot, *, linger_s: float = 0.0) -> None:
+        del slot, linger_s
 
-    def close_gate(self, gate: Gate) -> None:
-        until = self._clock() + gate.remaining_s
-        with self._lock:
-            known = self._gates.get((gate.scope, gate.key))
-            if known is None or known[1] < until:
-                self._gates[gate.scope, gate.key] = (gate, until)
+    def renew(self) -> Renewal:
+        return Renewal()
 
     def refresh_gates(self, gates: Sequence[Gate]) -> None:
-        now = self._clock()
-        with self._lock:
-            self._gates = {(gate.scope, gate.key): (gate, now + gate.remaining_s) for gate in gates}
+        self._gates.refresh(gates)

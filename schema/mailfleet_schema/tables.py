@@ -87,6 +87,7 @@ class Tables:
     mail_attempt: Table
     worker: Table
     gate: Table
+    limit_change: Table
     instance: Table
 
 
@@ -295,7 +296,22 @@ def tables_of(dialect: Dialect) -> Tables:
         Column("generation", BigInteger, nullable=False, server_default="1"),
         Column("reason", Text, nullable=False),
         Column("changed_at", Instant, nullable=False, server_default=now()),
-        CheckConstraint("scope IN ('account', 'host', 'recipient')", name="gate_scope"),
+        CheckConstraint("scope IN ('account', 'host', 'recipient', 'app', 'all')", name="gate_scope"),
+    )
+    # What operators have changed of the settings' limits while workers run; `value` is JSON.
+    limit_change = Table(
+        f"{prefix}limit_change",
+        metadata,
+        Column("scope", Text, primary_key=True),
+        Column("key", Text, primary_key=True),
+        Column("name", Text, primary_key=True),
+        Column("value", Text, nullable=False),
+        Column("changed_at", Instant, nullable=False, server_default=now()),
+        CheckConstraint("scope IN ('account', 'host')", name="limit_change_scope"),
+        CheckConstraint(
+            "name IN ('messages', 'recipients', 'connections', 'login_gap_ms', 'max_idle_ms')",
+            name="limit_change_name",
+        ),
     )
     # One row, written by the migration: which database this is, for what is kept outside of it.
     instance = Table(
@@ -304,4 +320,6 @@ def tables_of(dialect: Dialect) -> Tables:
         Column("id", Text, primary_key=True),
         Column("created_at", Instant, nullable=False, server_default=now()),
     )
-    return Tables(metadata, mail, content, recipient, attachment, key, attempt, worker, gate, instance)
+    return Tables(
+        metadata, mail, content, recipient, attachment, key, attempt, worker, gate, limit_change, instance
+    )

@@ -114,6 +114,7 @@ TABLES = (
     "mail_attempt",
     "worker",
     "gate",
+    "limit_change",
     "instance",
 )
 

@@ -1,4 +1,4 @@
-"""Gates: waits of an account, host or recipient domain that everybody respects."""
+"""Gates: waits of an account, host, recipient domain, app or of everything, that everybody respects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,42 @@ from dataclasses import dataclass
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
 from mailfleet_schema.statements.template import template
 
+SCOPES = ("account", "host", "recipient", "app", "all")
+#: The key of the one gate of scope `all`.
+EVERYTHING = "*"
+#: How long a gate is closed that stays so until somebody opens it, in seconds: a hundred years.
+UNTIL_OPENED_S = 36_525 * 86_400.0
+#: A gate that was opened is told of for so long.
+OPENED_S = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A closed gate: `key` of `scope` waits `remaining_s` more; `generation` grows with every change."""
+    """A gate: `key` of `scope` waits `remaining_s` more; `generation` grows with every change.
+
+    `remaining_s` 0 or less means that it is open.
+    """
 
     scope: str
     key: str
     remaining_s: float
     generation: int
     reason: str
+
+    @property
+    def until_opened(self) -> bool:
+        """Whether it stays closed until somebody opens it."""
+        return until_opened(self.remaining_s)
+
+
+def until_opened(remaining_s: float) -> bool:
+    """Whether a wait of *remaining_s* has no end of its own: a gate that was closed for `UNTIL_OPENED_S`."""
+    return remaining_s > UNTIL_OPENED_S / 2
+
+
+def reason_of(scope: str, reason: str) -> str:
+    """The reason of rows that wait for a gate of *scope* which is closed for *reason*; `come_back` finds them by it."""
+    return f"wait({scope}): {reason}"
 
 
 @template
@@ -35,7 +61,7 @@ def _close(d: Dialect) -> str:
 
 
 def close_gate(connection: Executor, *, scope: str, key: str, seconds: float, reason: str) -> bool:
-    """Let *key* of *scope* (account, host, recipient) wait *seconds*; False if it waits longer already."""
+    """Let *key* of *scope* (one of `SCOPES`) wait *seconds*; False if it waits longer already."""
     d = dialect_of(connection)
     bound = {"scope": scope, "key": key, "seconds": seconds, "reason": reason}
     return connection.execute(_close(d), bound).rowcount == 1
@@ -46,19 +72,28 @@ def _gates(d: Dialect) -> str:
     return d.format(
         """
         SELECT scope, key, {remaining_s} AS remaining_s, generation, reason FROM {gate}
-        WHERE until_at > {now} ORDER BY scope, key
+        WHERE until_at > {since} ORDER BY scope, key
         """,
         remaining_s=d.seconds_until("until_at"),
+        since=d.plus(d.now, "-:opened_s"),
     )
+
+
+def gates(connection: Executor, *, opened_s: float = OPENED_S) -> Sequence[Gate]:
+    """Every gate that is closed now, or was opened or ended within the last *opened_s* seconds.
+
+    By the open ones who keeps gates elsewhere learns that one has ended before its time.
+    """
+    d = dialect_of(connection)
+    return [
+        Gate(row.scope, row.key, float(row.remaining_s), row.generation, row.reason)
+        for row in connection.execute(_gates(d), {"opened_s": opened_s})
+    ]
 
 
 def closed_gates(connection: Executor) -> Sequence[Gate]:
     """Every gate that is closed now."""
-    d = dialect_of(connection)
-    return [
-        Gate(row.scope, row.key, float(row.remaining_s), row.generation, row.reason)
-        for row in connection.execute(_gates(d))
-    ]
+    return gates(connection, opened_s=0.0)
 
 
 @template

@@ -27,7 +27,7 @@ POSTGRESQL = (
         reason TEXT NOT NULL,
         changed_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
         PRIMARY KEY (scope, key),
-        CONSTRAINT gate_scope CHECK (scope IN ('account', 'host', 'recipient'))
+        CONSTRAINT gate_scope CHECK (scope IN ('account', 'host', 'recipient', 'app', 'all'))
     )
     """,
     """
@@ -39,6 +39,18 @@ POSTGRESQL = (
     """,
     """
     INSERT INTO mailfleet.instance (id) VALUES (CAST(gen_random_uuid() AS text))
+    """,
+    """
+    CREATE TABLE mailfleet.limit_change (
+        scope TEXT NOT NULL,
+        key TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        changed_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        PRIMARY KEY (scope, key, name),
+        CONSTRAINT limit_change_scope CHECK (scope IN ('account', 'host')),
+        CONSTRAINT limit_change_name CHECK (name IN ('messages', 'recipients', 'connections', 'login_gap_ms', 'max_idle_ms'))
+    )
     """,
     """
     CREATE TABLE mailfleet.mail (
@@ -209,7 +221,7 @@ SQLITE = (
         reason TEXT NOT NULL,
         changed_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
         PRIMARY KEY (scope, "key"),
-        CONSTRAINT gate_scope CHECK (scope IN ('account', 'host', 'recipient'))
+        CONSTRAINT gate_scope CHECK (scope IN ('account', 'host', 'recipient', 'app', 'all'))
     )
     """,
     """
@@ -221,6 +233,18 @@ SQLITE = (
     """,
     """
     INSERT INTO mailfleet_instance (id) VALUES (lower(hex(randomblob(16))))
+    """,
+    """
+    CREATE TABLE mailfleet_limit_change (
+        scope TEXT NOT NULL,
+        "key" TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        changed_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        PRIMARY KEY (scope, "key", name),
+        CONSTRAINT limit_change_scope CHECK (scope IN ('account', 'host')),
+        CONSTRAINT limit_change_name CHECK (name IN ('messages', 'recipients', 'connections', 'login_gap_ms', 'max_idle_ms'))
+    )
     """,
     """
     CREATE TABLE mailfleet_mail (

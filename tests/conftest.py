@@ -6,5 +6,6 @@ pytest_plugins = [
     "tests.fix_postfix",
     "tests.fix_postgres",
     "tests.fix_rabbitmq",
+    "tests.fix_redis",
     "tests.fix_schema",
 ]

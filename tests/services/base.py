@@ -127,6 +127,28 @@ class PostfixServer(Protocol):
         ...
 
 
+class RedisServer(Protocol):
+    """A Redis with a database that is the tests' own."""
+
+    @property
+    def version(self) -> str:
+        """As the server says it, for instance `7.0.15`."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """`redis://host:port/database`."""
+        ...
+
+    def clear(self) -> None:
+        """Delete every key of that database."""
+        ...
+
+    def stop(self) -> None:
+        """End the server if it is ours."""
+        ...
+
+
 class RabbitServer(Protocol):
     """A RabbitMQ with its management API, and an administrator of it."""
 

@@ -14,11 +14,13 @@ from tests.services import containers, debian, external
 from tests.services.locate import (
     OLDEST_POSTGRES,
     OLDEST_RABBITMQ,
+    OLDEST_REDIS,
     Binaries,
     find_pgbouncer,
     find_postfix,
     find_postgres,
     find_rabbitmq,
+    find_redis,
 )
 
 
@@ -138,8 +140,17 @@ PGBOUNCER = Wanted(
     named=external.ExternalPgBouncer,
     fetch=containers.fetch_pgbouncer,
 )
+REDIS = Wanted(
+    name="Redis",
+    find=find_redis,
+    variable=external.REDIS_URL,
+    package="redis-server",
+    named=external.ExternalRedis,
+    fetch=containers.fetch_redis,
+    oldest=OLDEST_REDIS,
+)
 #: Everything that tests need, in the order in which it is prepared.
-SERVICES = (POSTGRES, POSTFIX, RABBITMQ, PGBOUNCER)
+SERVICES = (POSTGRES, POSTFIX, RABBITMQ, PGBOUNCER, REDIS)
 
 
 def decide(wanted: Wanted, facts: Facts) -> Source:

@@ -1,6 +1,6 @@
 """Services in Docker containers, for machines that have neither the programs nor a root who could install them.
 
-PostgreSQL and RabbitMQ are their official images. Postfix and PgBouncer have none: they are Debian's packages in Debian's
+PostgreSQL, RabbitMQ and Redis are their official images. Postfix and PgBouncer have none: they are Debian's packages in Debian's
 official image, with the same configuration as the private servers. Containers publish their port on loopback only, on a port that Docker chooses.
 
 This is the last resort, and the project's own CI has no Docker engine: what is here is kept so small that reading it
@@ -27,11 +27,14 @@ from tests.services.postfix import MASTER_CF, main_cf
 from tests.services.private import HOST
 from tests.services.rabbitmq import answers
 from tests.services.rabbitmq_node import ADMIN
+from tests.services.redis import answers as redis_answers
+from tests.services.redis import ask
 from tests.services.virtual_host import VirtualHost
 from tests.waiting import wait_until
 
 POSTGRES_IMAGE = "postgres:17"
 RABBITMQ_IMAGE = "rabbitmq:4-management"
+REDIS_IMAGE = "redis:7.2"
 POSTFIX_IMAGE = "mailfleet-test-postfix"
 PGBOUNCER_IMAGE = "mailfleet-test-pgbouncer"
 DOCKERFILE = """\
@@ -63,6 +66,11 @@ def fetch_postgres() -> None:
 def fetch_rabbitmq() -> None:
     """Have the image here, so that no test waits for it."""
     _docker("pull", "--quiet", RABBITMQ_IMAGE)
+
+
+def fetch_redis() -> None:
+    """Have the image here, so that no test waits for it."""
+    _docker("pull", "--quiet", REDIS_IMAGE)
 
 
 def fetch_postfix() -> None:
@@ -272,6 +280,34 @@ class ContainerRabbit(_Container):
     def vhost(self) -> VirtualHost:
         """A new virtual host, not made yet: use it as a context manager."""
         return VirtualHost(f"{self.host}:{self.port}", self.management)
+
+
+class ContainerRedis(_Container):
+    """Redis in a container; its data go with it."""
+
+    def __init__(self) -> None:
+        super().__init__("redis")
+        self.version = REDIS_IMAGE.partition(":")[2]
+
+    @property
+    def url(self) -> str:
+        """`redis://host:port/0`."""
+        return f"redis://{self.host}:{self.port}/0"
+
+    def start(self) -> Self:
+        """Return once it answers."""
+        options = ("--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
+        try:
+            self._run(6379, [], REDIS_IMAGE, "redis-server", *options)
+            self._wait_until(lambda: redis_answers(self.url))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def clear(self) -> None:
+        """Delete every key."""
+        ask(self.url, "FLUSHALL")
 
 
 def _docker(*arguments: str, text: str = "") -> str:

@@ -24,7 +24,9 @@ exit 101
 """
 
 # Without a cluster and without a configuration PostgreSQL and Postfix do not start anyway.
-BOOT_LINK = re.compile(r"(?P<order>S\d\d)?(?P<service>epmd|pgbouncer|rabbitmq-server)(?P<unit>\.\w+)?")
+BOOT_LINK = re.compile(
+    r"(?P<order>S\d\d)?(?P<service>epmd|pgbouncer|rabbitmq-server|redis-server)(?P<unit>\.\w+)?"
+)
 BOOT_FOLDERS = ("etc/systemd/system/*.wants/*", "etc/rc[2-5].d/S*")
 
 

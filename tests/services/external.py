@@ -9,11 +9,13 @@ from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import psycopg
+import redis
 import sqlalchemy
 
 from tests.services.base import MissingServiceError, PostgresAddress, PostgresServer, StoredMail
 from tests.services.maildir import Maildir
 from tests.services.management import Management, ManagementError
+from tests.services.redis import ask
 from tests.services.virtual_host import VirtualHost
 
 POSTGRES_URL = "MAILFLEET_TEST_POSTGRES_URL"
@@ -22,6 +24,7 @@ POSTFIX_MAILDIR = "MAILFLEET_TEST_POSTFIX_MAILDIR"
 PGBOUNCER_URL = "MAILFLEET_TEST_PGBOUNCER_URL"
 RABBITMQ_URL = "MAILFLEET_TEST_RABBITMQ_URL"
 RABBITMQ_MANAGEMENT = "MAILFLEET_TEST_RABBITMQ_MANAGEMENT"
+REDIS_URL = "MAILFLEET_TEST_REDIS_URL"
 
 
 class _ExternalAddress(PostgresAddress):
@@ -183,6 +186,46 @@ class ExternalRabbit:
 
     def stop(self) -> None:
         """Nothing: it is not ours."""
+
+
+class ExternalRedis:
+    """The server behind `MAILFLEET_TEST_REDIS_URL`.
+
+    Args:
+        url: `redis://[user:password@]host:port/database`. That database is emptied again and again; a pytest-xdist
+            worker takes the one that many numbers further.
+
+    Raises:
+        MissingServiceError: not such a URL, no answer, or it forgets keys when its memory is full.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        database = parts.path.removeprefix("/")
+        if (
+            parts.scheme not in {"redis", "rediss"}
+            or not parts.hostname
+            or _port(parts, 6379) is None
+            or not database.isdecimal()
+        ):
+            raise MissingServiceError(f"{REDIS_URL}: expected redis://host:port/database")
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+        self.url = parts._replace(path=f"/{int(database) + int(worker)}").geturl()
+        try:
+            self.version = str(ask(self.url, "INFO", "server")["redis_version"])
+            policy = ask(self.url, "INFO", "memory")["maxmemory_policy"]
+        except redis.exceptions.RedisError as error:
+            raise MissingServiceError(f"{REDIS_URL}: no answer: {error}") from None
+        if policy != "noeviction":
+            raise MissingServiceError(f"{REDIS_URL}: maxmemory-policy is {policy}; tests need noeviction")
+
+    def clear(self) -> None:
+        """Delete every key of its database."""
+        ask(self.url, "FLUSHDB")
+
+    def stop(self) -> None:
+        """Leave the database empty; the server is not ours."""
+        self.clear()
 
 
 def _port(parts: SplitResult, usual: int | None) -> int | None:

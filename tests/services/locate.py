@@ -14,6 +14,8 @@ from pathlib import Path
 OLDEST_POSTGRES = 15
 # The first whose quorum queues let messages expire.
 OLDEST_RABBITMQ = (3, 10)
+# The first that lets only this machine's clients debug it; older ones are out of their makers' care.
+OLDEST_REDIS = (7, 0)
 POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
 RABBITMQ_FOLDERS = (
@@ -89,6 +91,19 @@ def find_pgbouncer() -> Binaries | None:
         if (folder / "pgbouncer").exists():
             said = _output(folder / "pgbouncer", "--version")
             if match := re.search(r"PgBouncer (\S+)", said):
+                return Binaries(folder, match[1])
+    return None
+
+
+def find_redis() -> Binaries | None:
+    """The Redis server on this machine, None without one."""
+    folders = [Path(folder) for folder in ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")]
+    if in_path := shutil.which("redis-server"):
+        folders.insert(0, Path(in_path).parent)
+    for folder in folders:
+        if (folder / "redis-server").exists():
+            said = _output(folder / "redis-server", "--version")
+            if match := re.search(r"Redis server v=(\S+)", said):
                 return Binaries(folder, match[1])
     return None
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, assert_never
 
 from tests.services import containers, external
-from tests.services.base import MissingServiceError, PostfixServer, PostgresServer, RabbitServer
+from tests.services.base import MissingServiceError, PostfixServer, PostgresServer, RabbitServer, RedisServer
 from tests.services.choose import (
     PGBOUNCER,
     POSTFIX,
     POSTGRES,
     RABBITMQ,
+    REDIS,
     Container,
     DebianPackage,
     Missing,
@@ -31,6 +32,7 @@ from tests.services.pgbouncer import PrivatePgBouncer
 from tests.services.postfix import PrivatePostfix
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
+from tests.services.redis import PrivateRedis
 
 Server = TypeVar("Server")
 
@@ -72,6 +74,16 @@ def open_rabbitmq() -> RabbitServer:
         container=lambda: containers.ContainerRabbit().start(),
     )
     return _open(RABBITMQ, ways)
+
+
+def open_redis() -> RedisServer:
+    """A Redis with an empty database."""
+    ways = Ways[RedisServer](
+        named=external.ExternalRedis,
+        on_machine=lambda binaries: PrivateRedis(binaries).start(),
+        container=lambda: containers.ContainerRedis().start(),
+    )
+    return _open(REDIS, ways)
 
 
 def open_pgbouncer(server: PostgresServer) -> PostgresServer:

@@ -15,6 +15,7 @@ from tests.services.external import (
     POSTGRES_URL,
     RABBITMQ_MANAGEMENT,
     RABBITMQ_URL,
+    REDIS_URL,
 )
 from tests.services.ports import free_port
 
@@ -43,6 +44,7 @@ def test_what_is_on_the_machine_is_named_with_its_version() -> None:
         "Postfix",
         "RabbitMQ",
         "PgBouncer",
+        "Redis",
     ]
 
 
@@ -75,6 +77,9 @@ def test_what_is_on_the_machine_is_named_with_its_version() -> None:
         ),
         ({PGBOUNCER_URL: "nonsense"}, f"{PGBOUNCER_URL}: expected postgresql://host/database"),
         ({PGBOUNCER_URL: "postgresql://127.0.0.1:{port}/test"}, f"{PGBOUNCER_URL}: no connection"),
+        ({REDIS_URL: "nonsense"}, f"{REDIS_URL}: expected redis://host:port/database"),
+        ({REDIS_URL: "redis://127.0.0.1:{port}"}, f"{REDIS_URL}: expected redis://host:port/database"),
+        ({REDIS_URL: "redis://127.0.0.1:{port}/0"}, f"{REDIS_URL}: no answer"),
     ],
 )
 def test_a_wrong_address_is_one_line_and_status_2(
@@ -120,6 +125,7 @@ def test_what_would_start_at_boot_is_found_and_nothing_else(tmp_path: Path) -> N
         "etc/systemd/system/multi-user.target.wants/rabbitmq-server.service",
         "etc/systemd/system/sockets.target.wants/epmd.socket",
         "etc/rc3.d/S01pgbouncer",
+        "etc/rc3.d/S01redis-server",
     ]
     others = [
         "etc/systemd/system/multi-user.target.wants/ssh.service",
@@ -140,7 +146,7 @@ def test_a_unit_is_disabled_where_systemd_is_not_installed(
     """A bare container has no `systemctl`: the links that packages made are gone all the same, others stay."""
     wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True)
-    for name in ("rabbitmq-server.service", "epmd.service", "ssh.service"):
+    for name in ("rabbitmq-server.service", "redis-server.service", "epmd.service", "ssh.service"):
         (wants / name).symlink_to(f"/lib/systemd/system/{name}")
     monkeypatch.setenv("PATH", str(tmp_path))
     disable(boot_links(tmp_path))

@@ -10,6 +10,7 @@ from tests.services.choose import (
     POSTFIX,
     POSTGRES,
     RABBITMQ,
+    REDIS,
     Container,
     DebianPackage,
     Facts,
@@ -82,6 +83,12 @@ BARE = Facts(url=None, binaries=None, root=False, debian_installs=False, docker=
             DebianPackage("pgbouncer"),
             id="PgBouncer is one package",
         ),
+        pytest.param(
+            REDIS,
+            replace(BARE, binaries=Binaries(Path("/opt/server/bin"), "6.2.14"), docker=True),
+            Container(),
+            id="a Redis that is out of its makers' care will not do",
+        ),
     ],
 )
 def test_the_first_source_that_works_is_taken(wanted: Wanted, facts: Facts, source: Source) -> None:
@@ -100,6 +107,7 @@ def test_the_first_source_that_works_is_taken(wanted: Wanted, facts: Facts, sour
         (POSTGRES, replace(BARE, binaries=OLD), ["PostgreSQL >= 15", "/opt/server/bin has 14.11"]),
         (POSTFIX, replace(BARE, binaries=NEW), ["Postfix", "only root can start it", POSTFIX.variable]),
         (RABBITMQ, BARE, ["RabbitMQ >= 3.10", "apt-get install rabbitmq-server", RABBITMQ.variable]),
+        (REDIS, BARE, ["Redis >= 7.0", "apt-get install redis-server", REDIS.variable]),
         (PGBOUNCER, BARE, ["PgBouncer:", "apt-get install pgbouncer", PGBOUNCER.variable]),
     ],
 )

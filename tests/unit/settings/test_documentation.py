@@ -10,7 +10,18 @@ from mailfleet_workers.settings import Settings, TimeoutSettings
 from mailfleet_workers.settings.keys import Key, keys
 
 PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
-SECTIONS = ("", "accounts.NAME", "accounts.NAME.timeouts", "apps.NAME", "timing", "pool", "log")
+SECTIONS = (
+    "",
+    "accounts.NAME",
+    "accounts.NAME.limits",
+    "accounts.NAME.timeouts",
+    "hosts.NAME.limits",
+    "apps.NAME",
+    "limits",
+    "timing",
+    "pool",
+    "log",
+)
 
 
 def rendered(section: str) -> str:

@@ -40,12 +40,6 @@ WRONG = {
     "unknown key in timing": of_file(
         "[timing]\nheartbeat = 5", "timing.heartbeat", "did you mean heartbeat_s?", UNKNOWN
     ),
-    "limits are not there yet": of_file(
-        f"{HOST}[accounts.default.limits]\nconnections = 3", "accounts.default.limits", "a known key", UNKNOWN
-    ),
-    "presets are not there yet": of_file(
-        f'{HOST}preset = "m365"', "accounts.default.preset", "a known key", UNKNOWN
-    ),
     "word out of a list": of_file(
         'delivery = "redirect"', "delivery", "expected dry_run or live,", "'redirect'"
     ),
@@ -92,7 +86,6 @@ WRONG = {
         f'[log]\naddress_key = "{SECRET}"', "log.address_key", "env:NAME", HIDDEN
     ),
     "app to take over": of_file('[apps.crm]\nalso = ["No App"]', "apps.crm.also[0]", "1 to 40", "'No App'"),
-    "Redis before there is one": of_file('redis_url = "redis://h"', "redis_url", "leave it out", HIDDEN),
     "data directory that is a number": of_file("data_dir = 7", "data_dir", "expected text,", "7"),
     "data directory that is empty": of_file('data_dir = ""', "data_dir", "expected a path", "''"),
     "port as text": of_file(

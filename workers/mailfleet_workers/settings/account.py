@@ -3,21 +3,24 @@
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from mailfleet.errors import InvalidMail, SettingsError
 from mailfleet.validation.addresses import address
 from mailfleet.validation.limits import DEFAULT_LIMITS
 from mailfleet_schema.content import Address
 from mailfleet_workers.account import Account, Secret, Timeouts
-from mailfleet_workers.settings.problems import NOT_SHOWN, Words, wrong
+from mailfleet_workers.limits.preset import UnknownPreset, preset
+from mailfleet_workers.settings.limits import AccountLimitSettings
+from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, Words, wrong
 
 Tls = Literal["implicit", "starttls", "plain"]
 
 #: The port that goes with each way to encrypt (RFC 8314 3.3, RFC 6409, RFC 5321).
 PORTS: dict[Tls, int] = {"implicit": 465, "starttls": 587, "plain": 25}
 
-STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
+#: After so many mails a connection is closed where neither a key nor a preset says it.
+MAX_MESSAGES = 50
 
 _HOST = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 
@@ -86,7 +89,19 @@ class AccountSettings(BaseModel):
         description="A PEM file of the certificate authorities to trust for this account.",
         json_schema_extra={"without": "the system's authorities"},
     )
-    max_messages: int = Field(50, ge=1, description="A connection is closed after so many mails.")
+    preset: str | None = Field(
+        None,
+        description="A provider whose limits apply, with a plan if it has some: `m365`, `google-workspace/trial`."
+        " `mailfleet presets` lists them; the keys of `limits` win one by one.",
+        json_schema_extra={"without": "no limits but those below"},
+    )
+    limits: AccountLimitSettings = Field(AccountLimitSettings())
+    max_messages: int | None = Field(
+        None,
+        ge=1,
+        description="A connection is closed after so many mails.",
+        json_schema_extra={"without": "the preset's, else 50"},
+    )
     max_age_s: float = Field(300, gt=0, description="A connection is closed at this age.")
     max_idle_s: float = Field(8, gt=0, description="A connection is closed when it was idle for so long.")
     timeouts: TimeoutSettings = Field(TimeoutSettings())
@@ -100,6 +115,16 @@ class AccountSettings(BaseModel):
     def _check_host(cls, value: str | None) -> str | None:
         if value is not None and not _HOST.fullmatch(value):
             raise wrong(("", "a host name or address alone, in ASCII", value))
+        return value
+
+    @field_validator("preset")
+    @classmethod
+    def _check_preset(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                preset(value)
+            except UnknownPreset as error:
+                raise wrong(("", error.expected, value)) from None
         return value
 
     @field_validator("password")
@@ -175,10 +200,16 @@ class AccountSettings(BaseModel):
             helo=self.helo,
             ca_file=self.ca_file,
             timeouts=Timeouts(**self.timeouts.model_dump()),
-            max_messages=self.max_messages,
+            max_messages=self._most_messages(),
             max_age_s=self.max_age_s,
             max_idle_s=self.max_idle_s,
         )
+
+    def _most_messages(self) -> int:
+        if self.max_messages is not None:
+            return self.max_messages
+        known = None if self.preset is None else preset(self.preset).max_messages
+        return MAX_MESSAGES if known is None else known
 
 
 def _address(value: str) -> Address:

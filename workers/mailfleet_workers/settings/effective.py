@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.settings.keys import in_file
+from mailfleet_workers.settings.keys import dotted, in_file
 from mailfleet_workers.settings.model import Settings
 from mailfleet_workers.settings.sources import URLS, Loaded, separate
 
@@ -81,7 +81,7 @@ def _values(path: tuple[str, ...], model: BaseModel) -> Iterator[tuple[str, Any,
                 yield from _values((*here, each), below)
         else:
             shown = without_password(value) if name in URLS and value else value
-            yield ".".join(here), shown, field
+            yield dotted(here), shown, field
 
 
 def without_password(urls: str) -> str:

@@ -73,6 +73,16 @@ def in_file(value: Any) -> str:
             return f'"{escaped}"'
 
 
+def dotted(path: Sequence[str]) -> str:
+    """*path* as a key in TOML."""
+    return ".".join(part_of_key(part) for part in path)
+
+
+def part_of_key(part: str) -> str:
+    """One part of a dotted key, in quotes where it would not be one part without: `"smtp.example.com"`."""
+    return f'"{part}"' if "." in part or ":" in part else part
+
+
 def keys(root: type[BaseModel]) -> Iterator[Key]:
     """Every setting below *root*, in the order of the fields."""
     yield from _below((), root)

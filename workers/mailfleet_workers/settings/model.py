@@ -12,12 +12,22 @@ from mailfleet_schema.engine import parse_url
 from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
 from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_workers.account import Account
-from mailfleet_workers.settings.account import STRICT, AccountSettings
-from mailfleet_workers.settings.problems import NOT_SHOWN, nearest, wrong
+from mailfleet_workers.settings.account import AccountSettings
+from mailfleet_workers.settings.limits import HostSettings, LimitSettings
+from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, nearest, wrong
+from mailfleet_workers.settings.redis import check_redis
+from mailfleet_workers.settings.timing import TimingSettings
 
 DEFAULT = "default"
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+# As metrics and gates name a server. An address of IPv6 ends in digits that may be a port: it is taken as it is.
+_SERVER = re.compile(
+    r"(?:(?![.-])[a-z0-9._-]{1,253}(?::(?!(?:25|465|587)$)(?P<port>[1-9][0-9]{0,4}))?|[0-9a-f:.]{2,51})",
+    re.ASCII,
+)
+_SERVER_EXPECTED = "a server's name in lower case, with its port unless that is 25, 465 or 587: smtp.example.com, mx.example.com:2525"
 
 
 def _frozen(value: object) -> object:
@@ -34,67 +44,6 @@ def _path(value: object) -> object:
 
 #: A list in the file, a tuple here: nothing of the settings can be changed.
 Texts = Annotated[tuple[str, ...], BeforeValidator(_frozen)]
-
-
-class TimingSettings(BaseModel):
-    """`[timing]`: when workers look, wait and give up."""
-
-    model_config = STRICT
-
-    heartbeat_s: float = Field(5, gt=0, description="How often a worker renews its own row.")
-    quiet_s: float = Field(
-        30,
-        gt=0,
-        validate_default=True,
-        description="A worker without a heartbeat for so long counts as gone; its mails are taken back."
-        " At least three heartbeats.",
-    )
-    settle_s: float = Field(
-        600,
-        gt=0,
-        description="How long a mail stays in doubt before its policy is applied. Below the `dot` timeout a"
-        " connection may still be alive, and the mail may arrive twice.",
-    )
-    grace_s: float = Field(
-        10, gt=0, description="How long after its due time the reconciler looks at a mail that nobody took."
-    )
-    step_s: float = Field(
-        10, gt=0, description="The reconciler's second look comes so much later; each further doubles."
-    )
-    most_step_s: float = Field(
-        640, gt=0, validate_default=True, description="The longest time between two looks. At least `step_s`."
-    )
-    max_next_s: float = Field(86_400, gt=0, description="A mail overdue by more than this expires.")
-    max_age_s: float = Field(432_000, gt=0, description="A mail wanted longer ago than this expires.")
-    reconcile_s: float = Field(
-        5, gt=0, description="How often every worker process reconciles, give or take."
-    )
-    prepare_s: float = Field(300, gt=0, description="A mail that a worker prepares for longer is taken back.")
-    try_next_s: float = Field(
-        60,
-        gt=0,
-        description="The first wait after a transient failure; and the gap between copies of one mail.",
-    )
-    drain_s: float = Field(
-        25, gt=0, description="How long a worker that was told to stop finishes what it began."
-    )
-    chunk_ms: float = Field(50, gt=0, description="How much SMTP time one settling transaction should cover.")
-
-    @field_validator("quiet_s")
-    @classmethod
-    def _three_beats(cls, value: float, info: ValidationInfo) -> float:
-        least = 3 * info.data.get("heartbeat_s", 0)
-        if value < least:
-            raise wrong(("", f"at least {least:g}, three times timing.heartbeat_s", value))
-        return value
-
-    @field_validator("most_step_s")
-    @classmethod
-    def _not_below_step(cls, value: float, info: ValidationInfo) -> float:
-        least = info.data.get("step_s", 0)
-        if value < least:
-            raise wrong(("", f"at least {least:g}, which is timing.step_s", value))
-        return value
 
 
 class AppSettings(BaseModel):
@@ -128,6 +77,13 @@ class AppSettings(BaseModel):
     on_doubt: Literal["resend_once", "resend", "hold"] = Field(
         "resend_once",
         description="What becomes of a mail in doubt that does not say it itself: `resend_once`, `resend` or `hold`.",
+    )
+
+    weight: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Its part when several apps compete for one account's limits: 2 gets twice as much as 1.",
     )
 
     @field_validator("import_")
@@ -202,6 +158,13 @@ def _named(field: str) -> Any:
     return BeforeValidator(check)
 
 
+def _server(value: object) -> object:
+    found = _SERVER.fullmatch(value) if isinstance(value, str) else None
+    if found is None or (found["port"] and not 0 < int(found["port"]) < 65_536):
+        raise wrong(("", _SERVER_EXPECTED, value))
+    return value
+
+
 class Settings(BaseModel):
     """Everything that can be set, checked as a whole. `load` builds it; tests may build it directly.
 
@@ -239,8 +202,10 @@ class Settings(BaseModel):
     redis_url: str | None = Field(
         None,
         repr=False,
-        description="Redis. Not in this version: it must not be set.",
-        json_schema_extra={"without": "the local limiter of the embedded mode"},
+        description="Redis, where the limits of all workers are kept: `redis://host:6379/0`, `rediss://` for TLS, or"
+        " `unix:///path/redis.sock`. May be `env:NAME` or `file:/path`, and must be one of them in a file if it has a"
+        " password. Workers of a fleet need it as soon as anything of theirs is limited. With PostgreSQL only.",
+        json_schema_extra={"without": "no limits; the embedded mode keeps its own"},
     )
     run_mode: Literal["nothing", "local", "develop", "test", "product"] = Field(
         "local",
@@ -255,7 +220,9 @@ class Settings(BaseModel):
     accounts: dict[Annotated[str, _named("accounts")], AccountSettings] = Field(
         default_factory=lambda: {DEFAULT: AccountSettings()}
     )
+    hosts: dict[Annotated[str, BeforeValidator(_server)], HostSettings] = Field(default_factory=dict)
     apps: dict[Annotated[str, _named("apps")], AppSettings] = Field(default_factory=dict)
+    limits: LimitSettings = Field(LimitSettings())
     timing: TimingSettings = Field(TimingSettings())
     pool: PoolSettings = Field(PoolSettings())
     log: LogSettings = Field(LogSettings())
@@ -290,9 +257,13 @@ class Settings(BaseModel):
 
     @field_validator("redis_url")
     @classmethod
-    def _not_yet(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise wrong(("", "nothing: this version has no limits in Redis yet; leave it out", NOT_SHOWN))
+    def _check_redis(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        check_redis(value)
+        if str(info.data.get("database_url", "")).startswith("sqlite"):
+            expected = "nothing beside SQLite: the embedded mode has its own limiter; set database_url too"
+            raise wrong(("", expected, NOT_SHOWN))
         return value
 
     @field_validator("accounts", mode="before")

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.settings.keys import known_keys, node_at
+from mailfleet_workers.settings.keys import known_keys, node_at, part_of_key
+
+#: What every model of the settings is: frozen, without keys of its own making, and silent about what it was given.
+STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 _SECRETS = frozenset({"password", "database_url", "broker_url", "redis_url"})
 _LONGEST = 60
@@ -82,12 +85,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def key_of(loc: Sequence[int | str]) -> str:
-    """`("apps", "billing", "import", 0)` as `apps.billing.import[0]`."""
+    """`("apps", "billing", "import", 0)` as `apps.billing.import[0]`; a server's name as TOML has it, in quotes."""
     key = ""
     for part in loc:
         if part == "[key]":
             continue
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
+        word = f"[{part}]" if isinstance(part, int) else part_of_key(part)
+        key += word if isinstance(part, int) or not key else f".{word}"
     return key
 
 
@@ -114,6 +118,7 @@ _EXPECTED = {
     "literal_error": "{expected}",
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a number from {ge:g}",
+    "less_than": "a number below {lt:g}",
     "less_than_equal": "a number up to {le:g}",
     "finite_number": "a finite number",
     "int_type": "a whole number",

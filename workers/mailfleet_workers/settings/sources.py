@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from mailfleet.errors import SettingsError
 from mailfleet_workers.account import Secret
-from mailfleet_workers.settings.keys import NAME, Names, keys, node_at
+from mailfleet_workers.settings.keys import NAME, Names, dotted, keys, node_at
 from mailfleet_workers.settings.model import Settings
 from mailfleet_workers.settings.problems import NOT_SHOWN, Words, WrongSettings, from_pydantic, nearest
 
@@ -67,11 +67,11 @@ class _Reading:
             below = table.setdefault(part, {})
             if not isinstance(below, dict):
                 # The file has a value where a table belongs; validation says so.
-                self.origins[".".join(path[:position])] = origin
+                self.origins[dotted(path[:position])] = origin
                 return
             table = below
         table[path[-1]] = value
-        self.origins[".".join(path)] = origin
+        self.origins[dotted(path)] = origin
 
 
 def load(environ: Mapping[str, str], path: Path | None = None, *, model: type[S]) -> Loaded[S]:
@@ -130,7 +130,7 @@ def _read_file(reading: _Reading, path: Path) -> None:
 def _given(path: tuple[str, ...], value: object) -> list[str]:
     """The dotted keys of *value* and of everything below it."""
     below = value.items() if isinstance(value, dict) else ()
-    here = [".".join(path)] if path else []
+    here = [dotted(path)] if path else []
     return here + [key for name, each in below for key in _given((*path, name), each)]
 
 
@@ -161,6 +161,8 @@ def _path(name: str, model: type[BaseModel]) -> tuple[str, ...] | None:
     for part in name.removeprefix(PREFIX).lower().split("__"):
         # Names have no underscore, and variables have no hyphen.
         in_names = isinstance(node_at(model, path), Names)
+        if path == ("hosts",):
+            return None  # no variable's name can say which host: those have dots
         path = (*path, part.replace("_", "-") if in_names else part)
     return path if isinstance(node_at(model, path), FieldInfo) else None
 
@@ -168,7 +170,7 @@ def _path(name: str, model: type[BaseModel]) -> tuple[str, ...] | None:
 def _parse(text: str, field_info: FieldInfo) -> Any:
     """*text* as the field's type has it; unchanged where it is none, so that validation finds the words."""
     kind: Any = field_info.annotation
-    if kind == tuple[str, ...]:
+    if kind in {tuple[str, ...], tuple[str, ...] | None}:
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
         return TypeAdapter(kind).validate_strings(text)

@@ -61,8 +61,33 @@ def test_a_gate_can_be_opened(bench: Bench) -> None:
     assert _gates(bench)[0].generation == 3
 
 
-def test_gates_have_three_scopes(bench: Bench) -> None:
-    """Another scope than account, host and recipient is a bug and refused by the table."""
+def test_a_gate_that_was_opened_is_told_of(bench: Bench) -> None:
+    """For an hour, as one that has no time left and another generation; one that was never closed is not."""
+    assert _close(bench, 60)
+    assert _close(bench, -2 * HOUR_S, key="long ago")
+    with bench.engine.begin() as connection:
+        gate.open_gate(connection, scope="account", key="default")
+    with bench.engine.begin() as connection:
+        (opened,) = gate.gates(connection)
+    assert opened == Gate("account", "default", about(0.0), 2, "421")
+    assert opened.remaining_s <= 0
+    assert _gates(bench) == []
+
+
+def test_a_gate_without_end(bench: Bench) -> None:
+    """One that was closed until somebody opens it is told from a long wait; no server's wait changes it."""
+    assert _close(bench, 365 * 24 * HOUR_S)
+    assert not _gates(bench)[0].until_opened
+    assert _close(bench, gate.UNTIL_OPENED_S)
+    assert not _close(bench, 60)
+    assert _gates(bench)[0].until_opened
+
+
+def test_scopes_of_gates(bench: Bench) -> None:
+    """There are five; another one is a bug and refused by the table."""
+    with bench.engine.begin() as connection:
+        for scope in gate.SCOPES:
+            assert gate.close_gate(connection, scope=scope, key="x", seconds=1, reason="")
     with pytest.raises(IntegrityError), bench.engine.begin() as connection:
         gate.close_gate(connection, scope="planet", key="x", seconds=1, reason="")
 

@@ -8,12 +8,13 @@ analysed: a first day.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Engine, TextClause, text
 
 from mailfleet_schema.dialects import Dialect, dialect_named
-from mailfleet_schema.statements import account, claim, operate, reconcile, settle, worker
+from mailfleet_schema.statements import account, claim, operate, reconcile, settle, waiting, worker
 from mailfleet_schema.statements.claim import Return
 from mailfleet_schema.statements.settle import Settlement
 from mailfleet_schema.states import Phase, State
@@ -115,6 +116,13 @@ def planned(engine: Engine) -> list[Planned]:
         queued, prepare = some("app = 'app-1' AND state = 'queued'"), some("phase = 'prepare'")
         dot, doubt, sent = some("phase = 'dot'"), some("state = 'doubt'"), some("state = 'sent'")
         worker.register(connection, app="app-1", host="here", pid=1, version="1")
+        looks = (
+            f"SELECT min(look_at), max(look_at) FROM (SELECT look_at FROM {d.table('mail')}"
+            f" WHERE app = 'app-1' AND state = 'queued' ORDER BY look_at LIMIT {PAGE}) AS page"
+        )
+        first, last = (d.read_instant(one) for one in connection.execute(text(looks)).one())
+    assert first is not None
+    assert last is not None
     assert all(len(ids) == CHUNK for ids in (queued, prepare, dot, doubt, sent))
 
     def pairs(ids: list[int]) -> str:
@@ -124,11 +132,20 @@ def planned(engine: Engine) -> list[Planned]:
     late = [Settlement(mail_id, 1, Phase.DOT, State.SENT, sends=1, dones=1) for mail_id in doubt]
     returns = [Return(mail_id, 1) for mail_id in prepare]
     age = {"grace_s": 10.0, "max_age_s": 432_000.0}
-    looks = {"step_s": 10.0, "most_step_s": 640.0, "max_next_s": 86_400.0, "max_age_s": 432_000.0}
+    steps = {"step_s": 10.0, "most_step_s": 640.0, "max_next_s": 86_400.0, "max_age_s": 432_000.0}
     page = {"app": "app-1", "most": PAGE}
     quiet = {"worker_ids": d.bind_ids([2, 5]), "most": PAGE, "settle_s": 600.0}
     app = {"apps": d.bind_names(["app-1"])}
     unknown = {"reasons": d.bind_names([account.unknown_account("default")]), "most_s": 610.0}
+    gated = {
+        "app": "app-1",
+        "after": d.bind_instant(first - timedelta(seconds=1)),
+        "upto": d.bind_instant(last),
+        "reason": "wait(account): %",
+        "others": d.bind_names(["other"]),
+        "account": "default",
+    }
+    domain = '%@example.net"%'
     # The page is read once to choose it and once to change it.
     chunk, twice, pages = CHUNK, 2 * CHUNK, 2 * PAGE
     return [
@@ -158,9 +175,18 @@ def planned(engine: Engine) -> list[Planned]:
         Planned("settle one", settle._settle, {"rows": d.bind_rows(results[:1]), **age}, 1),
         Planned("accept_late", settle._accept_late, {"rows": d.bind_rows(late), **age}, chunk),
         Planned("expire", reconcile._expire, {**page, "max_next_s": 86_400.0, "max_age_s": 432_000.0}, pages),
-        Planned("look", reconcile._look, {**page, **looks}, pages),
+        Planned("look", reconcile._look, {**page, **steps}, pages),
         Planned("look_now", reconcile._look_now, {**page, "beyond_s": 0.0}, None),
         Planned("account_known", account._account_known, {"app": "app-1", **unknown}, None),
+        Planned("next app", waiting._next_app, {"after": ""}, 1),
+        Planned(
+            "stretch",
+            waiting._stretch,
+            {"app": "app-1", "after": gated["after"], "most": PAGE},
+            PAGE,
+        ),
+        Planned("come_back", waiting._come_back, {**gated, "domain": None}, pages),
+        Planned("come_back of a domain", waiting._come_back, {**gated, "domain": domain}, pages),
         Planned("settle_doubts", reconcile._settle_doubts, page, pages),
         Planned("take_back", reconcile._take_back, quiet, None),
         Planned("ownerless", reconcile._ownerless, {}, None),

@@ -1,0 +1,84 @@
+"""What one rule has counted: permits in flight, and a log of those that are finished.
+
+The log has 60 buckets a window. A finished permit leaves it one whole window after its bucket has ended, so every permit
+counts at least from its grant until one window after its finish: wherever between the two the server saw it, no window at
+the server holds more than was granted. Times are milliseconds of one clock that never goes back.
+"""
+
+import math
+from collections import deque
+
+from mailfleet_schema.states import Priority
+
+BUCKETS = 60
+
+
+def class_limit(limit: int, priority: Priority, reserve: float) -> int:
+    """How much of *limit* mails of *priority* may use: `bulk` leaves the last share *reserve* to the others."""
+    return limit if priority is not Priority.BULK else max(1, math.floor(limit * (1 - reserve)))
+
+
+class Window:
+    """The state of one rule whose window is *window_ms* long. Not thread-safe."""
+
+    def __init__(self, window_ms: int) -> None:
+        self.window_ms = window_ms
+        self.width_ms = window_ms / BUCKETS
+        self.flight = 0
+        self._sum = 0
+        self._log: deque[tuple[int, int]] = deque()
+
+    def used(self, now_ms: float) -> int:
+        """How many permits count now, those in flight included."""
+        while self._log and now_ms >= self._leaves_ms(self._log[0][0]):
+            self._sum -= self._log.popleft()[1]
+        return self._sum + self.flight
+
+    def take(self, amount: int) -> None:
+        """Grant *amount* permits."""
+        self.flight += amount
+
+    def give_back(self, amount: int) -> None:
+        """Of the permits in flight *amount* were not used."""
+        self.flight -= amount
+
+    def finish(self, amount: int, now_ms: float) -> None:
+        """Of the permits in flight *amount* were used: the server has answered."""
+        if not amount:
+            return
+        self.flight -= amount
+        self._sum += amount
+        bucket = math.floor(now_ms / self.width_ms)
+        if self._log and self._log[-1][0] == bucket:
+            self._log[-1] = (bucket, self._log[-1][1] + amount)
+        else:
+            self._log.append((bucket, amount))
+
+    def first_release_ms(self, now_ms: float) -> float:
+        """When the first of the permits that count now leaves; without any, when the first to be used would."""
+        self.used(now_ms)
+        return self._leaves_ms(self._log[0][0]) if self._log else self._latest_ms(now_ms)
+
+    def free_at_ms(self, wanted: int, limit: int, now_ms: float) -> float:
+        """When the last of *wanted* permits is free, if the earlier ones are taken as soon as they are.
+
+        Of permits in flight only that is known: none leaves before one window after its finish.
+        """
+        rounds, rest = divmod(wanted - 1, limit)
+        missing = self.used(now_ms) + rest + 1 - limit
+        free_at = now_ms
+        if missing > 0:
+            for bucket, count in self._log:
+                missing -= count
+                if missing <= 0:
+                    free_at = self._leaves_ms(bucket)
+                    break
+            else:
+                free_at = self._latest_ms(now_ms)
+        return free_at + rounds * (self.window_ms + self.width_ms)
+
+    def _leaves_ms(self, bucket: int) -> float:
+        return (bucket + 1) * self.width_ms + self.window_ms
+
+    def _latest_ms(self, now_ms: float) -> float:
+        return now_ms + self.window_ms + self.width_ms

@@ -15,6 +15,7 @@ from mailfleet_workers.cli import (
     detail,
     mails,
     overview,
+    presets,
     scan,
     send,
     worker,
@@ -77,4 +78,7 @@ app.command("list")(mails.list_command)
 app.command("show", short_help="Show one mail: what it says, and what was tried.")(detail.show_command)
 app.command("why", short_help="Say why a mail is not sent.")(mails.why_command)
 app.command("status", short_help="Show how everything stands, by app and state.")(overview.status_command)
+app.command("presets", help=presets.HELP, short_help="Show the limits that providers document.")(
+    presets.presets_command
+)
 app.command("scan", short_help="Send what is due and nobody carries, once.")(scan.scan_command)

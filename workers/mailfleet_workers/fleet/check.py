@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.limits.book import Limits
-from mailfleet_workers.limits.resolve import limits_of
+from mailfleet_workers.limits.resolve import limited, limits_of
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.settings.problems import Words
 
@@ -23,15 +22,9 @@ def check_settings(settings: Settings, apps: Sequence[str]) -> None:
         settings.account(name)
     if settings.redis_url is None:
         known = limits_of(settings)
-        limited = [name for name in names if _limited(known[name])]
-        if limited:
+        of_them = [name for name in names if limited(known[name])]
+        if of_them:
             expected = (
-                f"redis://host:6379/0: accounts.{limited[0]} has limits, and the fleet keeps them in Redis"
+                f"redis://host:6379/0: accounts.{of_them[0]} has limits, and the fleet keeps them in Redis"
             )
             raise SettingsError("redis_url", expected, Words("none"))
-
-
-def _limited(limits: Limits) -> bool:
-    # Wrong passwords are counted for the fleet where there is Redis; without it there may be none.
-    gap = limits.login_gap_ms or limits.host_login_gap_ms
-    return bool(limits.rules or limits.connections or limits.host_connections or gap)

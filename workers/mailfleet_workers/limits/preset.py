@@ -82,11 +82,6 @@ class Preset:
         """Whether any figure is known that the preset sets; without one it limits nothing."""
         return bool(self.messages or self.recipients or self.connections or self.max_messages)
 
-    @property
-    def limits(self) -> bool:
-        """Whether it limits what all workers send together. Messages of one connection are each worker's own matter."""
-        return bool(self.messages or self.recipients or self.connections)
-
 
 class UnknownPreset(LookupError):  # noqa: N818 - reads as the fact it states
     """There is no preset of that name; `expected` says what there is instead, the nearest names first."""
@@ -103,7 +98,8 @@ def preset(name: str) -> Preset:
     found = known.get(name)
     if found is None:
         near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5) or _plans_of(name, known)
-        meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+        listed = " or ".join(filter(None, (", ".join(near[:-1]), *near[-1:])))
+        meant = f" (did you mean {listed}?)" if near else ""
         raise UnknownPreset(name, f"a provider that `mailfleet presets` lists{meant}")
     return found
 

@@ -51,6 +51,15 @@ def limits_of(
     return found
 
 
+def limited(limits: Limits) -> bool:
+    """Whether the settings limit the account or its host, so that workers of a fleet need Redis.
+
+    That connections log in is not enough: without limits nobody has to count wrong passwords for all workers.
+    """
+    gap_ms = limits.login_gap_ms or limits.host_login_gap_ms
+    return bool(limits.rules or limits.connections or limits.host_connections or gap_ms)
+
+
 def _of_account(account: AccountSettings) -> dict[str, Any]:
     """The account's limits by name, before anybody changed them: rates, and numbers."""
     set_here = account.limits

@@ -10,6 +10,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mailfleet.errors import SettingsError
+from mailfleet_workers.limits.book import Limits
+from mailfleet_workers.limits.preset import preset
+from mailfleet_workers.limits.resolve import limited, limits_of
 from mailfleet_workers.settings.keys import dotted, in_file
 from mailfleet_workers.settings.model import Settings
 from mailfleet_workers.settings.sources import URLS, Loaded, separate
@@ -44,6 +47,13 @@ def effective(loaded: Loaded[Settings]) -> list[Effective]:
     ]
 
 
+def limits(settings: Settings) -> dict[str, Limits]:
+    """The limits of every account, as they are without changes that operators made since."""
+    embedded = settings.database_url.startswith("sqlite")
+    # The catching server's port is not known before it listens; its limits are not looked up by it.
+    return limits_of(settings, catcher=("catching-server", 25) if embedded else None)
+
+
 def missing(settings: Settings, environ: Mapping[str, str]) -> list[SettingsError]:
     """What the settings refer to and is not there: variables and files of passwords, files of authorities."""
     problems = []
@@ -65,6 +75,25 @@ def notes(settings: Settings) -> list[str]:
     for name, account in settings.accounts.items():
         if account.host is not None and account.tls == "plain":
             found.append(f"accounts.{name}: mail goes to {account.host} in the clear (tls is plain)")
+        if account.preset is not None and not preset(account.preset).documented:
+            plans = ", ".join(f"{account.preset}/{plan}" for plan in preset(account.preset).plans)
+            instead = f"; there is {plans}" if plans else ""
+            found.append(
+                f"accounts.{name}: preset {account.preset} has no documented figures and limits nothing{instead}"
+            )
+    known = limits(settings)
+    used = {one.host for one in known.values()}
+    found += [
+        f'hosts."{host}": no account is on this server, so its limits hold for nobody'
+        for host in settings.hosts
+        if host not in used
+    ]
+    if settings.redis_url is None and not settings.database_url.startswith("sqlite"):
+        of_them = [f"accounts.{name}" for name, one in known.items() if limited(one)]
+        if of_them:
+            found.append(
+                f"redis_url: workers of {', '.join(of_them)} do not start without it, those have limits"
+            )
     if settings.delivery == "dry_run" and any(a.host is not None for a in settings.accounts.values()):
         found.append("delivery: nothing really leaves (dry_run); live sends")
     return found

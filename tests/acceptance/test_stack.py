@@ -20,6 +20,7 @@ import pytest
 
 from tests.packaging.layout import ROOT
 from tests.services.processes import processes_in
+from tests.services.redis import answers
 from tests.stack.native import Native
 from tests.stack.state import State
 from tests.waiting import wait_until
@@ -112,7 +113,7 @@ def test_a_reminder_waits_its_time(directory: Path, native: Native) -> None:
 def test_every_health_check_of_the_file_says_well(native: Native) -> None:
     """The checks are commands; each ends with status 0 within its time."""
     for service in native.services.values():
-        if service.health and service.name != "redis":
+        if service.health:
             wait_until(
                 lambda service=service: native.healthy(service),  # type: ignore[misc] # a default
                 service.healthy_s,
@@ -141,7 +142,7 @@ def test_pages_answer(native: Native) -> None:
 
 
 def test_servers_ask_for_passwords(directory: Path, native: Native) -> None:
-    """Nobody on this machine gets into the database or the broker by address alone."""
+    """Nobody on this machine gets into the database, the broker or Redis by address alone."""
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(
             host="127.0.0.1", port=port(native, "postgres", 5432), user="mailfleet", dbname="mailfleet"
@@ -150,6 +151,9 @@ def test_servers_ask_for_passwords(directory: Path, native: Native) -> None:
         ask(f"http://127.0.0.1:{port(native, 'rabbitmq', 15672)}/api/whoami")
     assert refused.value.code == 401
     refused.value.close()
+    url = (directory / "secrets/redis_url").read_text().strip()
+    assert answers(url)
+    assert not answers(f"redis://127.0.0.1:{port(native, 'redis', 6379)}/0")
 
 
 def test_the_first_mail_of_the_message_works(directory: Path) -> None:

@@ -16,7 +16,8 @@ from sqlalchemy import make_url
 
 from mailfleet.broker.rabbit.parameters import parse_broker_url
 from mailfleet_workers.settings import Settings
-from mailfleet_workers.settings.model import TimingSettings
+from mailfleet_workers.settings.redis import check_redis
+from mailfleet_workers.settings.timing import TimingSettings
 from tests.packaging.layout import ROOT
 from tests.stack.compose import Service, load, services
 
@@ -100,6 +101,22 @@ def test_the_migration_comes_first() -> None:
     assert len(users) == 4
     assert {one.depends_on["migrate"] for one in users} == {"service_completed_successfully"}
     assert SERVICES["migrate"].depends_on == {"postgres": "service_healthy", "rabbitmq": "service_healthy"}
+
+
+def test_redis_forgets_nothing_by_itself_and_keeps_nothing() -> None:
+    """Full, it refuses before the container's memory ends; it writes nothing to a disk; only workers may ask it."""
+    redis = SERVICES["redis"]
+    options = dict(option.removeprefix("--").split(" ", 1) for option in redis.command[2:])
+    assert options["maxmemory-policy"] == "noeviction"
+    assert (options["save"], options["appendonly"]) == ('""', "no")
+    assert int(options["maxmemory"].removesuffix("mb")) < int(
+        redis.raw["deploy"]["resources"]["limits"]["memory"].removesuffix("M")
+    )
+    assert not redis.ports
+    assert "volumes" not in redis.raw
+    users = {one.name for one in SERVICES.values() if "redis_url" in one.raw.get("secrets", ())}
+    assert users == {pool.name for pool in POOLS}
+    assert {one.environment["MAILFLEET_REDIS_URL"] for one in POOLS} == {"file:/run/secrets/redis_url"}
 
 
 def test_secrets_are_files() -> None:
@@ -186,6 +203,10 @@ class TestSecrets:
             f"amqp://{login['default_user']}:{login['default_pass']}@rabbitmq:5672/{login['default_vhost']}"
         )
         assert len(login["default_pass"]) == 32
+        secret = made["redis_login"].removeprefix("requirepass ").strip()
+        assert made["redis_url"] == f"redis://:{secret}@redis:6379/0\n"
+        assert check_redis(made["redis_url"].strip())
+        assert len(secret) == 32
 
     def test_others_on_the_machine_cannot_read_them(self, script: Path) -> None:
         """The directory is the owner's alone; the files can be read by whichever user a container has."""
@@ -200,6 +221,18 @@ class TestSecrets:
         made = self.contents(script)
         assert self.run(script).returncode == 0
         assert self.contents(script) == made
+
+    @pytest.mark.parametrize("missing", [["redis_url"], ["redis_login", "redis_url"]])
+    def test_those_of_redis_are_made_anew(self, script: Path, missing: list[str]) -> None:
+        """A stack that was set up without Redis gets them, and keeps its other passwords."""
+        self.run(script)
+        made = self.contents(script)
+        for name in missing:
+            (script.parent / "secrets" / name).unlink()
+        done = self.run(script)
+        assert done.returncode == 0
+        now = self.contents(script)
+        assert {name for name in made if now[name] != made[name]} == {"redis_login", "redis_url"}
 
     def test_a_half_is_refused(self, script: Path) -> None:
         """With a file missing it stops and says so: a new password would lock us out."""

@@ -20,6 +20,7 @@ from tests.services.locate import Binaries
 from tests.services.management import Management
 from tests.services.postgres import SUPERUSER, PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
+from tests.services.redis import PrivateRedis
 from tests.stack.process import Running, adopt
 
 NAME = "mailfleet"
@@ -162,5 +163,38 @@ class LastingRabbit(PrivateRabbit):
                 for name, process in (("rabbitmq", self._process), ("epmd", self._epmd))
                 if process
             ]
+        self._kept.made.touch()
+        return self
+
+
+class LastingRedis(PrivateRedis):
+    """Redis with a password. It keeps no data: what it loses, workers mend."""
+
+    def __init__(self, binaries: Binaries, directory: Path, port: int, password: str, stop_s: float) -> None:
+        super().__init__(binaries, settings={"requirepass": password})
+        self._kept = _KeptDirectory(directory)
+        self._home = self._kept
+        self._password = password
+        self._stop_s = stop_s
+        self.port = port
+        self.processes: list[Running] = []
+
+    def database_url(self, number: int) -> str:
+        """The address with the password."""
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/{number}"
+
+    def start(self) -> Self:
+        """Return once it answers. Raises StartError."""
+        check_reachable(self.directory.parent, self._user)
+        self.log.touch()
+        if self._user:
+            shutil.chown(self.directory, self._user)
+        try:
+            self._launch()
+        finally:
+            if self._process:
+                self.processes = [
+                    adopt("redis", self._process, stop_signal=signal.SIGTERM, stop_s=self._stop_s)
+                ]
         self._kept.made.touch()
         return self

@@ -1,7 +1,6 @@
 """docker-compose.yml without Docker: every service a process of this machine, in the same order and as healthy."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,10 +9,10 @@ from pathlib import Path
 
 from tests.services import debian
 from tests.services.base import MissingServiceError, StartError
-from tests.services.choose import POSTGRES, RABBITMQ, DebianPackage, OnMachine, Wanted, decide, facts
+from tests.services.choose import POSTGRES, RABBITMQ, REDIS, DebianPackage, OnMachine, Wanted, decide, facts
 from tests.services.locate import Binaries
 from tests.stack.compose import FILE, Service, load, services
-from tests.stack.lasting import LastingPostgres, LastingRabbit
+from tests.stack.lasting import LastingPostgres, LastingRabbit, LastingRedis
 from tests.stack.place import Place
 from tests.stack.ports import Ports
 from tests.stack.process import Running, end, launch
@@ -52,7 +51,11 @@ class Native:
             MissingServiceError: a server is not to be had here.
             StartError: something did not start; the message holds the end of its log, and nothing is left running.
         """
-        binaries = {"postgres": _binaries(POSTGRES), "rabbitmq": _binaries(RABBITMQ)}
+        binaries = {
+            "postgres": _binaries(POSTGRES),
+            "rabbitmq": _binaries(RABBITMQ),
+            "redis": _binaries(REDIS),
+        }
         self._ports.choose(self.services.values())
         self.state.mode = "native"
         self.state.groups = []
@@ -122,7 +125,7 @@ class Native:
         elif service.name == "rabbitmq":
             self._rabbitmq(directory, binaries["rabbitmq"], service)
         elif service.name == "redis":
-            self._redis(directory, service)
+            self._redis(directory, binaries["redis"], service)
         elif "service_completed_successfully" in self._waited_for(service):
             self._run_to_end(service)
         else:
@@ -155,23 +158,21 @@ class Native:
                 self._remember(0 if process.service == EPMD else 1, [process])
         self._secret("broker_url", server.mailfleet_url)
 
-    def _redis(self, directory: Path, service: Service) -> None:
-        if not (program := shutil.which("redis-server")):
-            return  # nothing uses it yet
-        directory.mkdir(mode=0o700, exist_ok=True)
-        # In a file: a command line can be read by every user of the machine.
-        settings = directory / "redis.conf"
-        settings.write_text(
-            f'bind 127.0.0.1\nport {self._ports["redis", 6379]}\ndir "{directory}"\nrequirepass {self.state.password}\n'
-        )
-        self._launch(service, [program, str(settings), *service.command[1:]])
+    def _redis(self, directory: Path, binaries: Binaries, service: Service) -> None:
+        port = self._ports["redis", 6379]
+        server = LastingRedis(binaries, directory, port, self.state.password, service.stop_s)
+        try:
+            server.start()
+        finally:
+            self._remember(0, server.processes)
+        self._secret("redis_url", server.url)
 
-    def _launch(self, service: Service, command: list[str] | None = None) -> None:
+    def _launch(self, service: Service) -> None:
         place = self.place(service)
         (place.directory / "data").mkdir(parents=True, exist_ok=True)
         process = launch(
             service.name,
-            command or place.command,
+            place.command,
             directory=place.directory,
             environ=place.environ(self._environ),
             log=self.log(service),

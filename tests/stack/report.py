@@ -7,14 +7,14 @@ from pathlib import Path
 from tests.stack.native import Native
 from tests.stack.place import exports
 
-#: What somebody needs in a terminal to work with the stack: settings as the shop's application has them.
-VARIABLES = ("MAILFLEET_CONFIG", "MAILFLEET_DATABASE_URL", "MAILFLEET_BROKER_URL")
+#: What somebody needs in a terminal to work with the stack: settings as the shop's workers have them.
+VARIABLES = ("MAILFLEET_CONFIG", "MAILFLEET_DATABASE_URL", "MAILFLEET_BROKER_URL", "MAILFLEET_REDIS_URL")
 
 
 def native_addresses(stack: Native) -> str:
     """The addresses, and how to send a first mail; a file with variables for a shell is written beside the state."""
     ports = stack.place(stack.services["shop"]).ports
-    environ = stack.place(stack.services["shop"]).environ({})
+    environ = stack.place(stack.services["shop-workers"]).environ({})
     variables = stack.state.directory / "env"
     names = [name for name in environ if name in VARIABLES or name.startswith("MAILFLEET_ACCOUNTS__")]
     variables.write_text(exports(environ, names))

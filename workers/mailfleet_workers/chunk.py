@@ -42,11 +42,16 @@ class ChunkSize:
 
 
 def first_chunk(rows: Sequence[Claimed], size: int) -> list[Claimed]:
-    """The next rows to record together: one alone if its policy is `hold`, else up to *size* that are not."""
+    """The next rows to record together: one alone if its policy is `hold`, else up to *size* that are not.
+
+    They are of one app and one priority, because they ask for their permits together.
+    """
     chunk: list[Claimed] = []
     for row in rows:
         if row.on_doubt is OnDoubt.HOLD:
             return chunk or [row]
+        if chunk and (row.priority, row.app) != (chunk[0].priority, chunk[0].app):
+            break
         chunk.append(row)
         if len(chunk) >= size:
             break

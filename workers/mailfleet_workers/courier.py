@@ -7,26 +7,33 @@ server) is recorded between its body and its dot, so that nothing else of it can
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from mailfleet.failpoints import failpoint
 from mailfleet_schema.statements.claim import Claimed, Return
 from mailfleet_schema.statements.recipient import Recipient
-from mailfleet_schema.states import Phase
+from mailfleet_schema.states import Phase, Priority
 from mailfleet_workers.chunk import ChunkSize
 from mailfleet_workers.classify import classify
 from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.ledger import Result
+from mailfleet_workers.limits.base import Refusal, Request, Slot
+from mailfleet_workers.limits.permits import Permits
+from mailfleet_workers.limits.right import SlotRight
 from mailfleet_workers.outcome import Outcome, Tried, cut, decide
 from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.smtp.base import Answer
 from mailfleet_workers.smtp.base import Phase as SmtpPhase
 from mailfleet_workers.smtp.connection import server_name
-from mailfleet_workers.smtp.pool import PooledConnection
+from mailfleet_workers.smtp.pooled import PooledConnection
 from mailfleet_workers.verdict import Judgement, Uncertain
 
 log = logging.getLogger(__name__)
+
+#: A conversation that ended in one of these has not spoken of its mail.
+_UNHEARD = frozenset({SmtpPhase.CONNECT, SmtpPhase.EHLO, SmtpPhase.AUTH})
 
 #: A row whose thread failed unexpectedly comes back after so many seconds; the third time it is held.
 INTERRUPTED_S = 30.0
@@ -46,11 +53,38 @@ class Courier:
         self._results: list[Result] = []
         self._connection: PooledConnection | None = None
         self._last_answer: Answer | None = None
+        self._permits: Permits | None = None
+        self._slot: Slot | None = None
 
-    def send(self, way: Way, parcels: Sequence[Parcel]) -> None:
-        """Bring every one of *parcels*, which have their permits, to a result or give it back."""
-        opened = self._open(way)
-        if isinstance(opened, Answer):
+    def has_connection(self, way: Way) -> bool:
+        """Whether the next mail needs no new connection: there is an open one, which is ours from now on."""
+        if self._connection is not None and self._connection.account != way.account:
+            self.release()
+        if self._connection is None:
+            self._connection = self._desk.connections.idle(way.account)
+        return self._connection is not None
+
+    def send(
+        self, way: Way, parcels: Sequence[Parcel], permits: Permits | None = None, slot: Slot | None = None
+    ) -> None:
+        """Bring every one of *parcels*, which have *permits* (None: need none), to a result or give it back.
+
+        *slot* is the right to open a connection; it is given back if none is opened.
+        """
+        self._permits, self._slot = permits, slot
+        try:
+            self._send(way, parcels)
+        finally:
+            self._permits = None
+            if self._slot is not None:
+                self._desk.limiter.close_slot(self._slot)
+                self._slot = None
+
+    def _send(self, way: Way, parcels: Sequence[Parcel]) -> None:
+        opened = self._open(way, parcels[0].row)
+        if isinstance(opened, Refusal):
+            self.park(way, [parcel.row for parcel in parcels], opened.wait_s, f"limit: {opened.rule}")
+        elif isinstance(opened, Answer):
             self._unreachable(way, parcels, opened, Phase.PREPARE)
         elif len(parcels) == 1:
             self._send_one(way, parcels[0])
@@ -69,7 +103,11 @@ class Courier:
                 # Recorded and never begun: certain.
                 self.give_back([left.row for left in ours[number:]], None, None)
                 return
-            opened = self._open(way)
+            opened = self._open(way, parcel.row)
+            if isinstance(opened, Refusal):
+                left = [each.row for each in ours[number:]]
+                self.park(way, left, opened.wait_s, f"limit: {opened.rule}")
+                return
             if isinstance(opened, Answer):
                 self._unreachable(way, ours[number:], opened, Phase.DOT)
                 return
@@ -81,7 +119,9 @@ class Courier:
         if self._desk.stop.is_set():
             return True
         self.settle_gates()
-        return self._desk.limiter.gate(account=way.account.name, host=way.host) is not None
+        return (
+            self._desk.limiter.gate(account=way.account.name, host=way.host, app=self._desk.app) is not None
+        )
 
     def _send_one(self, way: Way, parcel: Parcel) -> None:
         recorded = False
@@ -103,12 +143,22 @@ class Courier:
         if not self._desk.pulse.held_since(asked_at):
             log.warning("dot_withheld", extra={"mail_id": row.id, "app": row.app})
             return False
+        if not self._permitted():
+            log.warning("dot_withheld", extra={"mail_id": row.id, "app": row.app, "limit": "lease lapsed"})
+            return False
         try:
             self._desk.journal.dot(row.id, row.fence)
         except OSError:
             log.exception("journal_failed", extra={"mail_id": row.id, "app": row.app})
             return False
         return True
+
+    def _permitted(self) -> bool:
+        """Whether permit and slot are ours still: the limiter may not have heard of us for longer than a lease."""
+        slot = self._connection.slot if self._connection is not None else None
+        return (self._permits is None or self._permits.held) and (
+            slot is None or self._desk.limiter.holds(slot)
+        )
 
     def _transmit(
         self, way: Way, parcel: Parcel, before_dot: Callable[[], bool], recorded: Callable[[], bool]
@@ -124,14 +174,20 @@ class Courier:
             # The disk's fault, not the mail's: no interruption is counted.
             log.exception("journal_failed", extra={"mail_id": row.id, "app": row.app})
             self.give_back([row], WITHHELD_S, "withheld: no journal")
+            self._finished(used=False)
             return
+        heard = False
         try:
             answer = self._converse(parcel, before_dot)
+            heard = True
+            self._finished(used=answer.phase not in _UNHEARD and not answer.refused_locally)
             if not answer.withheld:
                 outcome = self._judge(way, parcel, answer, Phase.DOT if recorded() else Phase.PREPARE)
         except Exception as error:
             log.exception("send_failed", extra={"mail_id": row.id, "app": row.app})
             self._drop()
+            if not heard:
+                self._finished(used=True)
             if journal.dotted(row.id, row.fence):
                 verdict = Judgement(Uncertain(f"{type(error).__name__} after the final dot"))
                 self.add(way, row, verdict, None, parcel.envelope.recipients, Phase.DOT, parcel.before)
@@ -144,7 +200,7 @@ class Courier:
             self._note(row, outcome, dot_sent=answer.dot_sent)
         elif self._desk.heap.holds(row.id, row.fence):
             # Too long without a heartbeat, or no journal. Nothing final was said.
-            self.give_back([row], WITHHELD_S, "withheld: no heartbeat or no journal")
+            self.give_back([row], WITHHELD_S, "withheld: no heartbeat, no journal or no limiter")
         if not answer.reusable:
             self.release()
 
@@ -240,36 +296,74 @@ class Courier:
     ) -> None:
         """Give *rows* back; those that wait come back spread over a tenth of their wait, not all at once."""
         spread = self._desk.rng.uniform
-        returns = [
-            Return(
-                row.id,
-                row.fence,
-                None if due_in_s is None else due_in_s + spread(0.0, min(due_in_s / 10, 5.0)),
-                reason,
-                begun=begun,
-                waited=due_in_s is not None and not begun,
+        waits = [None if due_in_s is None else due_in_s + spread(0.0, min(due_in_s / 10, 5.0)) for _ in rows]
+        self._give_back(rows, waits, reason, begun=begun)
+
+    def park(self, way: Way, rows: Sequence[Claimed], after_s: float, reason: str) -> None:
+        """Give *rows* back for a limit or a gate that keeps them for *after_s* at least: each when its turn may come."""
+        groups: dict[tuple[str, Priority], list[Claimed]] = {}
+        for row in sorted(rows, key=lambda row: (row.due_at, row.id)):
+            groups.setdefault((row.app, row.priority), []).append(row)
+        parked: list[Claimed] = []
+        waits: list[float | None] = []
+        for (app, priority), group in groups.items():
+            parked += group
+            waits += self._desk.limiter.park(
+                app=app, account=way.account.name, priority=priority, mails=len(group), after_s=after_s
             )
-            for row in rows
+        self._give_back(parked, waits, reason)
+
+    def _give_back(
+        self,
+        rows: Sequence[Claimed],
+        waits: Sequence[float | None],
+        reason: str | None,
+        *,
+        begun: bool = False,
+    ) -> None:
+        returns = [
+            Return(row.id, row.fence, wait_s, reason, begun=begun, waited=wait_s is not None and not begun)
+            for row, wait_s in zip(rows, waits, strict=True)
         ]
         self._desk.ledger.give_back(rows, returns)
 
-    def _open(self, way: Way) -> Answer | None:
-        """Have a connection of the account; the Answer that says why there is none."""
-        if self._connection is not None:
-            if self._connection.account == way.account:
-                return None
-            self.release()
+    def _finished(self, *, used: bool) -> None:
+        if self._permits is not None:
+            self._permits.finished(used=used)
+
+    def _open(self, way: Way, row: Claimed) -> Answer | Refusal | None:
+        """Have a connection of the account; what says why there is none."""
+        if self.has_connection(way):
+            return None
+        slot, self._slot = self._slot or self._new_slot(way, row), None
+        if isinstance(slot, Refusal):
+            return slot
+        right = None if slot is None else SlotRight(self._desk.limiter, slot, self._desk.stop.wait)
         try:
-            taken = self._desk.connections.take(way.account)
+            taken = self._desk.connections.open(way.account, right)
         except Exception as error:
             # A setting that only shows when it is used; the row says it, and the account waits, not its host.
             log.exception("connect_failed", extra={"account": way.account.name})
-            return Answer(SmtpPhase.AUTH, None, f"{type(error).__name__}: {error}")
+            refused = Answer(SmtpPhase.AUTH, None, f"{type(error).__name__}: {error}")
+            if right is not None:
+                right.opened(refused)
+                right.close(orderly=True)
+            return refused
         if isinstance(taken, Answer):
             self._desk.meter.replied(way.account.name, way.host, _code(taken))
             return taken
         self._connection = taken
         return None
+
+    def _new_slot(self, way: Way, row: Claimed) -> Slot | Refusal | None:
+        """The right to one more connection: the one before was closed after a mail of this chunk."""
+        if way.dry_run:
+            return None
+        token = uuid.uuid4().hex
+        answer = self._desk.limiter.ask(
+            Request(token, row.app, way.account.name, way.host, row.priority, (), slot=token)
+        )
+        return answer if isinstance(answer, Refusal) else answer.slot
 
     def release(self) -> None:
         """Lend the connection to others."""

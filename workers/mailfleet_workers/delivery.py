@@ -7,6 +7,8 @@ What comes before the connection is here, the rest is the courier's.
 
 import contextlib
 import logging
+import math
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -14,12 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet_schema.statements.account import unknown_account
 from mailfleet_schema.statements.claim import Claimed
+from mailfleet_schema.statements.gate import Gate
 from mailfleet_schema.states import Phase
 from mailfleet_workers.chunk import MOST, first_chunk
 from mailfleet_workers.courier import INTERRUPTED_S, WITHHELD_S, Courier
 from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.heap import Batch
-from mailfleet_workers.limits.base import Refusal, Report, Request
+from mailfleet_workers.limits.base import Grant, Refusal, Report, Request
+from mailfleet_workers.limits.permits import Permits
 from mailfleet_workers.parcel import Parcel, pack
 from mailfleet_workers.verdict import Judgement, Stop
 
@@ -27,6 +31,12 @@ log = logging.getLogger(__name__)
 
 #: A row of an account that nobody configured asks again after so many seconds, or when a worker starts that knows it.
 UNKNOWN_ACCOUNT_S = 300.0
+#: Who stands in line for a connection longer than this gives its mails back: others of its app may have one. Seconds.
+MOST_LINE_S = 10.0
+#: A mail behind a closed gate comes back after this time at the latest, in seconds: an operator may open it sooner.
+MOST_GATE_S = 3600.0
+#: What was refused for long is not asked for again within this time, in seconds: the limits may have changed then.
+REMEMBER_S = 5.0
 #: Messages built ahead of one record, in bytes: a chunk of large mails is a small chunk.
 CHUNK_BYTES = 8 * 1024 * 1024
 
@@ -37,6 +47,8 @@ class Delivery:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._courier = Courier(desk)
+        self._reports: list[Report] = []
+        self._in_line_since: float | None = None
 
     @property
     def appetite(self) -> int:
@@ -53,6 +65,7 @@ class Delivery:
                 self._courier.give_back(unknown, UNKNOWN_ACCOUNT_S, unknown_account(batch.account))
             # An account is the same for all apps that may use it.
             way = next((one for one in ways.values() if one is not None), None)
+            self._in_line_since = None
             while pending and way is not None:
                 pending = self._step(way, pending)
         except SQLAlchemyError as error:
@@ -65,6 +78,7 @@ class Delivery:
                 self._courier.settle()
             finally:
                 self._courier.release()
+                self._report_now()
 
     def _step(self, way: Way, pending: list[Claimed]) -> list[Claimed]:
         """Work on the first chunk of *pending*; returns the rows that are still to do."""
@@ -76,37 +90,44 @@ class Delivery:
             courier.give_back(pending, WITHHELD_S, "withheld: no heartbeat")
             return []
         courier.settle_gates()
-        gate = desk.limiter.gate(account=way.account.name, host=way.host)
+        name, first = way.account.name, pending[0]
+        gate = desk.limiter.gate(account=name, host=way.host, app=first.app)
         if gate is not None:
-            reason = f"wait({gate.scope}): {gate.reason}"
-            return self._wait(way, pending, gate.remaining_s, reason, everybody=True)
+            return self._closed(way, pending, gate)
+        if (refused := desk.refusals.get(first)) is not None:
+            return self._refused(way, pending, refused)
         chunk = first_chunk(pending, courier.chunk.size)
         parcels, unpacked = self._pack(way, chunk)
         rest = [*unpacked, *pending[len(chunk) :]]
         if not parcels:
             return rest
-        granted = desk.limiter.ask(self._request(way, parcels))
-        name, meter = way.account.name, desk.meter
+        granted = self._ask(way, parcels)
         if isinstance(granted, Refusal):
-            meter.permits(desk.app, name, way.host, len(parcels), 0, granted.rule)
-            rows = [*(parcel.row for parcel in parcels), *rest]
-            return self._wait(way, rows, granted.wait_s, f"limit: {granted.rule}", everybody=False)
-        meter.permits(desk.app, name, way.host, len(parcels), granted.permits)
+            desk.meter.permits(first.app, name, way.host, len(parcels), 0, granted.rule)
+            return self._refused(way, [*(parcel.row for parcel in parcels), *rest], granted)
+        self._in_line_since = None
+        desk.meter.permits(first.app, name, way.host, len(parcels), granted.permits)
+        permits = Permits(desk.limiter, granted, _recipients(parcels))
         try:
-            courier.send(way, parcels[: granted.permits])
+            courier.send(way, parcels[: granted.permits], permits, granted.slot)
         finally:
-            desk.limiter.report([Report(granted.token, 0)])
+            self._reports += permits.close()
         return [*(parcel.row for parcel in parcels[granted.permits :]), *rest]
 
-    def _request(self, way: Way, parcels: Sequence[Parcel]) -> Request:
-        return Request(
-            token=uuid.uuid4().hex,
-            app=self._desk.app,
-            account=way.account.name,
-            host=way.host,
-            priority=parcels[0].row.priority,
-            recipients=tuple(len(parcel.envelope.recipients) for parcel in parcels),
+    def _ask(self, way: Way, parcels: Sequence[Parcel]) -> Grant | Refusal:
+        """Permits for the first of *parcels*, and a slot if they need a connection; what does not leave needs neither."""
+        token, row = uuid.uuid4().hex, parcels[0].row
+        if way.dry_run:
+            return Grant(token, len(parcels))
+        slot = None if self._courier.has_connection(way) else token
+        wish = Request(
+            token, row.app, way.account.name, way.host, row.priority, _recipients(parcels), slot=slot
         )
+        reports, self._reports = self._reports, []
+        answer = self._desk.limiter.ask(wish, reports)
+        if answer.wanted:
+            self._desk.connections.want(way.account.name)
+        return answer
 
     def _pack(self, way: Way, rows: Sequence[Claimed]) -> tuple[list[Parcel], list[Claimed]]:
         """Parcels of the first of *rows*, and the rows for which this chunk has no room in memory.
@@ -166,19 +187,71 @@ class Delivery:
                 size += len(parcel.envelope.message)
         return parcels, []
 
-    def _wait(
-        self, way: Way, rows: list[Claimed], wait_s: float, reason: str, *, everybody: bool
-    ) -> list[Claimed]:
-        """A short wait is slept out, by one thread of the account; after a long one the rows come back.
+    def _refused(self, way: Way, rows: list[Claimed], refusal: Refusal) -> list[Claimed]:
+        """A short wait is slept out, by one thread of the account; for a long one the rows come back later.
 
-        *everybody* gives back what else waits for the account too, in the same statement.
+        The limiter has said how long. What waits here for the same reason goes back with them, in one statement; what
+        has a higher priority stays.
         """
+        desk, name, first = self._desk, way.account.name, rows[0]
+        reason = f"limit: {refusal.rule}"
+        if math.isinf(refusal.wait_s):
+            never = Stop(f"more recipients than {refusal.rule} lets pass at all")
+            self._courier.add(way, first, Judgement(never), None, (), Phase.PREPARE, ())
+            return rows[1:]
+        if refusal.slot and desk.heap.cap(name):
+            # Another thread of ours has a connection, and goes on with these.
+            desk.heap.put_back(rows)
+            return []
         self._courier.settle()
-        self._desk.meter.waited(self._desk.app, way.account.name, wait_s)
-        if wait_s * 1000 <= way.max_idle_ms:
-            with self._desk.heap.asleep(way.account.name):
-                self._desk.stop.wait(wait_s)
-            return rows
-        others = self._desk.heap.take_account(way.account.name) if everybody else []
-        self._courier.give_back([*rows, *others], wait_s, reason)
+        desk.meter.waited(first.app, name, refusal.wait_s)
+        if refusal.wait_s * 1000 <= way.max_idle_ms and not self._too_long_in_line(refusal):
+            return self._sleep(way, rows, refusal.wait_s, reason)
+        desk.refusals.remember(first, refusal, REMEMBER_S)
+        others = desk.heap.take_account(name, below=first.priority)
+        self._courier.park(way, [*rows, *others], refusal.wait_s, reason)
         return []
+
+    def _too_long_in_line(self, refusal: Refusal) -> bool:
+        if not refusal.slot:
+            return False
+        now = time.monotonic()
+        if self._in_line_since is None:
+            self._in_line_since = now
+        return now - self._in_line_since > MOST_LINE_S
+
+    def _sleep(self, way: Way, rows: list[Claimed], wait_s: float, reason: str) -> list[Claimed]:
+        desk, name, first = self._desk, way.account.name, rows[0]
+        if desk.crowding and desk.heap.crowded(name, first.priority):
+            # Mails of other accounts need the room.
+            surplus = desk.heap.take_account(name, below=first.priority, keep=len(rows))
+            self._courier.park(way, surplus, wait_s, reason)
+        self._report_now()
+        self._courier.release()
+        with desk.heap.asleep(name, first.priority) as first_one:
+            if not first_one:
+                desk.heap.put_back(rows)
+                return []
+            desk.stop.wait(wait_s)
+        return rows
+
+    def _report_now(self) -> None:
+        reports, self._reports = self._reports, []
+        self._desk.limiter.report(reports)
+
+    def _closed(self, way: Way, rows: list[Claimed], gate: Gate) -> list[Claimed]:
+        """A short gate is slept out; for a longer one all that waits here for the account comes back after it."""
+        desk, name = self._desk, way.account.name
+        reason = f"wait({gate.scope}): {gate.reason}"
+        self._courier.settle()
+        desk.meter.waited(rows[0].app, name, gate.remaining_s)
+        if gate.remaining_s * 1000 <= way.max_idle_ms:
+            return self._sleep(way, rows, gate.remaining_s, reason)
+        self._courier.park(
+            way, [*rows, *desk.heap.take_account(name)], min(gate.remaining_s, MOST_GATE_S), reason
+        )
+        return []
+
+
+def _recipients(parcels: Sequence[Parcel]) -> tuple[int, ...]:
+    return tuple(len(parcel.envelope.recipients) for parcel in parcels)

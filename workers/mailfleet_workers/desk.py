@@ -2,8 +2,9 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailfleet_workers.account import Account
 from mailfleet_workers.classify import Rules
@@ -11,6 +12,7 @@ from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.ledger import Ledger
 from mailfleet_workers.limits.base import Limiter
+from mailfleet_workers.limits.refusals import Refusals
 from mailfleet_workers.outcome import Policy
 from mailfleet_workers.parcel import Fetch
 from mailfleet_workers.pulse import Pulse
@@ -41,7 +43,8 @@ class Desk:
     """The shared parts of an app's pool. `way` is given an app and an account; None means that the app has no such account.
 
     `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts a chunk to
-    `chunk_s` seconds of SMTP. `run_mode` is what mails vote on.
+    `chunk_s` seconds of SMTP. `run_mode` is what mails vote on. `crowding` says that the apps use several accounts: a slow
+    one must not fill the heap then.
     """
 
     app: str
@@ -62,3 +65,5 @@ class Desk:
     chunk_s: float = 0.05
     run_mode: str = "local"
     meter: Meter = SILENT
+    crowding: bool = False
+    refusals: Refusals = field(default_factory=lambda: Refusals(time.monotonic))

@@ -6,7 +6,6 @@ database says we hold and this heap does not is an orphan of ours.
 
 import heapq
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,7 +45,7 @@ class RowHeap:
         self._held: dict[int, int] = {}
         self._busy: dict[str, int] = {}
         self._caps: dict[str, int] = {}
-        self._asleep: Counter[str] = Counter()
+        self._asleep: dict[str, list[int]] = {}
         self._closed = False
         #: Held from before a claim's commit until its rows are here, and while orphans are looked for.
         self.claiming = threading.Lock()
@@ -62,7 +61,7 @@ class RowHeap:
         return self._capacity - self._waiting[priority]
 
     def put(self, rows: Iterable[Claimed]) -> None:
-        """Add rows just claimed, or rows that a thread took and did not begin.
+        """Add rows just claimed.
 
         A row that waits here by an older claim was lost and claimed again: the older entry goes.
         """
@@ -71,10 +70,21 @@ class RowHeap:
                 if row.id in self._held:
                     self._drop_waiting(row.id)
                 self._held[row.id] = row.fence
-                self._waiting[row.priority] += 1
-                entry = _Entry(_RANK[row.priority], row.due_at, row.id, row)
-                heapq.heappush(self._by_account.setdefault(row.account, []), entry)
+                self._wait(row)
             self._changed.notify_all()
+
+    def put_back(self, rows: Iterable[Claimed]) -> None:
+        """Add rows again that a thread took and did not begin: they are held all the time."""
+        with self._changed:
+            for row in rows:
+                if self._held.get(row.id) == row.fence:
+                    self._wait(row)
+            self._changed.notify_all()
+
+    def _wait(self, row: Claimed) -> None:
+        self._waiting[row.priority] += 1
+        entry = _Entry(_RANK[row.priority], row.due_at, row.id, row)
+        heapq.heappush(self._by_account.setdefault(row.account, []), entry)
 
     def _drop_waiting(self, mail_id: int) -> None:
         for account, entries in list(self._by_account.items()):
@@ -102,7 +112,7 @@ class RowHeap:
                 return None
             entries = self._by_account[account]
             rows: list[Claimed] = []
-            while entries and len(rows) < most and not (high_only and entries[0].rank > 0):
+            while entries and len(rows) < most and self._may(account, entries[0].rank, high_only=high_only):
                 row = heapq.heappop(entries).row
                 self._waiting[row.priority] -= 1
                 rows.append(row)
@@ -118,11 +128,14 @@ class RowHeap:
         heads = [
             (entries[0].rank, self._busy.get(account, 0), entries[0], account)
             for account, entries in self._by_account.items()
-            if not self._asleep[account]
+            if self._may(account, entries[0].rank, high_only=high_only)
             and self._busy.get(account, 0) < self._caps.get(account, 1_000_000)
-            and not (high_only and entries[0].rank > 0)
         ]
         return min(heads)[3] if heads else None
+
+    def _may(self, account: str, rank: int, *, high_only: bool) -> bool:
+        """Whether rows of *rank* may be taken: while a thread sleeps for a limit, only what goes before its rows."""
+        return not (high_only and rank > 0) and rank < min(self._asleep.get(account, ()), default=1_000)
 
     def finished(self, account: str) -> None:
         """The thread that took a batch of *account* is done with it; a cap on the account ends with it."""
@@ -148,21 +161,40 @@ class RowHeap:
             return True
 
     @contextmanager
-    def asleep(self, account: str) -> Iterator[None]:
-        """While one thread sleeps out a short wait of *account*, no other takes rows of it."""
+    def asleep(self, account: str, priority: Priority = Priority.HIGH) -> Iterator[bool]:
+        """While one thread sleeps out a short wait of *account*, no other takes rows of it, but of a higher priority.
+
+        False when another thread sleeps for such rows already: one is enough.
+        """
+        rank = _RANK[priority]
         with self._changed:
-            self._asleep[account] += 1
+            first = rank < min(self._asleep.get(account, ()), default=1_000)
+            self._asleep.setdefault(account, []).append(rank)
         try:
-            yield
+            yield first
         finally:
             with self._changed:
-                self._asleep[account] -= 1
+                self._asleep[account].remove(rank)
+                if not self._asleep[account]:
+                    del self._asleep[account]
                 self._changed.notify_all()
 
-    def take_account(self, account: str) -> list[Claimed]:
-        """All waiting rows of *account*, to be given back together when its gate closes."""
+    def take_account(self, account: str, *, below: Priority = Priority.HIGH, keep: int = 0) -> list[Claimed]:
+        """The waiting rows of *account* of priority *below* and lower but the *keep* best, to be given back together."""
+        least = _RANK[below]
         with self._changed:
-            return self._remove(self._by_account.pop(account, []))
+            entries = sorted(self._by_account.pop(account, []))
+            taken = [entry for entry in entries if entry.rank >= least][keep:]
+            left = entries[: len(entries) - len(taken)]  # the best come first, so what is taken is the end
+            if left:
+                self._by_account[account] = left
+            return self._remove(taken)
+
+    def crowded(self, account: str, priority: Priority) -> bool:
+        """Whether waiting rows of *account* take so much of the room that other accounts could miss it."""
+        with self._lock:
+            rows = sum(entry.row.priority is priority for entry in self._by_account.get(account, ()))
+            return rows > self._capacity // 2
 
     def take_all(self) -> list[Claimed]:
         """All waiting rows, to be given back at a drain."""

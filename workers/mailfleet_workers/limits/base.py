@@ -19,8 +19,9 @@ class Request:
     """A wish for permits for mails of one account, in their order; `token` names the grant in later reports.
 
     `recipients` holds the number of recipients of each mail; as many permits are wished as it has entries. With
-    `slot` a connection is to be opened for them: the slot of that token is granted with the permits, or nothing is. The
-    same token asked twice gets the same answer: a lost reply cannot take twice.
+    `slot` a connection is to be opened for them: the slot of that token is granted with the permits, or nothing is;
+    without recipients only the slot is asked for. The same token asked twice gets the same answer: a lost reply cannot
+    take twice.
     """
 
     token: str
@@ -48,7 +49,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """`permits` (1 to what was wished) may be sent now, over `slot` if one was asked for.
+    """`permits` (1 to what was wished; 0 where only a slot was) may be sent now, over `slot` if one was asked for.
 
     `tight` says that others wait, or that little is left: then what is finished should be reported at once.
     `wanted` says that somebody waits for a connection of this account.

@@ -1,0 +1,77 @@
+"""How the script's words are written: rules, reports, and what a process holds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mailfleet_workers.limits.base import Report, Slot
+from mailfleet_workers.limits.book import Limits
+from mailfleet_workers.limits.rule import Rule, Scope, Unit
+
+
+@dataclass(slots=True)
+class Lease:
+    """A grant or slot that we hold in one epoch, until `until` on our own clock if nobody renews it."""
+
+    account: str
+    host: str
+    epoch: str
+    until: float
+    report: Report = field(default_factory=lambda: Report("", 0))
+    rules: str = ""
+    slot: Slot | None = None
+
+
+def suffix(rule: Rule, limits: Limits) -> str:
+    """The name of *rule* among the keys of its host; rules of one window and unit have one log."""
+    whose = "r:h" if rule.scope is Scope.HOST else f"r:a:{limits.account}"
+    unit = "m" if rule.unit is Unit.MESSAGES else "r"
+    return f"{whose}:{unit}:{rule.rate.window_ms}"
+
+
+def counted(limits: Limits) -> dict[str, Rule]:
+    """The rules by their names: of several for one window and unit only the least counts."""
+    found: dict[str, Rule] = {}
+    for rule in limits.rules:
+        name = suffix(rule, limits)
+        if name not in found or rule.rate.limit < found[name].rate.limit:
+            found[name] = rule
+    return found
+
+
+def rules_of(limits: Limits) -> list[object]:
+    """Each rule's name and limit."""
+    return [word for name, rule in counted(limits).items() for word in (name, rule.rate.limit)]
+
+
+def named(name: str, limits: Limits) -> str:
+    """The rule of that *name* in words; *name* itself if it is none."""
+    rule = counted(limits).get(name)
+    return name if rule is None else str(rule)
+
+
+def lines(reports: Sequence[Report]) -> str:
+    """*reports*, a line each."""
+    return "".join(
+        f"{r.token} {r.remaining} {r.remaining_recipients} {r.unused} {r.unused_recipients}\n"
+        for r in reports
+    )
+
+
+def login_words(slot: Slot, limits: Limits) -> list[object]:
+    """What logins of *slot* are judged by."""
+    gaps = limits.login_gap_ms, limits.host_login_gap_ms
+    return [slot.token, slot.account, *gaps, 1 if limits.login else 0]
+
+
+def held_grant(held: Lease, epoch: str) -> str:
+    """A grant for `renew`; one of another epoch is to be adopted."""
+    r, adopt = held.report, int(held.epoch != epoch)
+    amounts = f"{r.remaining} {r.remaining_recipients} {r.unused} {r.unused_recipients}"
+    return f"{r.token} {amounts} {adopt} {held.rules}\n"
+
+
+def held_slot(token: str, held: Lease, epoch: str, accounts: Mapping[str, Limits]) -> str:
+    """A slot for `renew`; one of another epoch is to be adopted."""
+    limits = accounts.get(held.account)
+    most = limits.connections or 0 if limits else 0
+    return f"{token} {held.account} {most} {int(held.epoch != epoch)}\n"

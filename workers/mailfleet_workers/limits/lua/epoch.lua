@@ -1,0 +1,86 @@
+-- How an epoch is opened, gates, and what is used. The last part.
+
+-- rules: how old the epoch is, whether it is open, and which of the rules are not ready.
+function ops.status()
+  local answer = { string.format('%.3f', now - meta.began), meta.open }
+  for at = 5, #ARGV do
+    if rule(ARGV[at]).ready == 0 then answer[#answer + 1] = ARGV[at] end
+  end
+  return answer
+end
+
+-- For each rule its suffix, and what was sent: AGE COUNT, oldest first. Opens the host.
+function ops.seed()
+  for at = 5, #ARGV, 2 do
+    local r = rule(ARGV[at])
+    if r.ready == 0 then
+      local buckets, counts = {}, {}
+      local function add(bucket, count)
+        if now >= (bucket + 1) * r.width + r.window then return end
+        if not counts[bucket] then buckets[#buckets + 1] = bucket end
+        counts[bucket] = (counts[bucket] or 0) + count
+      end
+      for age, count in string.gmatch(ARGV[at + 1], '(%S+) (%d+)') do
+        add(math.floor((now - tonumber(age)) / r.width), tonumber(count))
+      end
+      local place, size = 1, #r.log
+      while place < size do
+        add(struct.unpack('<dI4', r.log, place))
+        place = place + 12
+      end
+      table.sort(buckets)
+      r.log, r.sum, r.ready, r.dirty = '', 0, 1, true
+      for _, bucket in ipairs(buckets) do
+        r.log, r.sum = r.log .. struct.pack('<dI4', bucket, counts[bucket]), r.sum + counts[bucket]
+      end
+    end
+  end
+  save_rules()
+  meta.open = 1
+  save_meta()
+  return { 'yes' }
+end
+
+-- SCOPE KEY REMAINING GENERATION REASON, again and again; nothing remaining is open.
+function ops.gates()
+  for at = 5, #ARGV, 5 do
+    local key = base .. 'gate:' .. (ARGV[at] == 'host' and 'host' or 'account:' .. ARGV[at + 1])
+    local remaining, generation = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+    local packed = redis.call('GET', key)
+    local known = packed and cmsgpack.unpack(packed)
+    if known and known.till <= now then known = nil end
+    if remaining > 0 then
+      -- Of generation 0 is what a worker has just closed; the longer one stands until the database says it.
+      local newer = not known or generation > known.generation and generation > 0
+      if newer or generation == known.generation or (generation == 0 and now + remaining > known.till) then
+        redis.call('SET', key, cmsgpack.pack({ till = now + remaining, generation = generation, reason = ARGV[at + 4], at = now }),
+          'PX', math.ceil(remaining))
+      end
+    elseif known and (known.generation > 0 and known.generation <= generation or known.generation == 0 and now - known.at > 5000) then
+      redis.call('DEL', key)
+    end
+  end
+  return { 'yes' }
+end
+
+-- account, then rules with their limits: what is used, for people.
+function ops.usage()
+  local account = ARGV[5]
+  local answer = { string.format('%.3f', now - meta.began), meta.open, open_slots(base .. 'slots:' .. account), open_slots(base .. 'slots') }
+  local line = line_of(base .. 'line:' .. account, '')
+  local parked = 0
+  local all = redis.call('HGETALL', base .. 'parked:' .. account)
+  for at = 1, #all, 2 do parked = math.max(parked, (struct.unpack('<ddd', all[at + 1])) - now) end
+  local logins = logins_of(base .. 'logins:' .. account)
+  local refused = #logins.refused
+  local wait = refused >= TRIES and math.max(0, logins.refused[refused] + BREAK - now) or 0
+  answer[5], answer[6], answer[7], answer[8] = #line, string.format('%.0f', parked), refused, string.format('%.0f', wait)
+  for at = 6, #ARGV, 2 do
+    local r, limit = rule(ARGV[at]), tonumber(ARGV[at + 1])
+    local n = #answer
+    answer[n + 1], answer[n + 2], answer[n + 3] = r.sum + r.flight, r.flight, string.format('%.0f', free_at(r, limit, 1) - now)
+  end
+  return answer
+end
+
+return ops[op]()

@@ -1,0 +1,96 @@
+-- Logins, slots that are given back, leases that are renewed. Continues wait.lua.
+
+-- token account gap host_gap counted
+function ops.login()
+  local token, account, gap, host_gap = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+  local counted = ARGV[9] == '1'
+  local key, host_key = base .. 'logins:' .. account, base .. 'logins'
+  local wait, why = login_wait(logins_of(key), gap, counted)
+  if not wait and host_gap > 0 then wait, why = login_wait(logins_of(host_key), host_gap, false) end
+  if wait then return { 'no', why, string.format('%.3f', wait), 1, 0 } end
+  begin_login(key, token, gap, counted)
+  begin_login(host_key, token, host_gap, false)
+  return { 'yes' }
+end
+
+-- token account gap host_gap counted how
+function ops.logged_in()
+  local token, account, gap, host_gap = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+  if gap > 0 or ARGV[9] == '1' then end_login(base .. 'logins:' .. account, token, ARGV[10], gap) end
+  if host_gap > 0 then end_login(base .. 'logins', token, 'failed', host_gap) end
+  return { 'yes' }
+end
+
+-- token account linger
+function ops.close()
+  local token, account, linger = ARGV[5], ARGV[6], tonumber(ARGV[7])
+  for _, key in ipairs({ base .. 'slots:' .. account, base .. 'slots' }) do
+    if linger > 0 then redis.call('ZADD', key, 'XX', 'LT', now + linger, token) else redis.call('ZREM', key, token) end
+  end
+  return { 'yes' }
+end
+
+-- owner connections-of-host, then: grants as TOKEN LEFT LEFT_R UNUSED UNUSED_R ADOPT RULES...; slots as
+-- TOKEN ACCOUNT MOST ADOPT; accounts whose line is of interest; rules to keep. Each list in one argument, by lines.
+function ops.renew()
+  local owner, host_most = ARGV[5], tonumber(ARGV[6])
+  for token, a, b, c, d, adopt, suffixes in string.gmatch(ARGV[7], '(%S+) (%d+) (%d+) (%d+) (%d+) (%d) ([^\n]*)\n') do
+    local packed = redis.call('HGET', grants, token)
+    if packed then
+      local grant = cmsgpack.unpack(packed)
+      finish(grant, tonumber(a), tonumber(b), tonumber(c), tonumber(d))
+      grant.till = now + lease
+      if grant.left == 0 and grant.left_r == 0 then
+        redis.call('HDEL', grants, token)
+      else
+        redis.call('HSET', grants, token, cmsgpack.pack(grant))
+      end
+    elseif adopt == '1' then
+      -- Granted in the epoch before.
+      local left, left_r = tonumber(a), tonumber(b)
+      local grant = { left = left, left_r = left_r, unused = tonumber(c), unused_r = tonumber(d), till = now + lease, permits = left, rules = suffixes }
+      for suffix in string.gmatch(suffixes, '%S+') do
+        local r = rule(suffix)
+        r.flight, r.dirty = r.flight + (r.unit == 'm' and left or left_r), true
+      end
+      redis.call('HSET', grants, token, cmsgpack.pack(grant))
+      redis.call('PEXPIRE', grants, DAY)
+    end
+  end
+  local answer = { 'yes' }
+  for token, account, most, adopt in string.gmatch(ARGV[8], '(%S+) (%S+) (%d+) (%d)\n') do
+    local key, host_key = base .. 'slots:' .. account, base .. 'slots'
+    local held = redis.call('ZSCORE', key, token)
+    if not held and adopt == '0' then
+      -- It lapsed. Ours again if nobody took it.
+      most = tonumber(most)
+      held = (most == 0 or open_slots(key) < most) and (host_most == 0 or open_slots(host_key) < host_most)
+    end
+    if held or adopt == '1' then
+      redis.call('ZADD', key, now + lease, token)
+      redis.call('ZADD', host_key, now + lease, token)
+      redis.call('PEXPIRE', key, DAY)
+      redis.call('PEXPIRE', host_key, DAY)
+    else
+      answer[#answer + 1] = 'lost ' .. token
+    end
+  end
+  for account in string.gmatch(ARGV[9], '%S+') do
+    for _, one in ipairs((line_of(base .. 'line:' .. account, ''))) do
+      if one.slot and one.owner ~= owner then
+        answer[#answer + 1] = 'wanted ' .. account
+        break
+      end
+    end
+  end
+  reap()
+  for suffix in string.gmatch(ARGV[10], '%S+') do
+    local r = rules[suffix]
+    if not (r and r.dirty) then
+      local window = tonumber(string.match(suffix, '(%d+)$'))
+      redis.call('PEXPIRE', base .. suffix, math.ceil(2 * window + HOUR))
+    end
+  end
+  save_rules()
+  return answer
+end

@@ -1,0 +1,88 @@
+-- Connections, logins, and who waits a short time. Continues state.lua.
+
+local function open_slots(key)
+  if now >= meta.guard then redis.call('ZREMRANGEBYSCORE', key, '-inf', now) end
+  return redis.call('ZCARD', key)
+end
+
+-- Who waits a short time: OWNER APP PRIORITY -> when to come again, whether for a connection, since when.
+local function line_of(key, mine)
+  local found, own = {}, nil
+  local all = redis.call('HGETALL', key)
+  for at = 1, #all, 2 do
+    local owner, app, rank = string.match(all[at], '^(%S+) (%S+) (%d)$')
+    local told, slot, since = struct.unpack('<ddd', all[at + 1])
+    if now > told + GRACE then
+      redis.call('HDEL', key, all[at])
+    elseif all[at] == mine then
+      own = { told = told, since = since, slot = slot == 1 }
+    else
+      found[#found + 1] = { owner = owner, app = app, rank = tonumber(rank), told = told, slot = slot == 1, since = since }
+    end
+  end
+  table.sort(found, function(a, b) return a.told < b.told end)
+  return found, own
+end
+
+-- Logins of an account: when the next may begin, those in progress, when credentials were refused since the last success.
+local function logins_of(key)
+  local packed = redis.call('GET', key)
+  local found = packed and cmsgpack.unpack(packed) or { next = 0, progress = {}, refused = {} }
+  for token, till in pairs(found.progress) do
+    if till <= now then found.progress[token] = nil end
+  end
+  return found
+end
+
+local function save_logins(key, logins) redis.call('SET', key, cmsgpack.pack(logins), 'PX', HOUR) end
+
+local function in_progress(logins)
+  local count = 0
+  for _ in pairs(logins.progress) do count = count + 1 end
+  return count
+end
+
+-- How long a login must wait, and why; nil when it may begin.
+local function login_wait(logins, gap, counted)
+  if gap > 0 then
+    if now < logins.next then return logins.next - now, 'login gap' end
+    if in_progress(logins) > 0 then return 100, 'login gap' end
+  end
+  if not counted then return nil end
+  local refused = logins.refused
+  if #refused >= TRIES then
+    local till = refused[#refused] + BREAK
+    if now < till then return till - now, 'login refused' end
+    if in_progress(logins) > 0 then return 1000, 'login refused' end
+    return nil
+  end
+  while refused[1] and refused[1] + BREAK <= now do table.remove(refused, 1) end
+  if in_progress(logins) + #refused >= TRIES then return 250, 'logins in progress' end
+  return nil
+end
+
+local function begin_login(key, token, gap, counted)
+  if gap <= 0 and not counted then return end
+  local logins = logins_of(key)
+  logins.progress[token] = now + lease
+  save_logins(key, logins)
+end
+
+local function end_login(key, token, how, gap)
+  local logins = logins_of(key)
+  logins.progress[token] = nil
+  if how == 'done' then logins.refused = {} end
+  if how == 'refused' then
+    logins.refused[#logins.refused + 1] = now
+    while #logins.refused > TRIES do table.remove(logins.refused, 1) end
+  end
+  if gap > 0 then logins.next = math.max(logins.next, now + gap) end
+  save_logins(key, logins)
+end
+
+local function wanted(line)
+  for _, one in ipairs(line) do
+    if one.slot then return 1 end
+  end
+  return 0
+end

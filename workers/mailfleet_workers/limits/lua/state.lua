@@ -1,0 +1,150 @@
+-- The limiter of a fleet: every decision about one host and its accounts in one atomic call. docs/limits.md explains it.
+--
+-- KEYS[1] is the host's own key; every other key is below it, in the same hash slot: NAME:EPOCH:SUFFIX. An epoch begins when
+-- Redis has lost what it knew (flushed, restarted, failed over: another run id); what older epochs left is never read.
+-- Times are milliseconds of this server's clock, amounts are messages or recipients.
+local op, run_id, epoch, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + clock[2] / 1000
+
+local BUCKETS, HOUR, DAY = 60, 3600000, 86400000
+local GRACE, TURN = 250, 5000 -- how long after its time somebody in line is still expected; how long a login is given
+local BREAK, TRIES = 900000, 3 -- after so many refused logins nobody logs in for so long
+
+-- The host: which epoch, whether it is open, when it was last asked, and when leases that ran out are looked for.
+local meta = redis.call('GET', KEYS[1])
+meta = meta and cmsgpack.unpack(meta)
+local changed = false
+if not meta or meta.run ~= run_id or meta.last - now > 2000 then
+  meta = { run = run_id, epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0 }
+  changed = true
+end
+if now < meta.last then now = meta.last end
+if now - meta.last > lease / 2 then
+  -- Nobody was heard for long: Redis stood still, or all of them. Those that live get time to renew their leases.
+  meta.guard, changed = now + lease / 2, true
+end
+if now - meta.last > 500 then changed = true end
+if changed then
+  meta.last = now
+  redis.call('SET', KEYS[1], cmsgpack.pack(meta), 'PX', 40 * DAY)
+end
+if meta.epoch ~= epoch then return { 'epoch', meta.epoch } end
+
+local base = KEYS[1] .. ':' .. epoch .. ':'
+local function save_meta() redis.call('SET', KEYS[1], cmsgpack.pack(meta), 'PX', 40 * DAY) end
+
+-- Rules. A value: ready, sum of the log, in flight; then the log, oldest first: 12 bytes each for a bucket and its count.
+local rules = {}
+
+local function rule(suffix, value)
+  local r = rules[suffix]
+  if r then return r end
+  local unit, window = string.match(suffix, '([mr]):(%d+)$')
+  r = { suffix = suffix, unit = unit, window = tonumber(window), ready = 0, sum = 0, flight = 0, log = '', dirty = false }
+  r.width = r.window / BUCKETS
+  rules[suffix] = r
+  if value == nil then value = redis.call('GET', base .. suffix) end
+  if not value then return r end
+  local at
+  r.ready, r.sum, r.flight, at = struct.unpack('<ddd', value)
+  local size, first = #value, at
+  while at < size do
+    local bucket, count = struct.unpack('<dI4', value, at)
+    if now < (bucket + 1) * r.width + r.window then break end
+    r.sum = r.sum - count
+    at = at + 12
+  end
+  r.dirty = at > first
+  r.log = string.sub(value, at)
+  return r
+end
+
+local function log(r, count)
+  if count <= 0 then return end
+  local bucket, size = math.floor(now / r.width), #r.log
+  r.sum, r.dirty = r.sum + count, true
+  if size > 0 then
+    local last, before = struct.unpack('<dI4', r.log, size - 11)
+    if last >= bucket then
+      r.log = string.sub(r.log, 1, size - 12) .. struct.pack('<dI4', last, before + count)
+      return
+    end
+  end
+  r.log = r.log .. struct.pack('<dI4', bucket, count)
+end
+
+local function save_rules()
+  for suffix, r in pairs(rules) do
+    if r.dirty then
+      local value = struct.pack('<ddd', r.ready, r.sum, r.flight) .. r.log
+      redis.call('SET', base .. suffix, value, 'PX', math.ceil(2 * r.window + HOUR))
+    end
+  end
+end
+
+-- When *amount* more are free of a limit: nothing is known of what is in flight but that it cannot leave before a window.
+local function free_at(r, limit, amount)
+  local missing, at, size = amount - (limit - r.sum - r.flight), 1, #r.log
+  if missing <= 0 then return now end
+  while at < size do
+    local bucket, count = struct.unpack('<dI4', r.log, at)
+    missing = missing - count
+    if missing <= 0 then return (bucket + 1) * r.width + r.window end
+    at = at + 12
+  end
+  return now + r.window + r.width
+end
+
+-- Grants in flight: token -> what remains of it and which rules it counts in.
+local grants = base .. 'grants'
+
+local function finish(grant, remaining, remaining_r, unused, unused_r)
+  remaining, remaining_r = math.min(remaining, grant.left), math.min(remaining_r, grant.left_r)
+  local gone, gone_r = grant.left - remaining, grant.left_r - remaining_r
+  local sent = gone - math.max(0, unused - grant.unused)
+  local sent_r = gone_r - math.max(0, unused_r - grant.unused_r)
+  for suffix in string.gmatch(grant.rules, '%S+') do
+    local r = rule(suffix)
+    r.flight = math.max(0, r.flight - (r.unit == 'm' and gone or gone_r))
+    r.dirty = true
+    log(r, r.unit == 'm' and sent or sent_r)
+  end
+  grant.left, grant.left_r = remaining, remaining_r
+  grant.unused, grant.unused_r = math.max(unused, grant.unused), math.max(unused_r, grant.unused_r)
+end
+
+local function report(token, remaining, remaining_r, unused, unused_r)
+  local packed = redis.call('HGET', grants, token)
+  if not packed then return end
+  local grant = cmsgpack.unpack(packed)
+  finish(grant, remaining, remaining_r, unused, unused_r)
+  if grant.left == 0 and grant.left_r == 0 then
+    redis.call('HDEL', grants, token)
+  else
+    redis.call('HSET', grants, token, cmsgpack.pack(grant))
+  end
+end
+
+local function reports(text)
+  for token, a, b, c, d in string.gmatch(text, '(%S+) (%d+) (%d+) (%d+) (%d+)') do
+    report(token, tonumber(a), tonumber(b), tonumber(c), tonumber(d))
+  end
+end
+
+-- What nobody renewed may have been sent at any time until now.
+local function reap()
+  if now < meta.reap or now < meta.guard then return end
+  meta.reap = now + lease
+  local all = redis.call('HGETALL', grants)
+  for at = 1, #all, 2 do
+    local grant = cmsgpack.unpack(all[at + 1])
+    if grant.till <= now then
+      finish(grant, 0, 0, 0, 0)
+      redis.call('HDEL', grants, all[at])
+    else
+      meta.reap = math.min(meta.reap, grant.till)
+    end
+  end
+  save_meta()
+end

@@ -1,0 +1,66 @@
+-- What is finished, and when mails that are given back should come again. Continues ask.lua.
+
+-- reports
+function ops.report()
+  reports(ARGV[5])
+  reap()
+  save_rules()
+  return { 'yes' }
+end
+
+-- app priority account mails after reserve weight, then for each rule its suffix and limit.
+function ops.park()
+  local app, rank, account, mails, after = ARGV[5], tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+  local reserve, weight = tonumber(ARGV[10]), tonumber(ARGV[11])
+  local key, mine = base .. 'parked:' .. account, app .. ' ' .. rank
+
+  -- What was parked before and has not come yet: of ours, of those that go first, of other apps beside us.
+  local own, before, beside, heavy, came = 0, 0, 0, 0, now + DAY
+  local all = redis.call('HGETALL', key)
+  for at = 1, #all, 2 do
+    local from, till, count, its_weight = struct.unpack('<dddd', all[at + 1])
+    local its_app, its_rank = string.match(all[at], '^(%S+) (%d)$')
+    its_rank = tonumber(its_rank)
+    if till <= now then
+      redis.call('HDEL', key, all[at])
+    else
+      if now > from then count = count * (till - now) / (till - from) end
+      if all[at] == mine then
+        own, came = count, from
+      elseif its_rank < rank then
+        before = before + count
+      elseif its_rank == rank then
+        beside, heavy = beside + count, heavy + its_weight
+      end
+    end
+  end
+
+  local limits = {}
+  for at = 12, #ARGV, 2 do
+    local r, limit = rule(ARGV[at]), tonumber(ARGV[at + 1])
+    if rank == 2 then limit = math.max(1, math.floor(limit * (1 - reserve))) end
+    limits[#limits + 1] = {
+      free = limit - r.sum - r.flight, first = free_at(r, limit, 1) - now, spacing = r.window / limit,
+    }
+  end
+  local waits, first, last = {}, nil, 0
+  for k = 1, mails do
+    -- Apps of one priority come in turns, by their weights.
+    local place = before + own + k + math.min(beside, (own + k) * heavy / weight)
+    local wait = after
+    for _, l in ipairs(limits) do
+      local behind = place - l.free
+      if behind > 0 then wait = math.max(wait, math.max(l.first, after) + (behind - 1) * l.spacing) end
+    end
+    first, last = first or wait, math.max(last, wait)
+    -- A little early: the mails should be there when their permits are.
+    waits[k] = string.format('%.0f', math.max(after, last - math.min(1000, last / 5)))
+  end
+  if last > 0 then
+    local from, till = math.min(came, now + first), now + last + 1
+    redis.call('HSET', key, mine, struct.pack('<dddd', math.max(from, now), till, own + mails, weight))
+    redis.call('PEXPIRE', key, math.ceil(last + HOUR))
+  end
+  save_rules()
+  return waits
+end

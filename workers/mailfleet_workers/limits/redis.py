@@ -1,0 +1,400 @@
+"""The limiter of a fleet: every decision is one call of a Lua script in Redis, on Redis's clock.
+
+Redis is the brake, not the truth. When it does not answer, nothing is granted: `ask` refuses, and mail waits. When it
+has lost what it knew, it says so (another epoch), and grants nothing before `Seeding` has told it what was sent.
+Leases of permits and slots are renewed by `renew`; what this process holds is adopted by a new epoch.
+"""
+
+import logging
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mailfleet_schema.statements.gate import Gate
+from mailfleet_schema.states import Priority
+from mailfleet_workers.limits.base import Grant, Login, Refusal, Renewal, Report, Request, Slot
+from mailfleet_workers.limits.book import Book, Limits
+from mailfleet_workers.limits.encoding import (
+    Lease,
+    counted,
+    held_grant,
+    held_slot,
+    lines,
+    login_words,
+    named,
+    rules_of,
+)
+from mailfleet_workers.limits.gates import GateCache
+from mailfleet_workers.limits.redis_script import LimiterUnavailable, Script
+from mailfleet_workers.limits.rule import Rule
+from mailfleet_workers.limits.usage import RuleUse, Usage
+from mailfleet_workers.pulse import boottime
+
+log = logging.getLogger(__name__)
+
+RANK = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BULK: 2}
+#: Between two questions to a Redis that did not answer, in seconds; a refusal says twice that at most.
+AWAY_S = 0.5
+#: A lease counts as lost to us so much before Redis takes it back, in seconds.
+MARGIN_S = 1.0
+
+
+class RedisLimiter:
+    """Thread-safe, raises nothing while mail is sent. *book* says what is limited; it may be replaced meanwhile.
+
+    *url* is Redis's, *instance* keeps apart what several databases of mailfleet have in one Redis; *lease_s* is how long
+    what a dead process held stays taken. *clock* is ours and never stops (`boottime`). *told* hears whether Redis
+    answers, each time that changes.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        book: Book,
+        *,
+        instance: str,
+        lease_s: float = 15.0,
+        clock: Callable[[], float] = boottime,
+        told: Callable[[bool], None] = lambda _: None,
+        script: Script | None = None,
+    ) -> None:
+        self.book = book
+        self.owner = uuid.uuid4().hex[:12]
+        self.lease_s = lease_s
+        self._clock = clock
+        self._told = told
+        self._script = script or Script(url, prefix=f"mailfleet:{instance}", lease_s=lease_s)
+        self._gates = GateCache(time.monotonic)
+        self.gate = self._gates.gate
+        self._lock = threading.Lock()
+        self._grants: dict[str, Lease] = {}
+        self._slots: dict[str, Lease] = {}
+        self._away_until = 0.0
+        self._away_because: str | None = None
+
+    # Asking.
+
+    def ask(self, request: Request, reports: Sequence[Report] = ()) -> Grant | Refusal:
+        limits = self.book.of(request.account)
+        if limits is None or not limits.any:
+            self.report(reports)
+            slot = None if request.slot is None else Slot(request.slot, request.account, request.host)
+            return Grant(request.token, request.permits, slot)
+        mine, others = self._taken_along(reports, limits.host)
+        self.report(others)
+        try:
+            asked_at = self._clock()
+            with self._available():
+                epoch, answer = self._script.call(limits.host, "ask", *self._question(request, limits, mine))
+        except LimiterUnavailable as error:
+            return self._refused_away(error)
+        self._noted(mine)
+        return self._answered(request, limits, answer, epoch, asked_at)
+
+    def _question(self, request: Request, limits: Limits, reports: Sequence[Report]) -> list[object]:
+        slot = request.slot if request.slot is not None and limits.slots else ""
+        return [
+            self.owner,
+            request.token,
+            request.app,
+            RANK[request.priority],
+            limits.account,
+            limits.reserve,
+            limits.max_idle_ms,
+            limits.weights.get(request.app, 1),
+            1 if len(limits.weights) > 1 else 0,
+            slot,
+            limits.connections or 0,
+            limits.host_connections or 0,
+            limits.login_gap_ms,
+            limits.host_login_gap_ms,
+            1 if limits.login else 0,
+            ",".join(map(str, request.recipients)),
+            lines(reports),
+            *rules_of(limits),
+        ]
+
+    def _answered(
+        self, request: Request, limits: Limits, answer: list[Any], epoch: str, asked_at: float
+    ) -> Grant | Refusal:
+        match answer[0]:
+            case b"yes":
+                slot = None if request.slot is None else Slot(request.slot, request.account, request.host)
+                permits, until = int(answer[1]), asked_at + self.lease_s - MARGIN_S
+                report = Report(request.token, permits, sum(request.recipients[:permits]))
+                names = " ".join(counted(limits))
+                with self._lock:
+                    if permits:
+                        self._grants[request.token] = Lease(
+                            limits.account, limits.host, epoch, until, report, names
+                        )
+                    if slot is not None and limits.slots:
+                        self._slots[slot.token] = Lease(limits.account, limits.host, epoch, until, slot=slot)
+                return Grant(request.token, permits, slot, tight=bool(answer[2]), wanted=bool(answer[3]))
+            case b"gate":
+                scope, wait_s = answer[1].decode(), float(answer[2]) / 1000
+                key = limits.host if scope == "host" else limits.account
+                reason = answer[4].decode("utf-8", "replace")
+                self._gates.close_gate(Gate(scope, key, wait_s, int(answer[3]), reason))
+                return Refusal(f"wait({scope}): {reason}", wait_s)
+            case _:
+                rule = named(answer[1].decode(), limits)
+                wait_s = float(answer[2]) / 1000
+                return Refusal(rule, wait_s, slot=bool(int(answer[3])), wanted=bool(int(answer[4])))
+
+    def _taken_along(self, reports: Sequence[Report], host: str) -> tuple[list[Report], list[Report]]:
+        with self._lock:
+            mine = [one for one in reports if (held := self._grants.get(one.token)) and held.host == host]
+            return mine, [one for one in reports if one not in mine]
+
+    def report(self, reports: Sequence[Report]) -> None:
+        by_host: dict[str, list[Report]] = {}
+        with self._lock:
+            for one in reports:
+                held = self._grants.get(one.token)
+                if held is not None:
+                    held.report = one  # `renew` says it if this call does not
+                    by_host.setdefault(held.host, []).append(one)
+        for host, ours in by_host.items():
+            try:
+                with self._available():
+                    self._script.call(host, "report", lines(ours))
+            except LimiterUnavailable:
+                continue
+            self._noted(ours)
+
+    def _noted(self, reports: Sequence[Report]) -> None:
+        with self._lock:
+            for one in reports:
+                if one.remaining == 0:
+                    self._grants.pop(one.token, None)
+                elif one.token in self._grants:
+                    self._grants[one.token].report = one
+
+    def holds(self, token: str) -> bool:
+        with self._lock:
+            held = self._grants.get(token) or self._slots.get(token)
+            # Nothing is known of a token whose account has no limits.
+            return held is None or self._clock() < held.until
+
+    def park(
+        self, *, app: str, account: str, priority: Priority, mails: int, after_s: float
+    ) -> Sequence[float]:
+        limits = self.book.of(account)
+        if limits is None or not limits.rules:
+            return [after_s] * mails
+        words = [
+            app,
+            RANK[priority],
+            account,
+            mails,
+            math.ceil(after_s * 1000),
+            limits.reserve,
+            limits.weights.get(app, 1),
+            *rules_of(limits),
+        ]
+        try:
+            with self._available():
+                _, answer = self._script.call(limits.host, "park", *words)
+        except LimiterUnavailable:
+            return [after_s] * mails
+        return [float(wait) / 1000 for wait in answer]
+
+    # Connections.
+
+    def login(self, slot: Slot) -> Refusal | None:
+        limits = self.book.of(slot.account)
+        if limits is None or not limits.slots:
+            return None
+        try:
+            with self._available():
+                _, answer = self._script.call(limits.host, "login", *login_words(slot, limits))
+        except LimiterUnavailable as error:
+            return self._refused_away(error)
+        if answer[0] == b"yes":
+            return None
+        return Refusal(answer[1].decode(), float(answer[2]) / 1000, slot=True)
+
+    def logged_in(self, slot: Slot, login: Login) -> None:
+        limits = self.book.of(slot.account)
+        if limits is None or not limits.slots:
+            return
+        try:
+            with self._available():
+                self._script.call(limits.host, "logged_in", *login_words(slot, limits), login.value)
+        except LimiterUnavailable as error:
+            log.warning("login_not_told", extra={"account": slot.account, "error": str(error)})
+
+    def close_slot(self, slot: Slot, *, linger_s: float = 0.0) -> None:
+        with self._lock:
+            held = self._slots.pop(slot.token, None)
+        if held is None:
+            return
+        try:
+            with self._available():
+                self._script.call(held.host, "close", slot.token, slot.account, round(linger_s * 1000))
+        except LimiterUnavailable:
+            return  # its lease ends
+
+    def renew(self) -> Renewal:
+        lost: list[Slot] = []
+        wanted: set[str] = set()
+        for host, accounts in self._hosts().items():
+            with self._lock:
+                grants = {t: held for t, held in self._grants.items() if held.host == host}
+                slots = {t: held for t, held in self._slots.items() if held.host == host}
+            asked_at = self._clock()
+
+            def words(
+                epoch: str,
+                *,
+                grants: dict[str, Lease] = grants,
+                slots: dict[str, Lease] = slots,
+                accounts: dict[str, Limits] = accounts,
+            ) -> list[object]:
+                return [
+                    self.owner,
+                    next((one.host_connections or 0 for one in accounts.values()), 0),
+                    "".join(held_grant(held, epoch) for held in grants.values()),
+                    "".join(held_slot(token, held, epoch, accounts) for token, held in slots.items()),
+                    " ".join({held.account for held in slots.values()}),
+                    " ".join({name for each in accounts.values() for name in counted(each)}),
+                ]
+
+            try:
+                with self._available():
+                    epoch, answer = self._script.call(host, "renew", words)
+            except LimiterUnavailable:
+                continue
+            gone = {word.decode()[5:] for word in answer if word.startswith(b"lost ")}
+            wanted |= {word.decode()[7:] for word in answer if word.startswith(b"wanted ")}
+            with self._lock:
+                for token, held in (grants | slots).items():
+                    held.epoch, held.until = epoch, asked_at + self.lease_s - MARGIN_S
+                    if held.slot is None and held.report.remaining == 0:
+                        self._grants.pop(token, None)
+                lapsed = [self._slots.pop(token) for token in gone if token in self._slots]
+            lost += [one.slot for one in lapsed if one.slot is not None]
+        return Renewal(tuple(lost), tuple(sorted(wanted)))
+
+    def _hosts(self) -> dict[str, dict[str, Limits]]:
+        """The hosts that have anything to limit, each with its accounts."""
+        found: dict[str, dict[str, Limits]] = {}
+        for account, limits in self.book.all().items():
+            if limits.any:
+                found.setdefault(limits.host, {})[account] = limits
+        return found
+
+    # Gates.
+
+    def close_gate(self, gate: Gate) -> None:
+        self._gates.close_gate(gate)
+        self._tell_gates([gate])
+
+    def refresh_gates(self, gates: Sequence[Gate]) -> None:
+        self._gates.refresh(gates)
+        self._tell_gates(gates)
+
+    def _tell_gates(self, gates: Sequence[Gate]) -> None:
+        book = self.book.all()
+        by_host: dict[str, list[object]] = {}
+        for gate in gates:
+            if gate.scope == "account" and gate.key in book and book[gate.key].any:
+                host = book[gate.key].host
+            elif gate.scope == "host" and any(one.host == gate.key and one.any for one in book.values()):
+                host = gate.key
+            else:
+                continue
+            words = [gate.scope, gate.key, math.ceil(gate.remaining_s * 1000), gate.generation, gate.reason]
+            by_host.setdefault(host, []).extend(words)
+        for host, words in by_host.items():
+            try:
+                with self._available():
+                    self._script.call(host, "gates", *words)
+            except LimiterUnavailable:
+                return
+
+    # What is lost, and what people see.
+
+    def unready(self) -> Iterator[tuple[str, float, tuple[tuple[str, Rule, Limits], ...]]]:
+        """Of each host that grants nothing yet: its name, its epoch's age in seconds, and the rules that it lacks.
+
+        Each rule with its name for `seed` and the limits that it belongs to. Raises LimiterUnavailable.
+        """
+        for host, accounts in self._hosts().items():
+            rules = {name: (rule, each) for each in accounts.values() for name, rule in counted(each).items()}
+            with self._available():
+                _, answer = self._script.call(host, "status", *rules)
+            missing = [name.decode() for name in answer[2:]]
+            if int(answer[1]) == 0 or missing:
+                yield host, float(answer[0]) / 1000, tuple((name, *rules[name]) for name in missing)
+
+    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]]) -> None:
+        """Tell *host*'s rules, by name, what was sent: pairs of age in seconds and amount. It grants from now on.
+
+        Raises LimiterUnavailable.
+        """
+        words: list[object] = []
+        for name, ages in sent:
+            words += [name, " ".join(f"{age_s * 1000:.0f} {amount}" for age_s, amount in ages)]
+        with self._available():
+            self._script.call(host, "seed", *words)
+
+    def usage(self, account: str) -> Usage:
+        """What is used of the limits of *account*. Raises LimiterUnavailable, and KeyError for an unknown account."""
+        limits = self.book.all()[account]
+        with self._available():
+            _, answer = self._script.call(limits.host, "usage", account, *rules_of(limits))
+        numbers = [float(one) for one in answer]
+        rules = [
+            RuleUse(rule, int(numbers[at]), int(numbers[at + 1]), max(0.0, numbers[at + 2] / 1000))
+            for rule, at in zip(counted(limits).values(), range(8, len(numbers), 3), strict=True)
+        ]
+        return Usage(
+            account=account,
+            host=limits.host,
+            ready_in_s=0.0 if numbers[1] else max(0.0, self.lease_s - numbers[0] / 1000),
+            rules=tuple(rules),
+            connections=int(numbers[2]),
+            host_connections=int(numbers[3]),
+            waiting=int(numbers[4]),
+            parked_s=numbers[5] / 1000,
+            login_failures=int(numbers[6]),
+            login_wait_s=numbers[7] / 1000,
+        )
+
+    @property
+    def away(self) -> str | None:
+        """Why Redis does not answer; None while it does."""
+        return self._away_because
+
+    @contextmanager
+    def _available(self) -> Iterator[None]:
+        """Know whether Redis answers; do not ask it again at once when it did not."""
+        because = self._away_because
+        if because is not None and self._clock() < self._away_until:
+            raise LimiterUnavailable(because)
+        try:
+            yield
+        except LimiterUnavailable as error:
+            self._away_until = self._clock() + AWAY_S
+            if self._away_because is None:
+                log.error("limiter_unavailable", extra={"error": str(error)})  # noqa: TRY400 - no stack: expected
+                self._told(False)
+            self._away_because = str(error)
+            raise
+        if because is not None:
+            self._away_because = None
+            log.warning("limiter_available")
+            self._told(True)
+
+    def _refused_away(self, error: LimiterUnavailable) -> Refusal:
+        return Refusal(f"limiter unavailable: {error}", 2 * AWAY_S)
+
+    def close(self) -> None:
+        """End the connections to Redis. Harmless when repeated."""
+        self._script.close()

@@ -1,0 +1,186 @@
+"""The script and the connections to Redis: calls are short, never repeated behind our back, and know which Redis answers.
+
+A connection knows the run id of the server that it was opened to, and every call says it: a Redis that was restarted, or
+another one that took over, notices and begins a new epoch.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+from redis import ConnectionPool
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as TimedOut
+from redis.retry import Retry
+
+_PARTS = ("state", "line", "ask", "wait", "lease", "epoch")
+#: No answer for so long is no answer, in seconds.
+TIMEOUT_S = 0.5
+#: Connections of one process: its threads take turns.
+MOST = 4
+
+Words = list[object]
+
+
+class LimiterUnavailable(Exception):  # noqa: N818 - reads as the fact it states
+    """Redis did not answer, or refused to: its text says which."""
+
+
+def script_text() -> str:
+    """The whole script."""
+    folder = resources.files(__package__) / "lua"
+    return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS)
+
+
+class _Link:
+    """One connection, with the run id of its server."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        connection: Any = pool.make_connection()
+        connection.connect()
+        self._connection = connection
+        info = self.command("INFO", "server")
+        text = info.decode() if isinstance(info, bytes) else str(info)
+        found = [line for line in text.splitlines() if line.startswith("run_id:")]
+        self.run_id = found[0].partition(":")[2].strip() if found else ""
+        self.used = False
+
+    def command(self, *words: object) -> Any:
+        self._connection.send_packed_command(self._connection.pack_command(*words))
+        return self._connection.read_response(disable_decoding=True)
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+
+class Script:
+    """Calls about one host: `call` names the operation. Thread-safe.
+
+    *prefix* begins every key. *text* is the script (tests give it another clock). Raises ValueError for a URL that
+    redis-py does not know.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str,
+        lease_s: float,
+        text: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._text = script_text() if text is None else text
+        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self._prefix = prefix
+        self._lease_ms = round(lease_s * 1000)
+        self._pool = ConnectionPool.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            client_name="mailfleet",
+        )
+        self._lock = threading.Lock()
+        self._free: list[_Link] = []
+        self._room = threading.BoundedSemaphore(MOST)
+        self._epochs: dict[str, str] = {}
+        self._closed = False
+
+    def call(
+        self, host: str, operation: str, *words: object | Callable[[str], Words]
+    ) -> tuple[str, list[Any]]:
+        """What *operation* of the script answers for *host*, and the epoch in which it did.
+
+        A single callable instead of words is asked for them with each epoch that is tried. Raises LimiterUnavailable.
+        """
+        try:
+            try:
+                return self._call(host, operation, *words)
+            except _Stale:
+                # A kept connection that its server has closed meanwhile: every operation may be repeated.
+                return self._call(host, operation, *words)
+        except _Stale as error:
+            raise LimiterUnavailable(str(error)) from None
+        except TimedOut:
+            raise LimiterUnavailable("no answer in time") from None
+        except RedisError as error:
+            raise LimiterUnavailable(f"{type(error).__name__}: {error}") from None
+        except OSError as error:
+            raise LimiterUnavailable(f"{type(error).__name__}: {error}") from None
+
+    def _call(
+        self, host: str, operation: str, *words: object | Callable[[str], Words]
+    ) -> tuple[str, list[Any]]:
+        key = f"{self._prefix}:{{{host}}}"
+        for _ in range(3):
+            epoch = self._epochs.get(host, "")
+            given = words[0](epoch) if words and callable(words[0]) else words
+            with self._link() as link:
+                answer = self._run(link, key, [operation, link.run_id, epoch, self._lease_ms, *given])
+            if answer and answer[0] == b"epoch":
+                self._epochs[host] = answer[1].decode()
+                continue
+            return epoch, answer
+        raise LimiterUnavailable("its state changes all the time: is something else writing to it?")
+
+    def _run(self, link: _Link, key: str, arguments: list[object]) -> list[Any]:
+        try:
+            found = link.command("EVALSHA", self._sha, 1, key, *arguments)
+        except NoScriptError:
+            found = link.command("EVAL", self._text, 1, key, *arguments)
+        if isinstance(found, Exception):
+            raise found
+        assert isinstance(found, list)  # noqa: S101 - every operation answers so
+        return found
+
+    @contextmanager
+    def _link(self) -> Iterator[_Link]:
+        """A connection for one call, kept if it is in order afterwards."""
+        with self._room:
+            with self._lock:
+                link = self._free.pop() if self._free else None
+            used = link is not None
+            if link is None:
+                link = _Link(self._pool)
+            try:
+                yield link
+            except (NoScriptError, ResponseError):
+                self._keep(link)
+                raise
+            except BaseException as error:
+                link.close()
+                if used and isinstance(error, Disconnected) and not isinstance(error, TimedOut):
+                    self._forget()
+                    raise _Stale(str(error)) from None
+                raise
+            self._keep(link)
+
+    def _keep(self, link: _Link) -> None:
+        with self._lock:
+            if not self._closed:
+                self._free.append(link)
+                return
+        link.close()
+
+    def _forget(self) -> None:
+        """The others are as old."""
+        with self._lock:
+            links, self._free = self._free, []
+        for link in links:
+            link.close()
+
+    def close(self) -> None:
+        """End the connections. Harmless when repeated."""
+        with self._lock:
+            self._closed = True
+        self._forget()
+
+
+class _Stale(Exception):  # noqa: N818 - control flow inside this module
+    """A connection that was kept turned out to be closed."""

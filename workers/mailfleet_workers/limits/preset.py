@@ -97,7 +97,11 @@ def preset(name: str) -> Preset:
     known = _presets()
     found = known.get(name)
     if found is None:
-        near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5) or _plans_of(name, known)
+        near = (
+            _plans_of(name, known)
+            or difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
+            or _called(name.lower())
+        )
         listed = " or ".join(filter(None, (", ".join(near[:-1]), *near[-1:])))
         meant = f" (did you mean {listed}?)" if near else ""
         raise UnknownPreset(name, f"a provider that `mailfleet presets` lists{meant}")
@@ -120,6 +124,16 @@ def _plans_of(name: str, known: Mapping[str, Preset]) -> list[str]:
     return (
         [] if provider is None else [provider.name, *(f"{provider.name}/{plan}" for plan in provider.plans)]
     )
+
+
+def _called(word: str) -> list[str]:
+    """The providers whose title, server or domain has *word* in it: `office365`, `hotmail`."""
+    return [
+        one.name
+        for one in presets()
+        if len(word) > 2
+        and word in " ".join((one.title, *(server.host for server in one.servers), *one.domains)).lower()
+    ][:3]
 
 
 @cache

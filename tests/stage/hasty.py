@@ -19,4 +19,4 @@ def ask(limiter: RedisLimiter, request: Request, reports: Sequence[Report] = ())
     return answer
 
 
-RedisLimiter.ask = ask  # type: ignore[method-assign]
+RedisLimiter.ask = ask  # type: ignore[method-assign, assignment]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Self
 
 import redis
@@ -28,6 +29,7 @@ from tests.waiting import wait_until
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 10.0
 SNAPSHOT = "snapshot.rdb"
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class PrivateRedis(PrivateServer):
@@ -102,6 +104,10 @@ class PrivateRedis(PrivateServer):
         if self._process:
             self._process.kill()
             self._process.wait()
+            if self._clock:
+                # libfaketime's own, which a killed process leaves behind.
+                for name in (f"faketime_shm_{self._process.pid}", f"sem.faketime_sem_{self._process.pid}"):
+                    (SHARED_MEMORY / name).unlink(missing_ok=True)
             self._process = None
         # The child that writes a snapshot.
         end_processes_in(self.directory)

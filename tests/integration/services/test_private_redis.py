@@ -15,7 +15,7 @@ from tests.services.base import RedisServer, StartError
 from tests.services.external import ExternalRedis
 from tests.services.locate import find_redis
 from tests.services.processes import processes_in
-from tests.services.redis import PrivateRedis
+from tests.services.redis import SHARED_MEMORY, PrivateRedis
 from tests.waiting import wait_until
 
 
@@ -145,7 +145,8 @@ def test_a_full_redis_refuses_writes_and_forgets_nothing(redis_server: PrivateRe
 
 @pytest.mark.acceptance  # libfaketime is there for these only
 def test_its_clock_can_be_another() -> None:
-    """It begins an hour ahead of the machine, and steps back while it runs."""
+    """It begins an hour ahead of the machine, and steps back while it runs; it leaves nothing in shared memory."""
+    left = set(SHARED_MEMORY.glob("*faketime*"))
     with private(offset_s=3600) as server:
 
         def ahead_s() -> float:
@@ -156,6 +157,7 @@ def test_its_clock_can_be_another() -> None:
         wait_until(lambda: ahead_s() == pytest.approx(-60, abs=3), 5, lambda: f"{ahead_s()}")
         server.restart()
         assert ahead_s() == pytest.approx(-60, abs=3)
+    assert set(SHARED_MEMORY.glob("*faketime*")) <= left
 
 
 def test_it_is_ours_alone(redis_server: PrivateRedis) -> None:

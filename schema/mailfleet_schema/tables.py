@@ -272,6 +272,8 @@ def tables_of(dialect: Dialect) -> Tables:
         Column("dry_run", Boolean, nullable=False, server_default=text("false")),
         Column("ended_at", Instant, nullable=False, server_default=now()),
         Index("mail_attempt_mail", "mail_id"),
+        # For limits whose memory was lost: written in the order of time, so the smallest kind of index will do.
+        Index("mail_attempt_ended", "ended_at", postgresql_using="brin"),
     )
     worker = Table(
         f"{prefix}worker",

@@ -103,7 +103,9 @@ class Delivery:
             return rest
         granted = self._ask(way, parcels)
         if isinstance(granted, Refusal):
-            desk.meter.permits(first.app, name, way.host, len(parcels), 0, granted.rule)
+            # What follows a colon is somebody's words: no label for a metric.
+            said = granted.rule.partition(":")[0]
+            desk.meter.permits(first.app, name, way.host, len(parcels), 0, said)
             return self._refused(way, [*(parcel.row for parcel in parcels), *rest], granted)
         self._in_line_since = None
         desk.meter.permits(first.app, name, way.host, len(parcels), granted.permits)

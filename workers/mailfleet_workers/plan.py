@@ -35,6 +35,7 @@ class PoolPlan:
     also: tuple[str, ...] = ()
     accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     alone: bool = False
+    lease_s: float = 15.0
 
     @classmethod
     def of(
@@ -65,4 +66,5 @@ class PoolPlan:
             also=also,
             accounts={name: settings.app(name).accounts for name in (app, *also)},
             alone=alone,
+            lease_s=settings.limits.lease_s,
         )

@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
 
@@ -29,7 +30,10 @@ from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.intake import Intake
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.ledger import Ledger
-from mailfleet_workers.limits.base import Limiter
+from mailfleet_workers.limits.base import CountingLimiter, Limiter
+from mailfleet_workers.limits.keeper import Keeper, Resolve
+from mailfleet_workers.limits.refusals import Refusals
+from mailfleet_workers.limits.seeding import Seeding
 from mailfleet_workers.notify import Notify
 from mailfleet_workers.plan import PoolPlan
 from mailfleet_workers.pulse import Pulse
@@ -45,7 +49,10 @@ CLOSE_IDLE_S = 1.0
 
 
 class Pool:
-    """Register with `start`, feed with `intake`, end with `stop`. Not to be started again."""
+    """Register with `start`, feed with `intake`, end with `stop`. Not to be started again.
+
+    *counting* is the limiter if it has limits, None otherwise; *resolve* makes them of what operators change meanwhile.
+    """
 
     def __init__(
         self,
@@ -53,6 +60,8 @@ class Pool:
         engine: Engine,
         *,
         limiter: Limiter,
+        counting: CountingLimiter | None = None,
+        resolve: Resolve | None = None,
         connections: ConnectionPool,
         rules: Rules,
         way: Callable[[str, str], Way | None],
@@ -65,6 +74,8 @@ class Pool:
         self._plan = plan
         self._engine = engine
         self._limiter = limiter
+        self._counting = counting
+        self._resolve = resolve
         self._connections = connections
         self._rules = rules
         self._way = way
@@ -98,6 +109,7 @@ class Pool:
                 most_s = 2 * UNKNOWN_ACCOUNT_S + plan.patience.grace_s
                 account_known(connection, app, accounts, most_s=most_s)
         self._heap = RowHeap(plan.heap_rows)
+        self._refusals = Refusals(time.monotonic)
         self._journal = Journal(plan.journal_dir, self.worker_id, instance=instance)
         self._pulse = Pulse(
             self._engine,
@@ -124,7 +136,6 @@ class Pool:
             worker_id=self.worker_id,
             heap=self._heap,
             journal=self._journal,
-            limiter=self._limiter,
             notify=self._notify,
             pulse=self._pulse,
             patience=plan.patience,
@@ -143,10 +154,21 @@ class Pool:
             pulse=self._pulse,
             meter=self._meter,
         )
-        self._reconciler.refresh_gates()
+        self._keeper = Keeper(
+            self._engine,
+            self._limiter,
+            self._connections,
+            book=None if self._counting is None else self._counting.book,
+            resolve=self._resolve,
+            seeding=None
+            if self._counting is None
+            else Seeding(self._engine, self._counting, lease_s=plan.lease_s),
+        )
+        self._keeper.refresh()
         self._service_threads = [
             self._thread("heartbeat", lambda: self._pulse.run(self._end)),
             self._thread("reconciler", lambda: self._reconciler.run(self._drain)),
+            self._thread("limits", lambda: self._keeper.run(self._end)),
             self._thread("connections", self._close_idle),
         ]
         self._threads = [
@@ -196,6 +218,8 @@ class Pool:
             chunk_s=self._plan.chunk_s,
             run_mode=self._plan.run_mode,
             meter=self._meter,
+            crowding=len({name for names in self._plan.accounts.values() for name in names}) > 1,
+            refusals=self._refusals,
         )
 
     def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:

@@ -14,14 +14,13 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet_schema.engine import read_only
-from mailfleet_schema.statements import claim, gate, reconcile, worker
+from mailfleet_schema.statements import claim, reconcile, worker
 from mailfleet_schema.statements.claim import Held, Return
 from mailfleet_schema.statements.reconcile import Looked, Patience
 from mailfleet_schema.states import Phase
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.journal_entry import Entry
-from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.recovery import put_in_doubt, settle_answered
@@ -74,7 +73,6 @@ class Reconciler:
         worker_id: int,
         heap: RowHeap,
         journal: Journal,
-        limiter: Limiter,
         notify: Notify,
         pulse: Pulse,
         patience: Patience,
@@ -90,7 +88,6 @@ class Reconciler:
         self._worker_id = worker_id
         self._heap = heap
         self._journal = journal
-        self._limiter = limiter
         self._notify = notify
         self._pulse = pulse
         self._patience = patience
@@ -123,11 +120,9 @@ class Reconciler:
 
     def run_once(self) -> Pass:
         """One pass. Raises SQLAlchemyError when the database does not answer; what was done stays done."""
-        self.refresh_gates()
         total = self._take_back_quiet() + self._free_own() + self._settle_doubts()
         self._look_at_forgotten()
         total += self._expire_and_look()
-        self._limiter.renew()
         for reason, mails in asdict(total).items():
             if mails:
                 self._meter.reconciled(self._apps[0], reason, mails)
@@ -136,12 +131,6 @@ class Reconciler:
         if total.found:
             log.info("pass", extra={"apps": self._apps, **asdict(total)})
         return total
-
-    def refresh_gates(self) -> None:
-        """Know the gates that are closed; before anything is hinted, and before the first row is claimed."""
-        with read_only(self._engine) as connection:
-            gates = gate.closed_gates(connection)
-        self._limiter.refresh_gates(gates)
 
     def _take_back_quiet(self) -> Pass:
         if self._alone or not self._pulse.may_judge():

@@ -65,6 +65,10 @@ class Dialect:
         """A condition's right side: one of the strings bound to *parameter* with `bind_names`."""
         raise NotImplementedError
 
+    def json_length(self, column: str) -> str:
+        """How many elements the JSON array in *column* (SQL) has; NULL where it is NULL."""
+        raise NotImplementedError
+
     def rows(self, parameter: str, columns: Mapping[str, str], alias: str) -> str:
         """A FROM item: the rows bound to *parameter* with `bind_rows`, *columns* by name and PostgreSQL type.
 

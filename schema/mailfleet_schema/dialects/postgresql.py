@@ -28,6 +28,9 @@ class Postgresql(Dialect):
     def in_names(self, parameter: str) -> str:
         return f"= ANY(CAST(:{parameter} AS text[]))"
 
+    def json_length(self, column: str) -> str:
+        return f"jsonb_array_length({column})"
+
     def rows(self, parameter: str, columns: Mapping[str, str], alias: str) -> str:
         listed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
         rows = f"CAST(:{parameter} AS jsonb)"

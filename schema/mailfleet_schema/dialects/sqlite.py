@@ -44,6 +44,9 @@ class Sqlite(Dialect):
     def in_names(self, parameter: str) -> str:
         return f"IN (SELECT value FROM json_each(:{parameter}))"
 
+    def json_length(self, column: str) -> str:
+        return f"json_array_length({column})"
+
     def rows(self, parameter: str, columns: Mapping[str, str], alias: str) -> str:
         listed = ", ".join(f'{_column(name, kind)} AS "{name}"' for name, kind in columns.items())
         return f"(SELECT {listed} FROM json_each(:{parameter})) AS {alias}"

@@ -100,6 +100,21 @@ def all_workers(connection: Executor) -> list[Worker]:
     return _read(d, connection.execute(_all_workers(d)))
 
 
+@template
+def _alive_before(d: Dialect) -> str:
+    return d.format(
+        "SELECT COUNT(*) AS workers FROM {worker} WHERE started_at < {then} AND heartbeat_at > {earlier}",
+        then=d.plus(d.now, "-:ago_s"),
+        earlier=d.plus(d.now, "-(:ago_s + :quiet_s)"),
+    )
+
+
+def alive_before(connection: Executor, *, ago_s: float, quiet_s: float) -> int:
+    """How many workers that started more than *ago_s* seconds ago were heard from then, or in the *quiet_s* before."""
+    d = dialect_of(connection)
+    return int(connection.execute(_alive_before(d), {"ago_s": ago_s, "quiet_s": quiet_s}).scalar_one())
+
+
 def _read(d: Dialect, rows: Iterable[Any]) -> list[Worker]:
     return [
         Worker(

@@ -3,11 +3,13 @@
 PostgreSQL: three connections at most (an engine of two and one more). RabbitMQ: two, one to consume and one to publish.
 """
 
+import contextlib
 import logging
 import random
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import dramatiq
@@ -16,14 +18,17 @@ from mailfleet.breaker import FIRST_S, Breaker
 from mailfleet.broker.rabbit import RabbitBroker
 from mailfleet.publisher import Publisher
 from mailfleet.worker_thread import mark_worker_thread
-from mailfleet_schema.engine import open_engine, parse_url
+from mailfleet_schema.engine import open_engine, parse_url, read_only
 from mailfleet_schema.hint import InvalidHint
+from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import ACTOR, queue_name
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.fleet.check import check_settings
+from mailfleet_workers.fleet.limiter import limiter_of
 from mailfleet_workers.intake import IntakeClosed
-from mailfleet_workers.limits.unlimited import UnlimitedLimiter
+from mailfleet_workers.limits.base import LimiterUnavailable
+from mailfleet_workers.limits.resolve import limits_of
 from mailfleet_workers.notify import publisher_notify
 from mailfleet_workers.plan import PoolPlan
 from mailfleet_workers.pool import Pool
@@ -81,10 +86,13 @@ class Worker:
         self._publisher = Publisher(self._broker, breaker=lambda: Breaker(min(FIRST_S, pause_s), pause_s))
         ways = Ways(settings, environ=environ, meter=meter)
         self._connections = ConnectionPool(ways.transport, time.monotonic, meter=meter)
+        limiter, self._counting = limiter_of(settings, app, meter=meter)
         self._pool = Pool(
             PoolPlan.of(settings, app, also=self._apps[1:], fixed_chunk=fixed_chunk),
             self._engine,
-            limiter=UnlimitedLimiter(time.monotonic),
+            limiter=limiter,
+            counting=self._counting,
+            resolve=partial(limits_of, settings),
             connections=self._connections,
             rules=Rules.builtin(),
             way=ways,
@@ -106,6 +114,11 @@ class Worker:
 
     def start(self) -> None:
         """Register, start the threads, and consume."""
+        if self._counting is not None:
+            # Before we are registered: a Redis that begins with us need not wait for what workers before it were granted.
+            self._counting.instance = self._instance()
+            with contextlib.suppress(LimiterUnavailable):
+                list(self._counting.unready())
         self._pool.start()
         self._broker.on_created = self._hints_lost
         self._broker.on_consuming = self._consuming
@@ -125,6 +138,10 @@ class Worker:
             self._broker, queues={BUNDLE}, worker_threads=len(queues), worker_timeout=_CONSUMER_WAIT_MS
         )
         self._consumer.start()
+
+    def _instance(self) -> str:
+        with read_only(self._engine) as connection:
+            return instance_id(connection)
 
     def _look(self, argument: Any) -> None:
         """The actor: a hint's rows go to the heap."""
@@ -158,6 +175,8 @@ class Worker:
             found.append("not connected to RabbitMQ")
         elif not self._broker.connected:
             found.append("a queue of RabbitMQ cannot be consumed, the log says which")
+        if self._counting is not None and self._counting.away is not None:
+            found.append(f"no limiter: {self._counting.away}")
         return tuple(found)
 
     def tell_meter(self) -> None:
@@ -183,6 +202,8 @@ class Worker:
         consuming.join(CONSUMER_STOP_S)
         self._publisher.flush(2.0)
         self._connections.close()
+        if self._counting is not None:
+            self._counting.close()
         self._broker.close()
         self._engine.dispose()
         return in_time

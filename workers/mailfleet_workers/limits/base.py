@@ -5,13 +5,15 @@ however slow it is; therefore every finished permit is reported, with the next q
 reserved by a refusal: it names the rule that refused and how long to wait before asking again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from mailfleet_schema.statements.gate import Gate
 from mailfleet_schema.states import Priority
+from mailfleet_workers.limits.book import Book, Limits
+from mailfleet_workers.limits.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +162,34 @@ class Limiter(Protocol):
     def refresh_gates(self, gates: Sequence[Gate]) -> None:
         """Replace what is known by what the database says."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """A host of which the limiter has forgotten, or never knew, what was sent lately: nothing is granted for it.
+
+    It has known nothing for `age_s` seconds; `rules` have the name by which `seed` wants to hear of each, and one of the
+    accounts that it concerns.
+    """
+
+    host: str
+    age_s: float
+    rules: tuple[tuple[str, Rule, Limits], ...]
+
+
+class CountingLimiter(Limiter, Protocol):
+    """A limiter with limits. What it has lost it must be told before it grants anything. These raise LimiterUnavailable."""
+
+    book: Book
+
+    def unready(self) -> Iterator[Lacking]:
+        """Every host that grants nothing before it is told what was sent."""
+        ...
+
+    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]]) -> None:
+        """Tell *host*'s rules, by name, what was sent: pairs of age in seconds and amount, oldest first."""
+        ...
+
+
+class LimiterUnavailable(Exception):  # noqa: N818 - reads as the fact it states
+    """The limiter did not answer, or refused to: its text says which."""

@@ -16,7 +16,17 @@ from typing import Any
 
 from mailfleet_schema.statements.gate import Gate
 from mailfleet_schema.states import Priority
-from mailfleet_workers.limits.base import Grant, Login, Refusal, Renewal, Report, Request, Slot
+from mailfleet_workers.limits.base import (
+    Grant,
+    Lacking,
+    LimiterUnavailable,
+    Login,
+    Refusal,
+    Renewal,
+    Report,
+    Request,
+    Slot,
+)
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.encoding import (
     Lease,
@@ -29,8 +39,7 @@ from mailfleet_workers.limits.encoding import (
     rules_of,
 )
 from mailfleet_workers.limits.gates import GateCache
-from mailfleet_workers.limits.redis_script import LimiterUnavailable, Script
-from mailfleet_workers.limits.rule import Rule
+from mailfleet_workers.limits.redis_script import Script
 from mailfleet_workers.limits.usage import RuleUse, Usage
 from mailfleet_workers.pulse import boottime
 
@@ -46,8 +55,8 @@ MARGIN_S = 1.0
 class RedisLimiter:
     """Thread-safe, raises nothing while mail is sent. *book* says what is limited; it may be replaced meanwhile.
 
-    *url* is Redis's, *instance* keeps apart what several databases of mailfleet have in one Redis; *lease_s* is how long
-    what a dead process held stays taken. *clock* is ours and never stops (`boottime`). *told* hears whether Redis
+    *url* is Redis's, *instance* keeps apart what several databases of mailfleet have in one Redis (it may be set later,
+    before the first question); *lease_s* is how long what a dead process held stays taken. *clock* is ours and never stops (`boottime`). *told* hears whether Redis
     answers, each time that changes.
     """
 
@@ -56,7 +65,7 @@ class RedisLimiter:
         url: str,
         book: Book,
         *,
-        instance: str,
+        instance: str = "",
         lease_s: float = 15.0,
         clock: Callable[[], float] = boottime,
         told: Callable[[bool], None] = lambda _: None,
@@ -67,7 +76,8 @@ class RedisLimiter:
         self.lease_s = lease_s
         self._clock = clock
         self._told = told
-        self._script = script or Script(url, prefix=f"mailfleet:{instance}", lease_s=lease_s)
+        self._script = script or Script(url, lease_s=lease_s)
+        self.instance = instance
         self._gates = GateCache(time.monotonic)
         self.gate = self._gates.gate
         self._lock = threading.Lock()
@@ -75,6 +85,16 @@ class RedisLimiter:
         self._slots: dict[str, Lease] = {}
         self._away_until = 0.0
         self._away_because: str | None = None
+
+    @property
+    def instance(self) -> str:
+        """Which installation's limits these are."""
+        return self._instance
+
+    @instance.setter
+    def instance(self, value: str) -> None:
+        self._instance = value
+        self._script.prefix = f"mailfleet:{value}"
 
     # Asking.
 
@@ -320,24 +340,17 @@ class RedisLimiter:
 
     # What is lost, and what people see.
 
-    def unready(self) -> Iterator[tuple[str, float, tuple[tuple[str, Rule, Limits], ...]]]:
-        """Of each host that grants nothing yet: its name, its epoch's age in seconds, and the rules that it lacks.
-
-        Each rule with its name for `seed` and the limits that it belongs to. Raises LimiterUnavailable.
-        """
+    def unready(self) -> Iterator[Lacking]:
         for host, accounts in self._hosts().items():
             rules = {name: (rule, each) for each in accounts.values() for name, rule in counted(each).items()}
             with self._available():
                 _, answer = self._script.call(host, "status", *rules)
             missing = [name.decode() for name in answer[2:]]
             if int(answer[1]) == 0 or missing:
-                yield host, float(answer[0]) / 1000, tuple((name, *rules[name]) for name in missing)
+                age_s = float(answer[0]) / 1000
+                yield Lacking(host, age_s, tuple((name, *rules[name]) for name in missing))
 
     def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]]) -> None:
-        """Tell *host*'s rules, by name, what was sent: pairs of age in seconds and amount. It grants from now on.
-
-        Raises LimiterUnavailable.
-        """
         words: list[object] = []
         for name, ages in sent:
             words += [name, " ".join(f"{age_s * 1000:.0f} {amount}" for age_s, amount in ages)]

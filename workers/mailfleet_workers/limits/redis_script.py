@@ -18,6 +18,8 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
 from redis.retry import Retry
 
+from mailfleet_workers.limits.base import LimiterUnavailable
+
 _PARTS = ("state", "line", "ask", "wait", "lease", "epoch")
 #: No answer for so long is no answer, in seconds.
 TIMEOUT_S = 0.5
@@ -25,10 +27,6 @@ TIMEOUT_S = 0.5
 MOST = 4
 
 Words = list[object]
-
-
-class LimiterUnavailable(Exception):  # noqa: N818 - reads as the fact it states
-    """Redis did not answer, or refused to: its text says which."""
 
 
 def script_text() -> str:
@@ -69,14 +67,14 @@ class Script:
         self,
         url: str,
         *,
-        prefix: str,
         lease_s: float,
+        prefix: str = "mailfleet",
         text: str | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._text = script_text() if text is None else text
         self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
-        self._prefix = prefix
+        self.prefix = prefix
         self._lease_ms = round(lease_s * 1000)
         self._pool = ConnectionPool.from_url(
             url,
@@ -117,7 +115,7 @@ class Script:
     def _call(
         self, host: str, operation: str, *words: object | Callable[[str], Words]
     ) -> tuple[str, list[Any]]:
-        key = f"{self._prefix}:{{{host}}}"
+        key = f"{self.prefix}:{{{host}}}"
         for _ in range(3):
             epoch = self._epochs.get(host, "")
             given = words[0](epoch) if words and callable(words[0]) else words

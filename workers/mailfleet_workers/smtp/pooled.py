@@ -120,6 +120,7 @@ class PooledConnection(Connection):
     def may_stay(self, answer: Answer | None) -> bool:
         """Whether it is worth keeping after *answer* (None: it was not used)."""
         in_order = self._connection is not None and (answer is None or answer.reusable)
+        in_order = in_order and (self._right is None or self._right.held)
         return in_order and self._used < self.account.max_messages and self._young()
 
     def begin_idle(self) -> None:

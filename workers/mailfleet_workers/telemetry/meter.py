@@ -57,6 +57,9 @@ class Meter:
     def parked(self, app: str, reason: str, messages: int = 1) -> None:
         """A message that is no hint was put aside; *reason* is one of a few words, never text from the message."""
 
+    def limiter(self, app: str, *, available: bool) -> None:
+        """The limiter of this process answers, or does not any more."""
+
     def flush(self) -> None:
         """Hand on what was gathered: the process ends."""
 

@@ -61,6 +61,7 @@ HISTOGRAMS: dict[str, tuple[tuple[str, ...], str, tuple[float, ...]]] = {
 #: Added up over the processes that live.
 GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "connections": (("account", "host", "state"), "Open SMTP connections."),
+    "limiter_unavailable": (("app",), "Worker processes whose limiter does not answer."),
 }
 
 
@@ -150,6 +151,9 @@ class PrometheusMeter(Meter):
 
     def claim_missed(self, app: str, mails: int) -> None:
         self._tally.count(("claim_misses", app), mails)
+
+    def limiter(self, app: str, *, available: bool) -> None:
+        self._of(("limiter_unavailable", app)).set(0 if available else 1)
 
     def parked(self, app: str, reason: str, messages: int = 1) -> None:
         self._tally.count(("parked", app, reason), messages)

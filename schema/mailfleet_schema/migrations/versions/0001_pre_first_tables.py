@@ -131,6 +131,9 @@ POSTGRESQL = (
     CREATE INDEX mail_attempt_mail ON mailfleet.mail_attempt (mail_id)
     """,
     """
+    CREATE INDEX mail_attempt_ended ON mailfleet.mail_attempt USING brin (ended_at)
+    """,
+    """
     CREATE TABLE mailfleet.mail_key (
         app TEXT NOT NULL,
         key TEXT NOT NULL,
@@ -321,6 +324,9 @@ SQLITE = (
     """,
     """
     CREATE INDEX mail_attempt_mail ON mailfleet_mail_attempt (mail_id)
+    """,
+    """
+    CREATE INDEX mail_attempt_ended ON mailfleet_mail_attempt (ended_at)
     """,
     """
     CREATE TABLE mailfleet_mail_key (

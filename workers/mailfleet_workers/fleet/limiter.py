@@ -1,0 +1,25 @@
+"""Which limiter a worker of a fleet has: Redis's where there is one, none where nothing is limited."""
+
+import time
+
+from mailfleet_workers.limits.base import Limiter
+from mailfleet_workers.limits.book import Book
+from mailfleet_workers.limits.redis import RedisLimiter
+from mailfleet_workers.limits.resolve import limits_of
+from mailfleet_workers.limits.unlimited import UnlimitedLimiter
+from mailfleet_workers.settings import Settings
+from mailfleet_workers.telemetry.meter import SILENT, Meter
+
+
+def limiter_of(settings: Settings, app: str, *, meter: Meter = SILENT) -> tuple[Limiter, RedisLimiter | None]:
+    """The limiter of a worker of *app*, and the same one again if it counts: its instance is to be set before it is asked."""
+    if settings.redis_url is None:
+        return UnlimitedLimiter(time.monotonic), None
+    limiter = RedisLimiter(
+        settings.redis_url,
+        Book(limits_of(settings)),
+        lease_s=settings.limits.lease_s,
+        told=lambda available: meter.limiter(app, available=available),
+    )
+    meter.limiter(app, available=True)
+    return limiter, limiter

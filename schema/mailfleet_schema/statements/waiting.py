@@ -1,8 +1,8 @@
-"""Rows that wait for a gate, and what brings them back when somebody opens it before its time.
+"""Rows that wait for a gate or a limit, and what brings them back when somebody changes it before their time.
 
 A worker that meets a closed gate gives its rows back, due when the gate opens; `gate.reason_of` is their reason. They
-are found by it. A row that comes back though another gate keeps it waiting is given back once more, which costs a
-little and harms nobody.
+are found by it, and those that no limit let pass by `LIMITED`. A row that comes back though something else keeps it
+waiting is given back once more, which costs a little and harms nobody.
 
 A backlog is gone through in stretches of `look_at`, each in a transaction of its own, so that workers beside it never
 wait long and a broken run can be begun again.
@@ -15,6 +15,11 @@ from datetime import datetime
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
 from mailfleet_schema.statements.gate import EVERYTHING, reason_of
 from mailfleet_schema.statements.template import template
+
+#: How the reason of a row begins that no limit let pass.
+LIMITED = "limit: "
+#: Rows come back so many seconds from now: by then every worker has heard of the change, and none puts them off again.
+HEARD_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,22 @@ def queued_apps(connection: Executor) -> list[str]:
         if app is None:
             return found
         found.append(app)
+
+
+@template
+def _account_queued(d: Dialect) -> str:
+    return d.format(
+        "SELECT id FROM {mail} WHERE app = :app AND state = 'queued' AND account = :account LIMIT 1"
+    )
+
+
+def account_queued(connection: Executor, account: str) -> bool:
+    """Whether any queued mail is of *account*; where none is, every queued row is read."""
+    statement = _account_queued(dialect_of(connection))
+    return any(
+        connection.execute(statement, {"app": app, "account": account}).first()
+        for app in queued_apps(connection)
+    )
 
 
 @template
@@ -83,50 +104,67 @@ def _come_back(d: Dialect) -> str:
     def has(column: str) -> str:
         return f"lower(CAST(c.\"{column}\" AS text)) LIKE :domain ESCAPE '!'"
 
+    soon = d.plus(d.clock, ":heard_s")
     return d.format(
         """
         WITH page AS MATERIALIZED (
             SELECT id AS mail_id FROM {mail} AS w
             WHERE app = :app AND state = 'queued' AND look_at > :after AND look_at <= :upto
-              AND due_at > {now} AND reason LIKE :reason AND NOT (account {others})
+              AND due_at > {later} AND reason LIKE :reason AND NOT (account {others})
               AND (CAST(:account AS text) IS NULL OR account = :account)
               AND (CAST(:domain AS text) IS NULL OR EXISTS (
                   SELECT 1 FROM {mail_content} AS c WHERE c.mail_id = w.id AND ({to} OR {cc} OR {bcc})))
             {skip_locked}
         )
         UPDATE {mail} AS m
-        SET due_at = {clock}, look_at = {look_at}, looks = 0, changed_at = {clock}
+        SET due_at = {soon}, look_at = {look_at}, looks = 0, changed_at = {clock}
         FROM page WHERE m.id = page.mail_id
         RETURNING id
         """,
+        soon=soon,
         others=d.in_names("others"),
         to=has("to"),
         cc=has("cc"),
         bcc=has("bcc"),
-        look_at=d.earliest(d.clock, "m.expires_at"),
+        later=d.plus(d.now, ":heard_s"),
+        look_at=d.earliest(soon, "m.expires_at"),
     )
 
 
 def come_back(
     connection: Executor, stretch: Stretch, *, scope: str, key: str, others: Sequence[str] = ()
 ) -> int:
-    """Let rows of *stretch* that wait for gate *key* of *scope* be due now, and looked at; how many that is.
+    """Let rows of *stretch* that wait for gate *key* of *scope* be due in `HEARD_S`; how many that is.
 
     A row does not say which host its account has: for scope `host`, *others* are accounts that are certainly on another
     one, and the rows of all accounts else come back. What somebody else holds is left out. May be run by any
     number of processes, and again.
     """
-    d = dialect_of(connection)
     if scope == "app" and key != stretch.app:
         return 0
+    return _come(connection, stretch, reason_of(scope, ""), scope=scope, key=key, others=others)
+
+
+def come_back_limited(
+    connection: Executor, stretch: Stretch, *, scope: str, key: str, others: Sequence[str] = ()
+) -> int:
+    """The same for rows that a limit of *key* may have put off; *scope* is account or host."""
+    return _come(connection, stretch, LIMITED, scope=scope, key=key, others=others)
+
+
+def _come(
+    connection: Executor, stretch: Stretch, reason: str, *, scope: str, key: str, others: Sequence[str]
+) -> int:
+    d = dialect_of(connection)
     bound = {
         "app": stretch.app,
         "after": d.bind_instant(stretch.after),
         "upto": d.bind_instant(stretch.upto),
-        "reason": f"{reason_of(scope, '')}%",
+        "reason": f"{reason}%",
         "others": d.bind_names(others if scope == "host" else ()),
         "account": key if scope == "account" else None,
         "domain": _address_in(key) if scope == "recipient" else None,
+        "heard_s": HEARD_S,
     }
     return len(connection.execute(_come_back(d), bound).all())
 

@@ -41,8 +41,8 @@ def due_now(bench: Bench) -> set[int]:
     return {mail_id for mail_id, row in bench.rows().items() if (row.due_at - now).total_seconds() < 60}
 
 
-def test_what_waits_is_due_and_looked_at_now(bench: Bench) -> None:
-    """A row comes back with its counters and reason as they are, and the next look finds it; a second time nothing does."""
+def test_what_waits_is_soon_due_and_looked_at(bench: Bench) -> None:
+    """A row comes back with its counters and reason as they are, when all have heard of it; a second time nothing does."""
     mail_id = parked(bench, "account")
     before = bench.row(mail_id)
     assert bench.look() == []
@@ -51,9 +51,11 @@ def test_what_waits_is_due_and_looked_at_now(bench: Bench) -> None:
 
     row = bench.row(mail_id)
     assert set(row.changed_from(before)) == {"due_at", "look_at"}
-    assert (row.due_at - datetime.now(UTC)).total_seconds() == about(0.0)
-    assert [one.mail_id for one in bench.look()] == [mail_id]
+    assert row.seconds("look_at", "due_at") == about(0.0)
+    assert (row.due_at - datetime.now(UTC)).total_seconds() == about(waiting.HEARD_S)
     assert come_back(bench, "account", "default") == 0
+    bench.shift(mail_id, -waiting.HEARD_S, "due_at", "look_at")
+    assert [one.mail_id for one in bench.look()] == [mail_id]
 
 
 def test_a_pause_without_end_is_over_at_once(bench: Bench) -> None:
@@ -90,6 +92,26 @@ def test_only_what_waits_for_that_gate(bench: Bench, scope: str, key: str, other
 
     assert come_back(bench, scope, key, others=others) == len(own[scope])
     assert due_now(bench) == set(own[scope])
+
+
+def test_what_a_limit_put_off(bench: Bench) -> None:
+    """A changed limit brings back what it may have put off: by account, or of all accounts that may have the host."""
+
+    def limited(**fields: Any) -> int:
+        row = bench.claimed(**fields)
+        bench.give_back(row, due_in_s=HOUR_S, reason=f"{waiting.LIMITED}account messages 1/d")
+        return row.id
+
+    def come(scope: str, key: str, *others: str) -> int:
+        with bench.engine.begin() as connection:
+            (stretch,) = waiting.stretches(connection, "billing", most=100)
+            return waiting.come_back_limited(connection, stretch, scope=scope, key=key, others=others)
+
+    parked(bench, "account")
+    ids = {limited(), limited(account="news")}
+    assert come("account", "news") == 1
+    assert come("host", "smtp.example.com", "news") == 1
+    assert due_now(bench) == ids
 
 
 def test_a_domain_is_no_pattern(bench: Bench) -> None:
@@ -151,3 +173,13 @@ def test_apps_with_queued_mail(bench: Bench) -> None:
     with bench.engine.begin() as connection:
         assert waiting.queued_apps(connection) == ["billing", "crm", "news"]
         assert waiting.apps_of(connection, "app", "billing") == ["billing"]
+
+
+def test_an_account_with_queued_mail(bench: Bench) -> None:
+    """It is known by its mail, of whichever app; one whose mail is through is not."""
+    bench.new(app="crm")
+    bench.new(app="news", account="big")
+    bench.operate(operate.CANCEL, bench.new(account="old"))
+    with bench.engine.begin() as connection:
+        assert waiting.account_queued(connection, "big")
+        assert not waiting.account_queued(connection, "old")

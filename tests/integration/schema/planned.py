@@ -144,6 +144,7 @@ def planned(engine: Engine) -> list[Planned]:
         "reason": "wait(account): %",
         "others": d.bind_names(["other"]),
         "account": "default",
+        "heard_s": waiting.HEARD_S,
     }
     domain = '%@example.net"%'
     # The page is read once to choose it and once to change it.
@@ -179,6 +180,7 @@ def planned(engine: Engine) -> list[Planned]:
         Planned("look_now", reconcile._look_now, {**page, "beyond_s": 0.0}, None),
         Planned("account_known", account._account_known, {"app": "app-1", **unknown}, None),
         Planned("next app", waiting._next_app, {"after": ""}, 1),
+        Planned("account_queued", waiting._account_queued, {"app": "app-1", "account": "x"}, None),
         Planned(
             "stretch",
             waiting._stretch,

@@ -11,8 +11,6 @@ SCOPES = ("account", "host", "recipient", "app", "all")
 EVERYTHING = "*"
 #: How long a gate is closed that stays so until somebody opens it, in seconds: a hundred years.
 UNTIL_OPENED_S = 36_525 * 86_400.0
-#: A row that waits for such a gate asks again after so many seconds: who had not heard that it was opened put it off.
-ASK_AGAIN_S = 3600.0
 #: A gate that was opened is told of for so long.
 OPENED_S = 3600.0
 
@@ -34,11 +32,6 @@ class Gate:
     def until_opened(self) -> bool:
         """Whether it stays closed until somebody opens it."""
         return until_opened(self.remaining_s)
-
-    @property
-    def wait_s(self) -> float:
-        """For how many seconds to put off a row that meets it."""
-        return ASK_AGAIN_S if self.until_opened else self.remaining_s
 
 
 def until_opened(remaining_s: float) -> bool:

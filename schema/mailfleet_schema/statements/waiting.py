@@ -18,8 +18,9 @@ from mailfleet_schema.statements.template import template
 
 #: How the reason of a row begins that no limit let pass.
 LIMITED = "limit: "
-#: Rows come back so many seconds from now: by then every worker has heard of the change, and none puts them off again.
-HEARD_S = 3.0
+#: Rows come back so many seconds from now: by then workers have heard of the change, and do not put them off again. A
+#: limit's refusal is remembered a while longer than a gate.
+GATE_HEARD_S, LIMIT_HEARD_S = 3.0, 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ def _come_back(d: Dialect) -> str:
         WITH page AS MATERIALIZED (
             SELECT id AS mail_id FROM {mail} AS w
             WHERE app = :app AND state = 'queued' AND look_at > :after AND look_at <= :upto
-              AND due_at > {later} AND reason LIKE :reason AND NOT (account {others})
+              AND due_at > {later} AND (reason LIKE :reason OR reason LIKE :limited)
+              AND NOT (account {others})
               AND (CAST(:account AS text) IS NULL OR account = :account)
               AND (CAST(:domain AS text) IS NULL OR EXISTS (
                   SELECT 1 FROM {mail_content} AS c WHERE c.mail_id = w.id AND ({to} OR {cc} OR {bcc})))
@@ -134,7 +136,7 @@ def _come_back(d: Dialect) -> str:
 def come_back(
     connection: Executor, stretch: Stretch, *, scope: str, key: str, others: Sequence[str] = ()
 ) -> int:
-    """Let rows of *stretch* that wait for gate *key* of *scope* be due in `HEARD_S`; how many that is.
+    """Let rows of *stretch* that wait for gate *key* of *scope* be due in `GATE_HEARD_S`; how many that is.
 
     A row does not say which host its account has: for scope `host`, *others* are accounts that are certainly on another
     one, and the rows of all accounts else come back. What somebody else holds is left out. May be run by any
@@ -142,18 +144,25 @@ def come_back(
     """
     if scope == "app" and key != stretch.app:
         return 0
-    return _come(connection, stretch, reason_of(scope, ""), scope=scope, key=key, others=others)
+    return _come(connection, stretch, reason_of(scope, ""), GATE_HEARD_S, scope=scope, key=key, others=others)
 
 
 def come_back_limited(
     connection: Executor, stretch: Stretch, *, scope: str, key: str, others: Sequence[str] = ()
 ) -> int:
-    """The same for rows that a limit of *key* may have put off; *scope* is account or host."""
-    return _come(connection, stretch, LIMITED, scope=scope, key=key, others=others)
+    """The same, in `LIMIT_HEARD_S`, for rows that a limit of *key* may have put off; *scope* is account or host."""
+    return _come(connection, stretch, LIMITED, LIMIT_HEARD_S, scope=scope, key=key, others=others)
 
 
 def _come(
-    connection: Executor, stretch: Stretch, reason: str, *, scope: str, key: str, others: Sequence[str]
+    connection: Executor,
+    stretch: Stretch,
+    reason: str,
+    heard_s: float,
+    *,
+    scope: str,
+    key: str,
+    others: Sequence[str],
 ) -> int:
     d = dialect_of(connection)
     bound = {
@@ -161,10 +170,12 @@ def _come(
         "after": d.bind_instant(stretch.after),
         "upto": d.bind_instant(stretch.upto),
         "reason": f"{reason}%",
+        # The limiter may have been the one that told the worker of the gate.
+        "limited": f"{LIMITED}{reason}%",
         "others": d.bind_names(others if scope == "host" else ()),
         "account": key if scope == "account" else None,
         "domain": _address_in(key) if scope == "recipient" else None,
-        "heard_s": HEARD_S,
+        "heard_s": heard_s,
     }
     return len(connection.execute(_come_back(d), bound).all())
 

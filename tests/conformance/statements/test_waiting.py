@@ -52,9 +52,9 @@ def test_what_waits_is_soon_due_and_looked_at(bench: Bench) -> None:
     row = bench.row(mail_id)
     assert set(row.changed_from(before)) == {"due_at", "look_at"}
     assert row.seconds("look_at", "due_at") == about(0.0)
-    assert (row.due_at - datetime.now(UTC)).total_seconds() == about(waiting.HEARD_S)
+    assert (row.due_at - datetime.now(UTC)).total_seconds() == about(waiting.GATE_HEARD_S)
     assert come_back(bench, "account", "default") == 0
-    bench.shift(mail_id, -waiting.HEARD_S, "due_at", "look_at")
+    bench.shift(mail_id, -waiting.GATE_HEARD_S, "due_at", "look_at")
     assert [one.mail_id for one in bench.look()] == [mail_id]
 
 
@@ -92,6 +92,15 @@ def test_only_what_waits_for_that_gate(bench: Bench, scope: str, key: str, other
 
     assert come_back(bench, scope, key, others=others) == len(own[scope])
     assert due_now(bench) == set(own[scope])
+
+
+def test_the_limiter_knew_of_the_gate(bench: Bench) -> None:
+    """It makes no difference who told the worker that the gate is closed."""
+    row = bench.claimed()
+    reason = f"{waiting.LIMITED}{gate.reason_of('account', '421')}"
+    bench.give_back(row, due_in_s=HOUR_S, reason=reason)
+    assert come_back(bench, "host", "smtp.example.com") == 0
+    assert come_back(bench, "account", "default") == 1
 
 
 def test_what_a_limit_put_off(bench: Bench) -> None:

@@ -142,9 +142,10 @@ def planned(engine: Engine) -> list[Planned]:
         "after": d.bind_instant(first - timedelta(seconds=1)),
         "upto": d.bind_instant(last),
         "reason": "wait(account): %",
+        "limited": "limit: wait(account): %",
         "others": d.bind_names(["other"]),
         "account": "default",
-        "heard_s": waiting.HEARD_S,
+        "heard_s": waiting.GATE_HEARD_S,
     }
     domain = '%@example.net"%'
     # The page is read once to choose it and once to change it.

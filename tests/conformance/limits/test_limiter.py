@@ -1,55 +1,26 @@
-"""What every limiter must do, whatever it counts with: one suite, run over each kind.
+"""What every limiter must do, whatever it counts with, one without limits included: answers, reports, gates."""
 
-A kind is a `Kind`: it makes a limiter for a fresh world, and moves that world's time. Add a kind to KINDS, and it is
-tested.
-"""
-
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import pytest
 
 from mailfleet_schema.statements.gate import Gate
-from mailfleet_schema.states import Priority
-from mailfleet_workers.limits.base import Grant, Limiter, Refusal, Report, Request, Slot
-from mailfleet_workers.limits.unlimited import UnlimitedLimiter
+from mailfleet_workers.limits.base import Grant, Limiter, Login, Refusal, Report, Slot
+from mailfleet_workers.limits.book import Book, Limits
+from tests.conformance.limits.kinds import HOST, KINDS, World, granted, rule, wish
 
-HOST = "mx.example.net"
-
-
-@dataclass(frozen=True)
-class World:
-    """A limiter in a world of its own, with room for some permits and slots; `pass_s` lets seconds go by."""
-
-    limiter: Limiter
-    pass_s: Callable[[float], None]
-
-
-def _unlimited() -> World:
-    now = [1000.0]
-
-    def pass_s(seconds: float) -> None:
-        now[0] += seconds
-
-    return World(UnlimitedLimiter(lambda: now[0]), pass_s)
-
-
-KINDS: dict[str, Callable[[], World]] = {"unlimited": _unlimited}
+#: Room for some permits and connections.
+ROOM = Limits("default", HOST, (rule("100/s"),), connections=5)
 
 
 @pytest.fixture(params=KINDS)
 def world(request: pytest.FixtureRequest) -> World:
-    return KINDS[request.param]()
+    return KINDS[request.param](request, Book({"default": ROOM}))
 
 
 @pytest.fixture
 def limiter(world: World) -> Limiter:
     return world.limiter
-
-
-def wish(token: str = "t1", permits: int = 4, account: str = "default") -> Request:
-    return Request(token, "billing", account, HOST, Priority.NORMAL, permits)
 
 
 def gate(
@@ -60,26 +31,9 @@ def gate(
 
 def test_a_grant_is_of_one_permit_to_what_was_wished(limiter: Limiter) -> None:
     """An idle limiter grants, under the token of the request, at least one permit and at most those wished."""
-    granted = limiter.ask(wish(permits=4))
-    assert isinstance(granted, Grant)
-    assert granted.token == "t1"
-    assert 1 <= granted.permits <= 4
-
-
-def test_the_same_token_gets_the_same_answer(limiter: Limiter) -> None:
-    """A request repeated after a lost reply takes nothing more."""
-    assert limiter.ask(wish()) == limiter.ask(wish())
-
-
-def test_reports_may_be_repeated(limiter: Limiter) -> None:
-    """A report says how many are in flight, so that saying it twice, or of an unknown token, does no harm."""
-    granted = limiter.ask(wish())
-    assert isinstance(granted, Grant)
-    for _ in range(3):
-        limiter.report([Report("t1", 1)])
-        limiter.report([Report("t1", 0), Report("nobody's", 7)])
-    assert isinstance(limiter.ask(wish("t2", 1), [Report("t1", 0)]), Grant)
-    limiter.report([])
+    grant = granted(limiter.ask(wish("t1", 4)))
+    assert grant.token == "t1"
+    assert 1 <= grant.permits <= 4
 
 
 def test_a_refusal_names_a_rule_and_a_wait(limiter: Limiter) -> None:
@@ -94,13 +48,15 @@ def test_a_refusal_names_a_rule_and_a_wait(limiter: Limiter) -> None:
 
 def test_a_slot_can_be_given_back_twice(limiter: Limiter) -> None:
     """A slot names what it is for; giving it back again does no harm, and neither does renewing without any."""
-    slot = limiter.open_slot("s1", "default", HOST)
+    slot = granted(limiter.ask(wish("t1", slot="s1"))).slot
     assert slot == Slot("s1", "default", HOST)
+    limiter.logged_in(slot, Login.DONE)
     limiter.renew()
     limiter.close_slot(slot)
     limiter.close_slot(slot)
+    limiter.logged_in(slot, Login.FAILED)
     limiter.renew()
-    assert isinstance(limiter.open_slot("s2", "default", HOST), Slot)
+    assert granted(limiter.ask(wish("t2", slot="s2"))).slot is not None
 
 
 def test_no_gate_is_closed_at_first(limiter: Limiter) -> None:
@@ -109,16 +65,26 @@ def test_no_gate_is_closed_at_first(limiter: Limiter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "key"), [("account", "default"), ("host", HOST), ("recipient", "example.net")]
+    ("scope", "key"),
+    [("account", "default"), ("host", HOST), ("app", "billing"), ("recipient", "example.net")],
 )
 def test_a_gate_closes_for_those_it_is_about(limiter: Limiter, scope: str, key: str) -> None:
-    """A closed gate is seen at once by its account, host or recipient domain, and by nobody else."""
+    """A closed gate is seen at once by its account, host, app or recipient domain, and by nobody else."""
     limiter.close_gate(gate(key, scope))
-    closed = limiter.gate(account="default", host=HOST, domains=["example.org", "example.net"])
+    closed = limiter.gate(account="default", host=HOST, app="billing", domains=["example.org", "example.net"])
     assert closed is not None
     assert (closed.scope, closed.key, closed.reason) == (scope, key, "too many")
     assert 0 < closed.remaining_s <= 60
-    assert limiter.gate(account="other", host="other.example.net", domains=["example.org"]) is None
+    others = limiter.gate(account="other", host="other.example.net", app="shop", domains=["example.org"])
+    assert others is None
+
+
+def test_a_gate_of_everybody(limiter: Limiter) -> None:
+    """What is closed for all is closed for every account, host, app and domain, until it is opened for all."""
+    limiter.close_gate(gate("*", "all"))
+    assert limiter.gate(account="other", host="other.example.net") is not None
+    limiter.refresh_gates([gate("*", "all", remaining_s=0, generation=2)])
+    assert limiter.gate(account="other", host="other.example.net") is None
 
 
 def test_the_same_key_in_another_scope_is_another_gate(limiter: Limiter) -> None:
@@ -187,19 +153,20 @@ def test_threads_at_once(limiter: Limiter) -> None:
         answers = 0
         for turn in range(200):
             token = f"{number}-{turn}"
-            answer = limiter.ask(wish(token, 2, f"a{number}"))
-            slot = limiter.open_slot(token, f"a{number}", HOST)
+            answer = limiter.ask(wish(token, 2, app=f"app{number}", slot=f"s{token}"))
             limiter.close_gate(gate(f"a{turn % 8}", remaining_s=turn + 1))
             limiter.gate(account=f"a{number}", host=HOST)
             if turn % 50 == 0:
                 limiter.refresh_gates([gate(f"a{n}") for n in range(8)])
+                limiter.renew()
             limiter.report([Report(token, 0)])
-            if isinstance(slot, Slot):
-                limiter.close_slot(slot)
+            if isinstance(answer, Grant) and answer.slot is not None:
+                limiter.logged_in(answer.slot, Login.DONE)
+                limiter.close_slot(answer.slot)
             answers += isinstance(answer, Grant | Refusal)
         return answers
 
     with ThreadPoolExecutor(8) as threads:
-        assert [job.result(30) for job in [threads.submit(work, n) for n in range(8)]] == [200] * 8
+        assert [job.result(60) for job in [threads.submit(work, n) for n in range(8)]] == [200] * 8
     limiter.refresh_gates([])
     assert limiter.gate(account="a0", host=HOST) is None

@@ -5,8 +5,8 @@ permit is kept for it from everybody of a lower priority and, where several apps
 that have had more for their weight. Among equals nobody is refused; those that come later are told a later time.
 
 What an app has had is counted as start-time fair queueing does (Goyal, Vin, Cheng: SIGCOMM 1996): an app that comes begins
-where the last one was served. So nobody has a claim on what it left unused, nobody pays for having been alone, and between
-apps that wait all the time permits go by weight.
+where the last one was served. So nobody has a claim on what it left unused, and nobody pays for having been alone. Workers
+are out of line while they send, so an app competes a moment longer, and may be a little behind the others.
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,15 @@ from typing import NamedTuple
 
 from mailfleet_schema.states import Priority
 
-#: How long after the time it was told somebody is still expected.
+#: How long after the time it was told, or after its last grant, somebody is still expected.
 GRACE_MS = 250
+#: How far an app that competes may be behind the one served last, in permits at weight 1: what it catches up at most.
+_BEHIND = 50.0
 #: So long after its last grant a line with nobody in it is forgotten.
 _REMEMBERED_MS = 10_000
 
-_RANK = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BULK: 2}
+#: What goes first: the lower.
+RANK = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BULK: 2}
 
 
 class Place(NamedTuple):
@@ -35,13 +38,21 @@ class Place(NamedTuple):
 class _Waiter:
     """Told to come at `told_ms`; since `slot_since_ms` it lacks a slot, None if it lacks permits.
 
-    `wanted`: it could go on if somebody closed a connection. `virtual`: what its app had had when it came.
+    `wanted`: it could go on if somebody closed a connection.
     """
 
     told_ms: float
     slot_since_ms: float | None
     wanted: bool
-    virtual: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What an app has had, permits by weight, and what it was granted last."""
+
+    had: float
+    priority: Priority
+    served_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,40 +80,48 @@ class Line:
 
     def __init__(self) -> None:
         self._waiters: dict[Place, _Waiter] = {}
-        self._virtual = 0.0
-        self._had: dict[str, float] = {}
+        self._shares: dict[str, _Share] = {}
+        self._last_had = 0.0
         self._served_ms = float("-inf")
 
     def standing(self, place: Place, weights: Mapping[str, int], now_ms: float) -> Standing:
         """Where *place* stands; apps are compared where *weights* has two or more."""
         self._forget(now_ms)
-        rank, mine = _RANK[place.priority], self._had_by(place)
+        compared, rank, mine = len(weights) > 1, RANK[place.priority], self._had(place.app)
+        others = {other: waiter for other, waiter in self._waiters.items() if other != place}
         higher = poorer = 0
-        others = wanted = False
         told = []
-        for other, waiter in self._waiters.items():
-            if other == place:
-                continue
-            others, wanted = True, wanted or waiter.wanted
+        for other, waiter in others.items():
             if waiter.slot_since_ms is not None:
                 continue
-            theirs = waiter.virtual if len(weights) > 1 and other.app != place.app else mine
-            if _RANK[other.priority] < rank:
+            theirs = self._had(other.app) if compared and other.app != place.app else mine
+            if RANK[other.priority] < rank:
                 higher += 1
             elif other.priority is place.priority and theirs < mine:
                 poorer += 1
             elif other.priority is place.priority and theirs == mine and waiter.told_ms > now_ms:
                 told.append(waiter.told_ms)
-        return Standing(higher, poorer, tuple(sorted(told)), others, wanted)
+        if compared:
+            waiting = {other.app for other in self._waiters}
+            poorer += sum(
+                app != place.app
+                and app not in waiting
+                and share.priority is place.priority
+                and now_ms - share.served_ms <= GRACE_MS
+                and self._had(app) < mine
+                for app, share in self._shares.items()
+            )
+        wanted = any(waiter.wanted for waiter in others.values())
+        return Standing(higher, poorer, tuple(sorted(told)), bool(others), wanted)
 
     def before_for_slot(self, place: Place, now_ms: float) -> int:
         """How many go before *place* where a slot becomes free: a higher priority, or the same and longer in line."""
         self._forget(now_ms)
-        since, rank = self._slot_since_ms(place, now_ms), _RANK[place.priority]
+        since, rank = self._slot_since_ms(place, now_ms), RANK[place.priority]
         return sum(
             waiter.slot_since_ms is not None
             and (
-                _RANK[other.priority] < rank
+                RANK[other.priority] < rank
                 or (other.priority is place.priority and waiter.slot_since_ms < since)
             )
             for other, waiter in self._waiters.items()
@@ -112,7 +131,9 @@ class Line:
     def stand(self, place: Place, now_ms: float, *, told_ms: float, slot: bool, wanted: bool) -> None:
         """Let *place* stand in line until shortly after *told_ms*, in place of where it stood."""
         since = self._slot_since_ms(place, now_ms) if slot else None
-        self._waiters[place] = _Waiter(told_ms, since, wanted, self._had_by(place))
+        self._waiters[place] = _Waiter(told_ms, since, wanted)
+        if place.app not in self._shares:
+            self._shares[place.app] = _Share(self._last_had, place.priority, float("-inf"))
 
     def leave(self, place: Place) -> None:
         """*place* waits no more, or for so long that nobody keeps anything for it."""
@@ -120,14 +141,11 @@ class Line:
 
     def serve(self, place: Place, permits: int, weights: Mapping[str, int], now_ms: float) -> None:
         """*place* was granted *permits*: it leaves, and its app has had so much more."""
-        started = self._had_by(place)
         self._waiters.pop(place, None)
-        self._virtual, self._served_ms = max(self._virtual, started), now_ms
-        self._had[place.app] = max(self._had.get(place.app, 0.0), started) + permits / weights.get(
-            place.app, 1
-        )
-        # What is not above the virtual time says nothing that the virtual time does not say.
-        self._had = {app: had for app, had in self._had.items() if had > self._virtual}
+        begun = self._had(place.app)
+        self._last_had, self._served_ms = max(self._last_had, begun), now_ms
+        had = begun + permits / weights.get(place.app, 1)
+        self._shares[place.app] = _Share(had, place.priority, now_ms)
 
     def waiting(self, now_ms: float) -> int:
         """How many stand in line."""
@@ -143,9 +161,9 @@ class Line:
         """Whether there is nothing left to remember."""
         return not self.waiting(now_ms) and now_ms - self._served_ms > _REMEMBERED_MS
 
-    def _had_by(self, place: Place) -> float:
-        own = self._waiters.get(place)
-        return max(self._had.get(place.app, 0.0), own.virtual if own else self._virtual)
+    def _had(self, app: str) -> float:
+        share = self._shares.get(app)
+        return self._last_had if share is None else max(share.had, self._last_had - _BEHIND)
 
     def _slot_since_ms(self, place: Place, now_ms: float) -> float:
         own = self._waiters.get(place)
@@ -154,3 +172,8 @@ class Line:
     def _forget(self, now_ms: float) -> None:
         for place in [place for place, one in self._waiters.items() if now_ms > one.told_ms + GRACE_MS]:
             del self._waiters[place]
+        waiting = {place.app for place in self._waiters}
+        for app, share in list(self._shares.items()):
+            # One that is ahead of the others stays so, and one that competes no more begins where they are.
+            if app not in waiting and now_ms - share.served_ms > GRACE_MS and share.had <= self._last_had:
+                del self._shares[app]

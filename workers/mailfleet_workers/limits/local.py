@@ -5,7 +5,7 @@ What it knows ends with the process: a limiter that is made anew has counted not
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -32,7 +32,7 @@ class _Flight:
     """A grant that is not finished: how much of it is in flight, and the windows in which it counts."""
 
     grant: Grant
-    windows: tuple[tuple[Unit, Window], ...]
+    windows: Mapping[Window, Unit]
     messages: int
     recipients: int
     until_ms: float
@@ -56,7 +56,7 @@ class LocalLimiter:
         self._windows: dict[tuple[Scope, str, Unit, int], Window] = {}
         self._flights: dict[str, _Flight] = {}
         self._lines: dict[str, Line] = {}
-        self._parked: dict[tuple[str, Priority], Parking] = {}
+        self._parked: dict[str, Parking] = {}
         self._slots = Slots(self._lease_ms)
         self._forgot_ms = -math.inf
 
@@ -93,15 +93,14 @@ class LocalLimiter:
     def park(
         self, *, app: str, account: str, priority: Priority, mails: int, after_s: float
     ) -> Sequence[float]:
-        del app  # mails of all apps come back in one line
         limits = self._book.of(account)
         if limits is None or not limits.rules:
             return [after_s] * mails
         with self._lock:
             now_ms = self._now_ms()
-            parking = self._parked.setdefault((account, priority), Parking())
+            parking = self._parked.setdefault(account, Parking())
             windows = {rule: self._window(limits, rule) for rule in limits.rules}
-            waits_ms = parking.park(limits, windows, priority, mails, after_s * 1000, now_ms)
+            waits_ms = parking.park(limits, windows, app, priority, mails, after_s * 1000, now_ms)
         return [max(after_s, wait_ms / 1000) for wait_ms in waits_ms]
 
     def login(self, slot: Slot) -> Refusal | None:
@@ -132,7 +131,7 @@ class LocalLimiter:
             self._take((), now_ms)
             for flight in self._flights.values():
                 flight.until_ms = now_ms + self._lease_ms
-            lost = self._slots.renew(now_ms)
+            lost = self._slots.renew(self._book.of, now_ms)
             wanted = tuple(sorted(account for account, line in self._lines.items() if line.wanted(now_ms)))
             return Renewal(lost, wanted)
 
@@ -154,7 +153,7 @@ class LocalLimiter:
             rules = tuple(self._rule_use(limits, rule, now_ms) for rule in limits.rules)
             taken, taken_of_host = self._slots.taken(account, limits.host, now_ms)
             line = self._lines.get(account)
-            parked = [parking for key, parking in self._parked.items() if key[0] == account]
+            parking = self._parked.get(account)
             login = self._slots.login_obstacle(limits, now_ms)
             return Usage(
                 account=account,
@@ -164,7 +163,7 @@ class LocalLimiter:
                 connections=taken,
                 host_connections=taken_of_host,
                 waiting=0 if line is None else line.waiting(now_ms),
-                parked_s=max((one.last_ms(now_ms) for one in parked), default=0.0) / 1000,
+                parked_s=0.0 if parking is None else parking.last_ms(now_ms) / 1000,
                 login_failures=self._slots.failures(account, now_ms),
                 login_wait_s=0.0 if login is None else login.wait_ms / 1000,
             )
@@ -215,21 +214,21 @@ class LocalLimiter:
     def _grant(
         self, request: Request, limits: Limits, permits: int, standing: Standing, now_ms: float
     ) -> Grant:
-        recipients, tight, windows = sum(request.recipients[:permits]), standing.others, []
+        recipients, tight = sum(request.recipients[:permits]), standing.others
+        # Two rules of one kind and length are counted once.
+        windows = {self._window(limits, rule): rule.unit for rule in limits.rules}
+        for window, unit in windows.items():
+            window.take(permits if unit is Unit.MESSAGES else recipients)
         for rule in limits.rules:
-            window, limit = self._window(limits, rule), self._limit(limits, rule, request)
-            window.take(permits if rule.unit is Unit.MESSAGES else recipients)
-            windows.append((rule.unit, window))
-            tight = tight or (limit - window.used(now_ms)) * 10 < limit
+            limit = self._limit(limits, rule, request)
+            tight = tight or (limit - self._window(limits, rule).used(now_ms)) * 10 < limit
         slot = None
         if request.slot is not None:
             slot = Slot(request.slot, request.account, request.host)
             if not self._slots.holds(request.slot, now_ms):
                 self._slots.open(slot, now_ms)
         grant = Grant(request.token, permits, slot, tight, standing.wanted)
-        self._flights[request.token] = _Flight(
-            grant, tuple(windows), permits, recipients, now_ms + self._lease_ms
-        )
+        self._flights[request.token] = _Flight(grant, windows, permits, recipients, now_ms + self._lease_ms)
         return grant
 
     def _refuse(
@@ -272,7 +271,7 @@ class LocalLimiter:
     def _forget(self, now_ms: float) -> None:
         self._windows = {key: window for key, window in self._windows.items() if window.used(now_ms)}
         self._lines = {account: line for account, line in self._lines.items() if not line.over(now_ms)}
-        self._parked = {key: parking for key, parking in self._parked.items() if not parking.over(now_ms)}
+        self._parked = {account: one for account, one in self._parked.items() if not one.over(now_ms)}
         self._slots.forget(now_ms)
 
     def _window(self, limits: Limits, rule: Rule) -> Window:
@@ -303,7 +302,7 @@ def _finish(flight: _Flight, report: Report, now_ms: float) -> None:
     back = min(gone, max(0, report.unused - unused))
     back_recipients = min(gone_recipients, max(0, report.unused_recipients - unused_recipients))
     flight.unused, flight.unused_recipients = unused + back, unused_recipients + back_recipients
-    for unit, window in flight.windows:
+    for window, unit in flight.windows.items():
         window.give_back(back if unit is Unit.MESSAGES else back_recipients)
         window.finish(
             gone - back if unit is Unit.MESSAGES else gone_recipients - back_recipients,

@@ -1,9 +1,11 @@
 """When mails come again that cannot be sent for long: one after the other, at the pace at which permits become free."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from mailfleet_schema.states import Priority
 from mailfleet_workers.limits.book import Limits
+from mailfleet_workers.limits.line import RANK
 from mailfleet_workers.limits.rule import Rule
 from mailfleet_workers.limits.window import Window, class_limit
 
@@ -15,48 +17,71 @@ _GRAIN_MS = 100
 
 
 class Parking:
-    """The mails of one account and priority that were parked and whose time has not come. Not thread-safe."""
+    """The mails of one account that were parked and whose time has not come. Not thread-safe; times in milliseconds."""
 
     def __init__(self) -> None:
-        self._promised: Counter[int] = Counter()
+        self._parked: dict[tuple[str, Priority], Counter[int]] = {}
 
     def park(
         self,
         limits: Limits,
-        windows: dict[Rule, Window],
+        windows: Mapping[Rule, Window],
+        app: str,
         priority: Priority,
         mails: int,
         after_ms: float,
         now_ms: float,
     ) -> list[float]:
-        """Waits in milliseconds for *mails* more of them, ascending, none below *after_ms*."""
-        self._forget(now_ms)
-        promised = self._promised.total()
-        waits = [0.0] * mails
+        """Waits for *mails* more mails of *app*, ascending, none below *after_ms*.
+
+        Those of a higher priority that are parked come before them; those of other apps in turns with them, by weight.
+        """
+        places = self._places(limits.weights, app, priority, mails, now_ms)
+        waits = [after_ms] * mails
         for rule, window in windows.items():
             limit = class_limit(rule.rate.limit, priority, limits.reserve)
+            free = limit - window.used(now_ms)
+            first_ms = max(after_ms, window.first_release_ms(now_ms) - now_ms)
             spacing_ms = rule.rate.window_ms / limit
-            free = limit - window.used(now_ms) - promised
-            first_ms = window.first_release_ms(now_ms) - now_ms
-            for row in range(max(0, free), mails):
-                waits[row] = max(waits[row], first_ms + (row + 1 - free) * spacing_ms)
-        told, longest = [], after_ms
+            for row, place in enumerate(places):
+                if place > free:
+                    waits[row] = max(waits[row], first_ms + (place - free - 1) * spacing_ms)
+        own, told, longest = self._parked.setdefault((app, priority), Counter()), [], after_ms
         for wait_ms in waits:
             longest = max(longest, wait_ms - min(_LEAD_MS, _LEAD * wait_ms))
             told.append(longest)
-            self._promised[int((now_ms + longest) // _GRAIN_MS) + 1] += 1
+            own[int((now_ms + longest) // _GRAIN_MS) + 1] += 1
         return told
 
     def last_ms(self, now_ms: float) -> float:
         """How long until the last of them comes; 0 without any."""
         self._forget(now_ms)
-        return max(0.0, max(self._promised, default=0) * _GRAIN_MS - now_ms)
+        return max((max(grains) * _GRAIN_MS - now_ms for grains in self._parked.values()), default=0.0)
 
     def over(self, now_ms: float) -> bool:
         """Whether the time of all has come."""
         self._forget(now_ms)
-        return not self._promised
+        return not self._parked
+
+    def _places(
+        self, weights: Mapping[str, int], app: str, priority: Priority, mails: int, now_ms: float
+    ) -> list[float]:
+        """The place of each of *mails* mails among all that are parked, from 1."""
+        self._forget(now_ms)
+        before = own = beside = heavy = 0
+        for (other, its_priority), grains in self._parked.items():
+            if its_priority is priority and other == app:
+                own = grains.total()
+            elif its_priority is priority:
+                beside, heavy = beside + grains.total(), heavy + weights.get(other, 1)
+            elif RANK[its_priority] < RANK[priority]:
+                before += grains.total()
+        turns = heavy / weights.get(app, 1)
+        return [before + own + row + min(beside, (own + row) * turns) for row in range(1, mails + 1)]
 
     def _forget(self, now_ms: float) -> None:
-        for grain in [grain for grain in self._promised if grain * _GRAIN_MS <= now_ms]:
-            del self._promised[grain]
+        for key, grains in list(self._parked.items()):
+            for grain in [grain for grain in grains if grain * _GRAIN_MS <= now_ms]:
+                del grains[grain]
+            if not grains:
+                del self._parked[key]

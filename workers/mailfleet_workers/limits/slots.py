@@ -7,7 +7,7 @@ goes back.
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mailfleet_schema.states import Priority
@@ -38,7 +38,7 @@ class Obstacle:
 class _Open:
     slot: Slot
     until_ms: float
-    logging_in: bool = True
+    logging_in: bool = False
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Slots:
         self._taken: Counter[_Key] = Counter()
         self._logins: Counter[_Key] = Counter()
         self._lingering: list[tuple[float, Slot]] = []
-        self._lost: list[Slot] = []
+        self._lapsed: list[Slot] = []
         self._ended_ms: dict[_Key, float] = {}
         self._breakers: dict[str, _Breaker] = {}
 
@@ -95,10 +95,8 @@ class Slots:
 
     def open(self, slot: Slot, now_ms: float) -> None:
         """Give *slot*; its login begins."""
-        self._open[slot.token] = _Open(slot, now_ms + self._lease_ms)
-        for key in _keys(slot.account, slot.host):
-            self._taken[key] += 1
-            self._logins[key] += 1
+        self._take(slot, now_ms)
+        self.begin_login(slot.token)
 
     def logging_in(self, token: str) -> bool:
         """Whether a login of the open slot *token* is in progress."""
@@ -124,7 +122,7 @@ class Slots:
     def close(self, slot: Slot, linger_ms: float, now_ms: float) -> None:
         """The connection of *slot* is closed; others may have its place after *linger_ms*."""
         self._lapse(now_ms)
-        self._lost = [one for one in self._lost if one != slot]
+        self._lapsed = [one for one in self._lapsed if one != slot]
         known = self._open.pop(slot.token, None)
         if known is None:
             return
@@ -140,13 +138,20 @@ class Slots:
         known = self._open.get(token)
         return known is not None and known.until_ms > now_ms
 
-    def renew(self, now_ms: float) -> tuple[Slot, ...]:
-        """Keep every lease that is not over; returns the slots whose leases have ended since the last time."""
+    def renew(self, limits_of: Callable[[str], Limits | None], now_ms: float) -> tuple[Slot, ...]:
+        """Keep every lease; one that was over is ours again unless others have its place: those slots are returned."""
         self._lapse(now_ms)
+        lost = []
+        for slot in self._lapsed:
+            limits = limits_of(slot.account)
+            if limits is None or self._full(limits, slot):
+                lost.append(slot)
+            else:
+                self._take(slot, now_ms)
+        self._lapsed = []
         for known in self._open.values():
             known.until_ms = now_ms + self._lease_ms
-        lost, self._lost = tuple(self._lost), []
-        return lost
+        return tuple(lost)
 
     def taken(self, account: str, host: str, now_ms: float) -> tuple[int, int]:
         """How many slots are taken of *account* and of *host*."""
@@ -169,6 +174,16 @@ class Slots:
             if now_ms - breaker.times[-1] > _FORGOTTEN_MS:
                 del self._breakers[account]
 
+    def _take(self, slot: Slot, now_ms: float) -> None:
+        self._open[slot.token] = _Open(slot, now_ms + self._lease_ms)
+        for key in _keys(slot.account, slot.host):
+            self._taken[key] += 1
+
+    def _full(self, limits: Limits, slot: Slot) -> bool:
+        most = (limits.connections, limits.host_connections)
+        keys = _keys(slot.account, slot.host)
+        return any(one is not None and self._taken[key] >= one for key, one in zip(keys, most, strict=True))
+
     def _refused(self, account: str, now_ms: float) -> Obstacle | None:
         breaker, trying = self._breakers.get(account), self._logins["account", account]
         if breaker is not None and breaker.broken:
@@ -177,7 +192,7 @@ class Slots:
                 return Obstacle("login refused", wait_ms)
             return Obstacle("login refused", _LOGIN_MS) if trying else None
         if trying + self.failures(account, now_ms) >= TRIES:
-            return Obstacle("login refused", _LOGIN_MS)
+            return Obstacle("logins in progress", _LOGIN_MS)
         return None
 
     def _end_login(self, known: _Open, now_ms: float) -> None:
@@ -193,7 +208,7 @@ class Slots:
             if known.logging_in:
                 self._end_login(known, now_ms)
             self._free(known.slot)
-            self._lost.append(known.slot)
+            self._lapsed.append(known.slot)
         if self._lingering:
             for _, slot in (one for one in self._lingering if one[0] <= now_ms):
                 self._free(slot)

@@ -1,0 +1,97 @@
+"""The kinds of limiters, and worlds to try them in: add a kind to KINDS, and it is tested."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from mailfleet_schema.states import Priority
+from mailfleet_workers.limits.base import Grant, Limiter, Refusal, Request
+from mailfleet_workers.limits.book import Book, Limits
+from mailfleet_workers.limits.local import LocalLimiter
+from mailfleet_workers.limits.rule import Rate, Rule, Scope, Unit
+
+HOST = "mx.example.net"
+#: What every kind's leases last.
+LEASE_S = 15.0
+
+
+@dataclass(frozen=True)
+class World:
+    """A limiter over limits that can be changed; `pass_s` lets seconds go by. `more` makes another process's limiter."""
+
+    limiter: Limiter
+    book: Book
+    pass_s: Callable[[float], None]
+    more: Callable[[], Limiter] | None = None
+
+    def another(self) -> Limiter:
+        """The limiter of another process in the same world; the same one where a kind has one process only."""
+        return self.limiter if self.more is None else self.more()
+
+    def change(self, *limits: Limits) -> None:
+        """From now on *limits* apply."""
+        self.book.replace({one.account: one for one in limits})
+
+    def pass_busy_s(self, seconds: int) -> None:
+        """Let *seconds* go by while somebody asks every second, for an account of its own."""
+        for second in range(seconds):
+            self.pass_s(1.0)
+            self.limiter.ask(wish(f"busy{second}", account="busy"))
+
+
+#: Makes a world for a test; what it needs are fixtures, what it opens is closed by a finalizer.
+Kind = Callable[[pytest.FixtureRequest, Book], World]
+
+
+def _local(_: pytest.FixtureRequest, book: Book) -> World:
+    now = [1000.0]
+
+    def pass_s(seconds: float) -> None:
+        now[0] += seconds
+
+    return World(LocalLimiter(book, lambda: now[0], lease_s=LEASE_S), book, pass_s)
+
+
+KINDS: dict[str, Kind] = {"local": _local}
+
+
+def rule(text: str, unit: Unit = Unit.MESSAGES, scope: Scope = Scope.ACCOUNT) -> Rule:
+    """A rule for an account's messages, unless said otherwise."""
+    return Rule(scope, unit, Rate.parse(text))
+
+
+def recipients(text: str) -> Rule:
+    """A rule for an account's recipients."""
+    return rule(text, Unit.RECIPIENTS)
+
+
+def of_host(text: str) -> Rule:
+    """A rule for the messages of a whole host."""
+    return rule(text, scope=Scope.HOST)
+
+
+def wish(
+    token: str,
+    number: int = 1,
+    *,
+    account: str = "default",
+    app: str = "billing",
+    priority: Priority = Priority.NORMAL,
+    to: Sequence[int] | None = None,
+    slot: str | None = None,
+) -> Request:
+    """A request for *number* mails with one recipient each, or for mails with as many as *to* says."""
+    return Request(token, app, account, HOST, priority, tuple(to or (1,) * number), slot)
+
+
+def granted(answer: Grant | Refusal) -> Grant:
+    """*answer*, which must be a grant."""
+    assert isinstance(answer, Grant), answer
+    return answer
+
+
+def refused(answer: Grant | Refusal) -> Refusal:
+    """*answer*, which must be a refusal."""
+    assert isinstance(answer, Refusal), answer
+    return answer

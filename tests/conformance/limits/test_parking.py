@@ -1,0 +1,108 @@
+"""Parking: when mails that cannot be sent for long come again."""
+
+from itertools import pairwise
+
+import pytest
+
+from mailfleet_schema.states import Priority
+from mailfleet_workers.limits.base import Report
+from mailfleet_workers.limits.book import Limits
+from tests.conformance.limits.conftest import WorldOf
+from tests.conformance.limits.kinds import HOST, World, granted, rule, wish
+
+
+def park(
+    world: World,
+    mails: int,
+    *,
+    app: str = "billing",
+    priority: Priority = Priority.NORMAL,
+    after_s: float = 0.0,
+) -> list[float]:
+    """The waits of *mails* mails of the account; what every answer keeps to is checked."""
+    waits = list(
+        world.limiter.park(app=app, account="default", priority=priority, mails=mails, after_s=after_s)
+    )
+    assert len(waits) == mails
+    assert waits == sorted(waits)
+    assert waits[0] >= after_s - 0.001
+    return waits
+
+
+@pytest.fixture
+def used_up(world_of: WorldOf) -> World:
+    """A world in which 600 a minute were sent in this second."""
+    weights = {"billing": 1, "shop": 1}
+    world = world_of(Limits("default", HOST, (rule("600/min"), rule("100000/d")), weights=weights))
+    assert granted(world.limiter.ask(wish("t1", 600))).permits == 600
+    world.limiter.report([Report("t1", 0)])
+    return world
+
+
+def test_mails_come_at_the_rate_of_the_rule(used_up: World) -> None:
+    """The first comes when the first permit is free, or a little earlier; the others at the pace of the rule."""
+    waits = park(used_up, 300)
+    assert 59 <= waits[0] <= 61.1
+    assert waits[-1] - waits[0] == pytest.approx(29.9, abs=0.5)
+    gaps = [later - earlier for earlier, later in pairwise(waits)]
+    assert max(gaps) <= 0.2
+
+
+def test_the_next_follow_those_before(used_up: World) -> None:
+    """What is parked later comes after what was parked before, as if both had been parked at once."""
+    first = [wait for _ in range(6) for wait in park(used_up, 50)]
+    assert first == sorted(first)
+    assert first[-1] - first[0] == pytest.approx(29.9, abs=1)
+
+
+def test_those_whose_time_has_come_are_not_counted(used_up: World) -> None:
+    """After half the mails have come again, the next is told to come after the other half."""
+    park(used_up, 300)
+    used_up.pass_s(75)
+    waits = park(used_up, 1)
+    assert waits[0] < 20
+
+
+def test_what_fits_comes_at_once(world_of: WorldOf) -> None:
+    """As many mails as there are permits come without a wait of their own."""
+    world = world_of(Limits("default", HOST, (rule("10/min"),)))
+    waits = park(world, 12, after_s=0.5)
+    assert waits[:10] == pytest.approx([0.5] * 10, abs=0.01)
+    assert waits[10] > 0.5
+
+
+def test_none_comes_before_it_may(used_up: World) -> None:
+    """After a wait that was told by a server, mails come at the pace of the rule as well, not all in one moment."""
+    waits = park(used_up, 100, after_s=3600.0)
+    assert waits[0] >= 3600
+    assert waits[-1] <= 3600 + 20
+
+
+def test_high_is_not_parked_behind_bulk(used_up: World) -> None:
+    """A mail of a higher priority comes as if nothing of a lower one was parked."""
+    park(used_up, 500, priority=Priority.BULK)
+    park(used_up, 500)
+    assert park(used_up, 1, priority=Priority.HIGH)[0] <= 61.1
+    assert park(used_up, 1, priority=Priority.BULK)[0] > 100
+
+
+def test_an_app_is_not_parked_behind_another_s_backlog(used_up: World) -> None:
+    """Mails of several apps come back in turns: a few of one do not wait for thousands of another."""
+    park(used_up, 2000)
+    assert park(used_up, 3, app="shop")[-1] <= 62.2
+
+
+def test_without_rules_nothing_is_spread(world_of: WorldOf) -> None:
+    """Mails of an account without rules come when they may."""
+    world = world_of(Limits("default", HOST, connections=1))
+    assert park(world, 5, after_s=7.0) == [7.0] * 5
+    assert list(
+        world.limiter.park(app="billing", account="unknown", priority=Priority.NORMAL, mails=2, after_s=1.0)
+    ) == [1.0, 1.0]
+
+
+def test_parking_reserves_nothing(world_of: WorldOf) -> None:
+    """Who asks while others are parked is granted what is free."""
+    world = world_of(Limits("default", HOST, (rule("10/min"),)))
+    park(world, 50)
+    assert granted(world.limiter.ask(wish("t1", 20))).permits == 10

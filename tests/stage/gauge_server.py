@@ -52,6 +52,7 @@ class Server:
     log: IO[str]
     delay_s: float = 0.0
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _guests: set[Guest] = field(default_factory=set)
     _due: list[tuple[float, int, Guest]] = field(default_factory=list)
     _numbers: "count[int]" = field(default_factory=count)
     _orders: bytes = b""
@@ -70,6 +71,9 @@ class Server:
             for act in sorted(ready, key=lambda act: act is accept):
                 act()
             self._answer_due()
+        for guest in list(self._guests):
+            self._close(guest)
+        self._selector.close()
 
     def _note(self, kind: str, number: int, text: object = "") -> None:
         self.log.write(f"{kind} {time.monotonic_ns()} {number} {text}\n")
@@ -94,6 +98,7 @@ class Server:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         guest = Guest(next(self._numbers), client)
+        self._guests.add(guest)
         self._note("O", guest.number, port)
         self._selector.register(client, selectors.EVENT_READ, partial(self._hear, guest))
         self._say(guest, b"220 gauge.test ESMTP\r\n")
@@ -192,6 +197,7 @@ class Server:
         if guest.over:
             return
         guest.over = True
+        self._guests.discard(guest)
         self._note("C", guest.number)
         self._selector.unregister(guest.socket)
         if farewell:

@@ -42,10 +42,7 @@ POSTGRESQL = (
     """,
     """
     CREATE TABLE mailfleet.limit_change (
-        scope TEXT NOT NULL,
-        key TEXT NOT NULL,
-        name TEXT NOT NULL,
-        value TEXT NOT NULL,
+        scope TEXT NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
         changed_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
         PRIMARY KEY (scope, key, name),
         CONSTRAINT limit_change_scope CHECK (scope IN ('account', 'host')),
@@ -239,10 +236,7 @@ SQLITE = (
     """,
     """
     CREATE TABLE mailfleet_limit_change (
-        scope TEXT NOT NULL,
-        "key" TEXT NOT NULL,
-        name TEXT NOT NULL,
-        value TEXT NOT NULL,
+        scope TEXT NOT NULL, "key" TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
         changed_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
         PRIMARY KEY (scope, "key", name),
         CONSTRAINT limit_change_scope CHECK (scope IN ('account', 'host')),

@@ -57,6 +57,7 @@ def test_workers_and_gates(engine: Engine, read: Connection) -> None:
     assert 45 <= found.workers[1].heartbeat_age_s < 50
     [gate] = found.gates
     assert (gate.scope, gate.key, gate.reason) == ("account", "default", "454 too many logins")
+    assert gate.remaining_s is not None
     assert 90 < gate.remaining_s <= 100
 
 

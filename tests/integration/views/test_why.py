@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from mailfleet_schema.content import Address
+from mailfleet_schema.statements.claim import Return, give_back
+from mailfleet_schema.statements.gate import UNTIL_OPENED_S, open_gate, reason_of
 from mailfleet_schema.statements.operate import CANCEL, operate
 from mailfleet_schema.statements.reconcile import Patience, expire, settle_doubts, take_back
 from mailfleet_schema.states import OnDoubt, Phase, State
@@ -78,6 +80,42 @@ def domain_waits(rows: Rows) -> int:
 def host_waits(rows: Rows) -> int:
     mail_id = greylisted(rows)
     rows.gate("host", "smtp.example.com", 3600)
+    return mail_id
+
+
+def everything_paused(rows: Rows) -> int:
+    rows.worker()
+    rows.gate("account", "default", 240)
+    rows.gate("all", "*", UNTIL_OPENED_S, "moving the database")
+    return rows.insert()
+
+
+def parked(rows: Rows, scope: str, key: str, seconds: float, *, due_in_s: float) -> int:
+    """A mail that its worker gave back because of a closed gate."""
+    rows.gate(scope, key, seconds, "454 too many")
+    row = rows.claim(rows.insert(), rows.worker())
+    with rows.engine.begin() as connection:
+        reason = reason_of(scope, "454 too many")
+        give_back(connection, [Return(row.id, row.fence, due_in_s, reason)], grace_s=10)
+    return row.id
+
+
+def parked_by_its_app(rows: Rows) -> int:
+    return parked(rows, "app", "billing", 240, due_in_s=240)
+
+
+def parked_in_a_row(rows: Rows) -> int:
+    return parked(rows, "account", "default", 240, due_in_s=480)
+
+
+def parked_by_a_pause(rows: Rows) -> int:
+    return parked(rows, "app", "billing", UNTIL_OPENED_S, due_in_s=3600)
+
+
+def its_gate_is_open_again(rows: Rows) -> int:
+    mail_id = parked(rows, "account", "default", 240, due_in_s=240)
+    with rows.engine.begin() as connection:
+        open_gate(connection, scope="account", key="default")
     return mail_id
 
 
@@ -207,6 +245,23 @@ SITUATIONS: list[tuple[Callable[[Rows], int], str, str]] = [
             f"It waits for its time, in 5 min: the server lets it wait ({GREYLISTED})."
             " Then host smtp.example.com has to wait 60 min more: 454 too many."
         ),
+    ),
+    (
+        everything_paused,
+        "gate",
+        "It is due, but everything is paused until somebody resumes it: moving the database.",
+    ),
+    (parked_by_its_app, "gate", "It waits: app billing has to wait 4 min more: 454 too many."),
+    (
+        parked_in_a_row,
+        "gate",
+        "It waits: account default has to wait 4 min more: 454 too many. Then it waits for its turn, in 8 min.",
+    ),
+    (parked_by_a_pause, "gate", "It waits: app billing is paused until somebody resumes it: 454 too many."),
+    (
+        its_gate_is_open_again,
+        "time",
+        "It waits for its time, in 4 min: its account has to wait (454 too many).",
     ),
     (past_its_time, "reconciler", "Its time to be sent ended 20 s ago; it will be expired."),
     (preparing, "preparation", "Worker 1 (mx1, pid 4711) has taken it 0 s ago and prepares it."),

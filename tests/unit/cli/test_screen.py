@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from mailfleet_schema.statements.gate import UNTIL_OPENED_S
 from mailfleet_workers.cli.detail import size_of
 from mailfleet_workers.cli.grid import Grid
 from mailfleet_workers.cli.moments import moment, short
@@ -106,3 +107,10 @@ def test_markup_is_text() -> None:
 def test_size(count: int, words: str) -> None:
     """Sizes are said in powers of 1000."""
     assert size_of(count) == words
+
+
+def test_a_time_that_a_person_decides() -> None:
+    """What waits until somebody resumes it has no date."""
+    resumed = NOW + timedelta(seconds=UNTIL_OPENED_S)
+    assert moment(resumed, NOW) == short(resumed, NOW) == "when resumed"
+    assert short(NOW + timedelta(days=366 * 40), NOW).startswith("2066-")

@@ -13,11 +13,13 @@ from mailfleet_workers.cli import (
     database,
     demo,
     detail,
+    limits,
     mails,
     overview,
     presets,
     scan,
     send,
+    waits,
     worker,
 )
 from mailfleet_workers.cli.context import Context
@@ -81,4 +83,12 @@ app.command("status", short_help="Show how everything stands, by app and state."
 app.command("presets", help=presets.HELP, short_help="Show the limits that providers document.")(
     presets.presets_command
 )
+app.add_typer(waits.commands, name="waits", short_help="List, add and clear what everybody waits for.")
+app.command("pause", help=waits.PAUSE, short_help="Let nobody send for an account, host, app, or at all.")(
+    waits.pause_command
+)
+app.command("resume", help=waits.RESUME, short_help="End a pause or wait, and bring its mail back.")(
+    waits.resume_command
+)
+app.add_typer(limits.commands, name="limits", short_help="Show limits and what is used of them; change them.")
 app.command("scan", short_help="Send what is due and nobody carries, once.")(scan.scan_command)

@@ -152,11 +152,11 @@ def _fields(found: Why) -> list[tuple[str, object]]:
 
 
 def _gate(gate: Gate | None, now: datetime) -> str | None:
-    return (
-        None
-        if gate is None
-        else f"{gate.scope} {gate.key}: {gate.reason}, until {moment(gate.until_at, now)}"
-    )
+    if gate is None:
+        return None
+    name = gate.scope if gate.scope == "all" else f"{gate.scope} {gate.key}"
+    until = f"until {moment(gate.until_at, now)}" if gate.until_at else "until resumed"
+    return f"{name}: {gate.reason}, {until}"
 
 
 def _reply(reply: Reply | None) -> str | None:

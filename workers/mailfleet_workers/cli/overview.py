@@ -10,6 +10,7 @@ from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import of
 from mailfleet_workers.cli.grid import Cell
 from mailfleet_workers.cli.mails import Json
+from mailfleet_workers.cli.moments import RESUMED
 from mailfleet_workers.views import Status, status
 from mailfleet_workers.views.spans import relative, span
 
@@ -53,7 +54,12 @@ def _parts(found: Status) -> Iterator[Text | screen.Grid]:
     if found.gates:
         yield screen.heading("closed gates")
         gates: list[list[Cell]] = [
-            [f"{gate.scope} {gate.key}", relative(gate.remaining_s), gate.reason] for gate in found.gates
+            [
+                gate.scope if gate.scope == "all" else f"{gate.scope} {gate.key}",
+                RESUMED if gate.remaining_s is None else relative(gate.remaining_s),
+                gate.reason,
+            ]
+            for gate in found.gates
         ]
         yield screen.Grid(["gate", "opens", "reason"], gates, flexible=(0, 2))
     if found.doubts or found.held or found.unknown_accounts:

@@ -8,17 +8,21 @@ workers. Every search ends: by its limit, by an index, or by a page of the newes
 from mailfleet_workers.views.detail import Body, MailDetail, body_of, show_mail
 from mailfleet_workers.views.mails import Found, MailLine, list_mails, mails_of, search_mails
 from mailfleet_workers.views.status import Status, status
+from mailfleet_workers.views.waits import GateStatus, Waits, list_waits
 from mailfleet_workers.views.why import Why, why
 
 __all__ = [
     "Body",
     "Found",
+    "GateStatus",
     "MailDetail",
     "MailLine",
     "Status",
+    "Waits",
     "Why",
     "body_of",
     "list_mails",
+    "list_waits",
     "mails_of",
     "search_mails",
     "show_mail",

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal, assert_never
 
 from mailfleet_schema.statements.account import unknown_account
+from mailfleet_schema.statements.gate import reason_of
 from mailfleet_schema.states import OnDoubt, Phase, State
 from mailfleet_workers.views.base import View
 from mailfleet_workers.views.spans import relative, span
@@ -25,12 +26,15 @@ WaitsFor = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Gate(View):
-    """A closed gate: `key` of `scope` (account, host, recipient) waits `remaining_s` more."""
+    """A closed gate: `key` of `scope` (account, host, recipient, app, all) waits `remaining_s` more.
+
+    `until_at` and `remaining_s` None: until somebody opens it.
+    """
 
     scope: str
     key: str
-    until_at: datetime
-    remaining_s: float
+    until_at: datetime | None
+    remaining_s: float | None
     reason: str
 
 
@@ -124,10 +128,7 @@ def _queued(facts: Facts) -> tuple[WaitsFor, str]:
         asked = f"at their next start, and {relative(facts.due_in_s)}"
         return "person", f"{unknown}. Somebody has to configure it; they look again {asked}."
     if facts.due_in_s > 0:
-        when = f"It waits for its time, {relative(facts.due_in_s)}{_because(facts)}."
-        if facts.gate is not None and facts.gate.remaining_s > facts.due_in_s:
-            return "gate", f"{when} Then {_gate(facts.gate)}."
-        return "time", when
+        return _not_due(facts)
     if facts.expires_in_s is not None and facts.expires_in_s <= 0:
         return "reconciler", f"Its time to be sent ended {relative(facts.expires_in_s)}; it will be expired."
     since = "It is due" if facts.due_in_s > -1 else f"It has been due for {span(facts.due_in_s)}"
@@ -143,6 +144,19 @@ def _queued(facts: Facts) -> tuple[WaitsFor, str]:
     look = "is due" if facts.look_in_s <= 0 else f"comes {relative(facts.look_in_s)}"
     turn = f"a worker of app {facts.app} takes it when its turn comes (the reconciler's look {look})"
     return "turn", f"{since}; {turn}{_because(facts)}."
+
+
+def _not_due(facts: Facts) -> tuple[WaitsFor, str]:
+    gate, due_in_s = facts.gate, facts.due_in_s
+    if gate is not None and (facts.reason or "").startswith(reason_of(gate.scope, "")):
+        # It came back because of this gate.
+        later = gate.remaining_s is not None and due_in_s - gate.remaining_s >= 1
+        turn = f" Then it waits for its turn, {relative(due_in_s)}." if later else ""
+        return "gate", f"It waits: {_gate(gate)}.{turn}"
+    when = f"It waits for its time, {relative(due_in_s)}{_because(facts)}."
+    if gate is not None and (gate.remaining_s is None or gate.remaining_s > due_in_s):
+        return "gate", f"{when} Then {_gate(gate)}."
+    return "time", when
 
 
 def _sending(facts: Facts) -> tuple[WaitsFor, str]:
@@ -193,8 +207,16 @@ def _place(worker: Worker) -> str:
 
 
 def _gate(gate: Gate) -> str:
-    who = "mail to " if gate.scope == "recipient" else f"{gate.scope} "
-    return f"{who}{gate.key} has to wait {span(gate.remaining_s)} more: {gate.reason}"
+    match gate.scope:
+        case "all":
+            who = "everything"
+        case "recipient":
+            who = f"mail to {gate.key}"
+        case _:
+            who = f"{gate.scope} {gate.key}"
+    if gate.remaining_s is None:
+        return f"{who} is paused until somebody resumes it: {gate.reason}"
+    return f"{who} has to wait {span(gate.remaining_s)} more: {gate.reason}"
 
 
 def _ago(facts: Facts) -> str:
@@ -218,9 +240,11 @@ _WORDS = {
 }
 _KINDS = {
     "wait(mail)": "the server lets it wait",
-    "wait(account)": "the server lets the account wait",
-    "wait(host)": "the server lets everybody here wait",
+    "wait(account)": "its account has to wait",
+    "wait(host)": "its server has everybody wait",
     "wait(recipient)": "the server lets its recipient wait",
+    "wait(app)": "its app has to wait",
+    "wait(all)": "everything has to wait",
     "retry": "the last try failed",
     "stop": "refused for good",
     "uncertain": "the connection broke",

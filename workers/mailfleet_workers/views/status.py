@@ -12,6 +12,7 @@ from mailfleet_schema.statements.account import unknown_account_of
 from mailfleet_schema.states import State
 from mailfleet_schema.tables import Tables, tables_of
 from mailfleet_workers.views.base import View, now_of
+from mailfleet_workers.views.waits import GateStatus, gate_status
 
 #: Mails that are through are counted among so many of the newest rows.
 NEWEST = 200_000
@@ -46,17 +47,6 @@ class WorkerStatus(View):
     started_at: datetime
     heartbeat_age_s: float
     quiet: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GateStatus(View):
-    """A closed gate: `key` of `scope` (account, host, recipient) waits `remaining_s` more, for `reason`."""
-
-    scope: str
-    key: str
-    until_at: datetime
-    remaining_s: float
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +163,4 @@ def _workers(
 def _gates(connection: Connection, tables: Tables, now: datetime) -> tuple[GateStatus, ...]:
     gate: Any = tables.gate
     query = select(gate).where(gate.c.until_at > now).order_by(gate.c.until_at.desc()).limit(MOST)
-    return tuple(
-        GateStatus(row.scope, row.key, row.until_at, (row.until_at - now).total_seconds(), row.reason)
-        for row in connection.execute(query)
-    )
+    return tuple(gate_status(row, now) for row in connection.execute(query))

@@ -8,10 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, func, literal, or_, select
 
 from mailfleet_schema.dialects import Dialect, dialect_of
+from mailfleet_schema.statements.gate import EVERYTHING
 from mailfleet_schema.states import State
 from mailfleet_schema.tables import tables_of
 from mailfleet_workers.views.answer import Facts, Gate, LastTry, Reply, WaitsFor, Worker, answer
 from mailfleet_workers.views.base import View, now_of, seconds_until
+from mailfleet_workers.views.waits import gate_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,12 @@ def _facts(row: Row[Any], quiet_s: float) -> Facts:
 
 def _gate(connection: Connection, dialect: Dialect, row: Row[Any], host: str | None) -> Gate | None:
     gate = tables_of(dialect).gate
-    keys = [("account", [row.account]), ("recipient", _domains(row))]
+    keys = [
+        ("account", [row.account]),
+        ("app", [row.app]),
+        ("all", [EVERYTHING]),
+        ("recipient", _domains(row)),
+    ]
     if host is not None:
         keys.append(("host", [host]))
     query = (
@@ -203,8 +210,8 @@ def _gate(connection: Connection, dialect: Dialect, row: Row[Any], host: str | N
     found = connection.execute(query).one_or_none()
     if found is None:
         return None
-    remaining = (found.until_at - row.now).total_seconds()
-    return Gate(found.scope, found.key, found.until_at, remaining, found.reason)
+    shown = gate_status(found, row.now)
+    return Gate(shown.scope, shown.key, shown.until_at, shown.remaining_s, shown.reason)
 
 
 def _domains(row: Row[Any]) -> Sequence[str]:

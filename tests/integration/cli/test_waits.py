@@ -165,7 +165,7 @@ def test_names_that_nobody_knows_are_refused(command: Command, rows: Rows) -> No
     """One line says what was expected, and nothing is closed."""
     for words, line in (
         (("pause", "account:defualt"), "an account of the settings (did you mean default?): big, default"),
-        (("resume", "app:bilings"), "an app of the settings (did you mean billing?): billing, news"),
+        (("resume", "app:bilings"), "an app of the settings (did you mean billing?): billing, news, shared"),
         (("waits", "clear", "default"), "account:NAME, host:NAME, recipient:DOMAIN, app:NAME or all"),
     ):
         assert command.complaints(*words) == [f"scope: expected {line}, got {words[-1]!r}"]
@@ -197,7 +197,8 @@ def test_names_that_are_known_elsewhere_are_accepted(command: Command, rows: Row
         result = command("pause", scope)
         assert result.stderr == f"mailfleet: note: {note}\n"
         assert result.stdout.startswith(f"{scope} is paused")
-    assert command("pause", "recipient:anything.example").stderr == ""
+    for scope in ("recipient:anything.example", "app:shared"):
+        assert command("pause", scope).stderr == ""
 
 
 def test_without_a_database(command: Command) -> None:

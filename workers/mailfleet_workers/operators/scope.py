@@ -14,6 +14,7 @@ from mailfleet.errors import InvalidMail, MailfleetError
 from mailfleet.validation.addresses import addr_spec
 from mailfleet_schema.names import InvalidName, check_name
 from mailfleet_schema.statements import gate, waiting, worker
+from mailfleet_schema.topology import SHARED_APP
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.settings.problems import nearest
 from mailfleet_workers.smtp.connection import server_name
@@ -112,7 +113,7 @@ def known(connection: Connection, settings: Settings, scope: Scope) -> str | Non
                 return f"account {name} is not in these settings"
             raise _unknown(scope, "an account", settings.accounts)
         case "app":
-            apps = {*settings.apps, *(also for app in settings.apps.values() for also in app.also)}
+            apps = {SHARED_APP, *settings.apps, *(also for app in settings.apps.values() for also in app.also)}
             if name in apps:
                 return None
             seen = {one for each in worker.all_workers(connection) for one in (each.app, *each.also)}

@@ -18,11 +18,15 @@ LEASE_S = 15.0
 
 @dataclass(frozen=True)
 class World:
-    """A limiter over limits that can be changed; `pass_s` lets seconds go by. `more` makes another process's limiter."""
+    """A limiter over limits that can be changed; `pass_s` lets seconds go by on its clock, which says `now_s`.
+
+    `more` makes another process's limiter.
+    """
 
     limiter: Limiter
     book: Book
     pass_s: Callable[[float], None]
+    now_s: Callable[[], float]
     more: Callable[[], Limiter] | None = None
 
     def another(self) -> Limiter:
@@ -44,16 +48,17 @@ class World:
 Kind = Callable[[pytest.FixtureRequest, Book], World]
 
 
-def _local(_: pytest.FixtureRequest, book: Book) -> World:
+def local(book: Book) -> World:
+    """A world in this process."""
     now = [1000.0]
 
     def pass_s(seconds: float) -> None:
         now[0] += seconds
 
-    return World(LocalLimiter(book, lambda: now[0], lease_s=LEASE_S), book, pass_s)
+    return World(LocalLimiter(book, lambda: now[0], lease_s=LEASE_S), book, pass_s, lambda: now[0])
 
 
-KINDS: dict[str, Kind] = {"local": _local}
+KINDS: dict[str, Kind] = {"local": lambda _, book: local(book)}
 
 
 def rule(text: str, unit: Unit = Unit.MESSAGES, scope: Scope = Scope.ACCOUNT) -> Rule:

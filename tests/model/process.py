@@ -169,7 +169,6 @@ class Process:
             worker_id=self.worker_id,
             heap=heap,
             journal=self.journal,
-            limiter=limiter,
             notify=notify,
             pulse=self.pulse,
             patience=PATIENCE,

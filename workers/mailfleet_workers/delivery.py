@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 UNKNOWN_ACCOUNT_S = 300.0
 #: Who stands in line for a connection longer than this gives its mails back: others of its app may have one. Seconds.
 MOST_LINE_S = 10.0
+#: A process that got no further slot works with those that it has for so long, in seconds.
+CAPPED_S = 1.0
 #: A mail behind a closed gate comes back after this time at the latest, in seconds: an operator may open it sooner.
 MOST_GATE_S = 3600.0
 #: What was refused for long is not asked for again within this time, in seconds: the limits may have changed then.
@@ -201,18 +203,22 @@ class Delivery:
             never = Stop(f"more recipients than {refusal.rule} lets pass at all")
             self._courier.add(way, first, Judgement(never), None, (), Phase.PREPARE, ())
             return rows[1:]
-        if refusal.slot and desk.heap.cap(name):
+        if refusal.slot and desk.heap.cap(name, CAPPED_S):
             # Another thread of ours has a connection, and goes on with these.
             desk.heap.put_back(rows)
             return []
         self._courier.settle()
         desk.meter.waited(first.app, name, refusal.wait_s)
-        if refusal.wait_s * 1000 <= way.max_idle_ms and not self._too_long_in_line(refusal):
+        if refusal.wait_s * 1000 <= self._max_idle_ms(way) and not self._too_long_in_line(refusal):
             return self._sleep(way, rows, refusal.wait_s, reason)
         desk.refusals.remember(first, refusal, REMEMBER_S)
         others = desk.heap.take_account(name, below=first.priority)
         self._courier.park(way, [*rows, *others], refusal.wait_s, reason)
         return []
+
+    def _max_idle_ms(self, way: Way) -> float:
+        limits = None if self._desk.book is None else self._desk.book.of(way.account.name)
+        return way.max_idle_ms if limits is None else limits.max_idle_ms
 
     def _too_long_in_line(self, refusal: Refusal) -> bool:
         if not refusal.slot:
@@ -247,7 +253,7 @@ class Delivery:
         reason = f"wait({gate.scope}): {gate.reason}"
         self._courier.settle()
         desk.meter.waited(rows[0].app, name, gate.remaining_s)
-        if gate.remaining_s * 1000 <= way.max_idle_ms:
+        if gate.remaining_s * 1000 <= self._max_idle_ms(way):
             return self._sleep(way, rows, gate.remaining_s, reason)
         self._courier.park(
             way, [*rows, *desk.heap.take_account(name)], min(gate.remaining_s, MOST_GATE_S), reason

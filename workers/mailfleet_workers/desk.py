@@ -12,6 +12,7 @@ from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.ledger import Ledger
 from mailfleet_workers.limits.base import Limiter
+from mailfleet_workers.limits.book import Book
 from mailfleet_workers.limits.refusals import Refusals
 from mailfleet_workers.outcome import Policy
 from mailfleet_workers.parcel import Fetch
@@ -44,7 +45,7 @@ class Desk:
 
     `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts a chunk to
     `chunk_s` seconds of SMTP. `run_mode` is what mails vote on. `crowding` says that the apps use several accounts: a slow
-    one must not fill the heap then.
+    one must not fill the heap then. `book` has the limits of the accounts, None where nothing is limited.
     """
 
     app: str
@@ -66,4 +67,5 @@ class Desk:
     run_mode: str = "local"
     meter: Meter = SILENT
     crowding: bool = False
+    book: Book | None = None
     refusals: Refusals = field(default_factory=lambda: Refusals(time.monotonic))

@@ -6,7 +6,8 @@ database says we hold and this heap does not is an orphan of ours.
 
 import heapq
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,15 +37,16 @@ class _Entry:
 class RowHeap:
     """*capacity* rows of each priority at most: a backlog of bulk never keeps `high` from coming in."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
+        self._clock = clock
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._by_account: dict[str, list[_Entry]] = {}
         self._waiting = dict.fromkeys(Priority, 0)
         self._held: dict[int, int] = {}
         self._busy: dict[str, int] = {}
-        self._caps: dict[str, int] = {}
+        self._caps: dict[str, tuple[int, float]] = {}
         self._asleep: dict[str, list[int]] = {}
         self._closed = False
         #: Held from before a claim's commit until its rows are here, and while orphans are looked for.
@@ -129,27 +131,30 @@ class RowHeap:
             (entries[0].rank, self._busy.get(account, 0), entries[0], account)
             for account, entries in self._by_account.items()
             if self._may(account, entries[0].rank, high_only=high_only)
-            and self._busy.get(account, 0) < self._caps.get(account, 1_000_000)
+            and self._busy.get(account, 0) < self._cap_of(account)
         ]
         return min(heads)[3] if heads else None
+
+    def _cap_of(self, account: str) -> int:
+        most, until = self._caps.get(account, (1_000_000, 0.0))
+        return most if self._clock() < until else 1_000_000
 
     def _may(self, account: str, rank: int, *, high_only: bool) -> bool:
         """Whether rows of *rank* may be taken: while a thread sleeps for a limit, only what goes before its rows."""
         return not (high_only and rank > 0) and rank < min(self._asleep.get(account, ()), default=1_000)
 
     def finished(self, account: str) -> None:
-        """The thread that took a batch of *account* is done with it; a cap on the account ends with it."""
+        """The thread that took a batch of *account* is done with it."""
         with self._changed:
             left = self._busy.get(account, 0) - 1
             if left > 0:
                 self._busy[account] = left
             else:
                 self._busy.pop(account, None)
-            self._caps.pop(account, None)
             self._changed.notify_all()
 
-    def cap(self, account: str) -> bool:
-        """No slot for one more thread on *account*: use one fewer until one of them is done.
+    def cap(self, account: str, for_s: float) -> bool:
+        """No slot for one more thread on *account*: use one fewer for *for_s* seconds.
 
         False when ours is the only one: then nobody here will free a slot.
         """
@@ -157,7 +162,7 @@ class RowHeap:
             others = self._busy.get(account, 0) - 1
             if others < 1:
                 return False
-            self._caps[account] = others
+            self._caps[account] = others, self._clock() + for_s
             return True
 
     @contextmanager

@@ -220,6 +220,7 @@ class Pool:
             meter=self._meter,
             crowding=len({name for names in self._plan.accounts.values() for name in names}) > 1,
             refusals=self._refusals,
+            book=None if self._counting is None else self._counting.book,
         )
 
     def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:

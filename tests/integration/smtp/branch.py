@@ -107,6 +107,7 @@ class Branch(Office):
         # None of them a day: what is overdue by a day expires.
         for seconds in (700, 3700, 82_100):
             self.let_pass(seconds)
+            self.know_gates()
             self.reconciler().run_once()
             self.work(threads)
 

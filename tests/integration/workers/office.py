@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select, text
 from mailfleet_schema.content import Address, AttachmentRef, Content
 from mailfleet_schema.dialects import SQLITE, dialect_named
 from mailfleet_schema.engine import read_only
-from mailfleet_schema.statements import insert, worker
+from mailfleet_schema.statements import gate, insert, worker
 from mailfleet_schema.statements.attachment import read_attachment
 from mailfleet_schema.statements.insert import NewMail
 from mailfleet_schema.statements.instance import instance_id
@@ -170,7 +170,6 @@ class Office:
             "worker_id": self.worker_id,
             "heap": self.heap,
             "journal": self.journal,
-            "limiter": self.limiter,
             "notify": self.notices.extend,
             "pulse": self.pulse,
             "patience": PATIENCE,
@@ -179,6 +178,11 @@ class Office:
             "rng": random.Random(1),
         }
         return Reconciler(self.engine, **(settings | changes))
+
+    def know_gates(self) -> None:
+        """What the limits' thread of a worker does: the gates as the database has them."""
+        with read_only(self.engine) as connection:
+            self.limiter.refresh_gates(gate.gates(connection))
 
     # What applications, brokers and time do.
 

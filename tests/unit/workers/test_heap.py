@@ -127,6 +127,58 @@ def test_an_account_that_sleeps_is_left_alone() -> None:
     assert ids(take(heap)) == [1]
 
 
+def test_what_goes_first_is_not_kept_by_a_sleeper() -> None:
+    """While a thread sleeps for rows of `bulk`, rows of a higher priority are taken, and those alone."""
+    heap = RowHeap(10)
+    heap.put(
+        [
+            claimed(1, priority=Priority.BULK),
+            claimed(2, priority=Priority.HIGH),
+            claimed(3, priority=Priority.BULK),
+        ]
+    )
+    with heap.asleep("default", Priority.BULK) as first:
+        assert first
+        assert ids(take(heap)) == [2]
+        assert take(heap) is None
+        with heap.asleep("default", Priority.BULK) as second:
+            assert not second
+        with heap.asleep("default", Priority.HIGH) as other:
+            assert other
+    assert ids(take(heap)) == [1, 3]
+
+
+def test_rows_that_were_not_begun_go_back_to_their_places() -> None:
+    """`put_back` adds what a thread took and still holds, best first as before; what was lost meanwhile is left out."""
+    heap = RowHeap(10)
+    heap.put(claimed(n) for n in range(1, 4))
+    batch = take(heap)
+    assert batch is not None
+    heap.forget([batch.rows[1]])
+    heap.put_back(batch.rows)
+    assert ids(take(heap)) == [1, 3]
+    assert heap.count() == 2
+
+
+def test_the_surplus_of_an_account() -> None:
+    """`take_account` may keep the best rows, and leaves alone what has a higher priority than asked for."""
+    heap = RowHeap(10)
+    heap.put(claimed(n, priority=Priority.BULK) for n in range(1, 5))
+    heap.put([claimed(9, priority=Priority.HIGH)])
+    assert [row.id for row in heap.take_account("default", below=Priority.BULK, keep=1)] == [2, 3, 4]
+    assert ids(take(heap)) == [9, 1]
+
+
+def test_an_account_that_crowds_out_others() -> None:
+    """An account is crowded when its rows of a priority take more than half of the room."""
+    heap = RowHeap(4)
+    heap.put([claimed(1), claimed(2)])
+    assert not heap.crowded("default", Priority.NORMAL)
+    heap.put([claimed(3)])
+    assert heap.crowded("default", Priority.NORMAL)
+    assert not heap.crowded("default", Priority.BULK)
+
+
 def test_the_last_sleeper_opens_the_account() -> None:
     """Two threads sleep on one account: the first to wake does not open it for others."""
     heap = RowHeap(10)
@@ -153,18 +205,20 @@ def test_an_error_while_sleeping_wakes_the_account() -> None:
 
 
 def test_no_slot_for_one_more_thread() -> None:
-    """After `cap` the account has one thread fewer, until one of them is done."""
-    heap = RowHeap(10)
+    """After `cap` the account has one thread fewer for that time, whoever of them is done."""
+    now = [100.0]
+    heap = RowHeap(10, clock=lambda: now[0])
     heap.put(claimed(n) for n in range(1, 9))
     take(heap, most=1)
     take(heap, most=1)
     take(heap, most=1)
-    assert heap.cap("default")  # the third found no slot: two may work
-    heap.finished("default")  # the third lets go; its cap goes with it
-    take(heap, most=1)
-    assert heap.cap("default")
-    assert take(heap) is None
+    assert heap.cap("default", 1.0)  # the third found no slot: two may work
     heap.finished("default")
+    assert take(heap, most=1) is None
+    heap.finished("default")
+    assert ids(take(heap, most=1)) == [4]
+    assert take(heap, most=1) is None
+    now[0] += 1.0
     assert ids(take(heap, most=1)) == [5]
 
 
@@ -173,7 +227,7 @@ def test_the_only_thread_of_an_account_has_nobody_to_wait_for() -> None:
     heap = RowHeap(10)
     heap.put(claimed(n) for n in range(1, 3))
     take(heap, most=1)
-    assert not heap.cap("default")
+    assert not heap.cap("default", 1.0)
     heap.finished("default")
     assert ids(take(heap)) == [2]
 

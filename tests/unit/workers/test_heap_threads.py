@@ -58,10 +58,10 @@ def test_nothing_is_lost_and_nothing_comes_twice(seed: int) -> None:
                 match rng.randrange(4):
                     case 0:  # not begun after all
                         kept = rng.randint(0, len(rows))
-                        heap.put(rows[kept:])
+                        heap.put_back(rows[kept:])
                         rows = rows[:kept]
                     case 1:
-                        heap.cap(batch.account)
+                        heap.cap(batch.account, 0.001)
                     case 2:
                         with heap.asleep(batch.account):
                             end(heap.take_account(batch.account))

@@ -14,7 +14,7 @@ from typing import Any
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
 from redis.retry import Retry
 
@@ -148,7 +148,12 @@ class Script:
                 link = _Link(self._pool)
             try:
                 yield link
-            except (NoScriptError, ResponseError):
+            except ReadOnlyError:
+                # A replica now: the name of the server may lead to another one.
+                link.close()
+                self._forget()
+                raise
+            except ResponseError:
                 self._keep(link)
                 raise
             except BaseException as error:

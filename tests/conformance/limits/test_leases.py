@@ -98,3 +98,17 @@ def test_a_lapsed_slot_that_nobody_took_is_ours_again(world_of: WorldOf) -> None
     assert not world.limiter.renew().lost
     assert world.limiter.holds("s1")
     refused(world.limiter.ask(wish("t3", slot="s3")))
+
+
+def test_a_lapsed_slot_that_was_closed_stays_closed(world_of: WorldOf) -> None:
+    """A connection closed after its lease was over is not taken up again by a renewal."""
+    world = world_of(LIMITS)
+    for number in range(2):
+        slot = granted(world.limiter.ask(wish(f"t{number}", slot=f"s{number}"))).slot
+        assert slot is not None
+        world.limiter.report([Report(f"t{number}", 0)])
+        world.pass_busy_s(int(LEASE_S) + 1)
+        world.limiter.close_slot(slot)
+        assert not world.limiter.renew().lost
+    for number in (2, 3):
+        granted(world.limiter.ask(wish(f"t{number}", slot=f"s{number}")))

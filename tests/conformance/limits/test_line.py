@@ -72,6 +72,19 @@ def test_a_long_wait_is_not_waited_for(world_of: WorldOf) -> None:
     granted(world.limiter.ask(wish("normal")))
 
 
+def test_a_wait_that_becomes_long_is_waited_for_no_more(world_of: WorldOf) -> None:
+    """Who stood in line and is told a long wait when it asks again stands there no more."""
+    world = world_of(replace(TEN, rules=(rule("1/s"), rule("9/20s"))))
+    granted(world.limiter.ask(wish("t0")))
+    world.limiter.report([Report("t0", 0)])
+    assert refused(world.limiter.ask(wish("high", priority=HIGH))).wait_s < 1.1
+    world.change(replace(TEN, rules=(rule("1/s"), rule("1/20s"))))
+    assert refused(world.limiter.ask(wish("high", priority=HIGH))).wait_s > 10
+    world.change(replace(TEN, rules=(rule("1/s"), rule("9/20s"))))
+    world.pass_s(1.02)
+    granted(world.limiter.ask(wish("normal")))
+
+
 def test_equals_are_told_one_time_after_the_other(world_of: WorldOf) -> None:
     """Those that wait for single permits are told the times at which these become free, each its own."""
     world = world_of(replace(TEN, rules=(rule("5/s"),)))
@@ -82,6 +95,21 @@ def test_equals_are_told_one_time_after_the_other(world_of: WorldOf) -> None:
     waits = [refused(world.limiter.ask(wish(f"w{app}", app=app))).wait_s for app in "abcde"]
     gaps = [later - earlier for earlier, later in pairwise(waits)]
     assert all(0.08 < gap < 0.12 for gap in gaps), waits
+
+
+def test_who_was_told_later_pushes_nobody_back(world_of: WorldOf) -> None:
+    """A time before those that others were told is told to the next that comes, not one behind them all."""
+    world = world_of(replace(TEN, rules=(rule("5/s"),)))
+    for number in range(4):
+        granted(world.limiter.ask(wish(f"t{number}")))
+        world.limiter.report([Report(f"t{number}", 0)])
+        world.pass_s(0.1)
+    granted(world.limiter.ask(wish("unused")))
+    first, second = (refused(world.limiter.ask(wish(app, app=app))).wait_s for app in ("a", "b"))
+    assert second > first + 0.08
+    world.limiter.report([Report("unused", 0, 0, 1, 1)])
+    granted(world.limiter.ask(wish("a", app="a")))
+    assert abs(refused(world.limiter.ask(wish("c", app="c"))).wait_s - first) < 0.02
 
 
 def test_high_passes_a_backlog_of_bulk(world_of: WorldOf) -> None:
@@ -169,14 +197,15 @@ def test_nobody_pays_for_having_been_alone(world_of: WorldOf) -> None:
     assert two.within(61, 80) == pytest.approx(95, rel=0.1)
 
 
-def test_nobody_has_a_claim_on_what_it_left(world_of: WorldOf) -> None:
+@pytest.mark.parametrize("pause_s", [2.0, 0.2])
+def test_nobody_has_a_claim_on_what_it_left(world_of: WorldOf, pause_s: float) -> None:
     """An app that sent little for a long time is not served before all others when it begins to send much."""
-    world = world_of(replace(TEN, weights={"one": 1, "two": 1}))
-    one = Sender(world.another(), app="one")
-    little = Sender(world.another(), app="two", pause_s=2, ends_s=60)
-    much = Sender(world.another(), app="two", begins_s=60)
-    run(world, [one, little, much], 80)
-    assert one.within(61, 80) == pytest.approx(95, rel=0.15)
+    world = world_of(replace(TEN, rules=(rule("50/s"),), weights={"one": 1, "two": 1}))
+    one = [Sender(world.another(), app="one") for _ in range(2)]
+    little = Sender(world.another(), app="two", pause_s=pause_s, ends_s=30)
+    much = [Sender(world.another(), app="two", begins_s=30) for _ in range(2)]
+    run(world, [*one, little, *much], 45)
+    assert sum(sender.within(31, 45) for sender in one) == pytest.approx(350, rel=0.2)
 
 
 def test_a_small_app_waits_a_second_at_most(world_of: WorldOf) -> None:

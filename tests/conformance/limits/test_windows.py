@@ -141,6 +141,16 @@ def test_reports_may_be_repeated(world_of: WorldOf) -> None:
     refused(world.limiter.ask(wish("t4")))
 
 
+def test_what_was_given_back_is_not_given_back_again(world_of: WorldOf) -> None:
+    """A later report repeats what was unused before: the mails finished since then are sent."""
+    limiter = world_of(limited(rule("6/min"))).limiter
+    granted(limiter.ask(wish("t1", 6)))
+    limiter.report([Report("t1", 3, 3, 1, 1)])
+    limiter.report([Report("t1", 1, 1, 1, 1)])
+    limiter.report([Report("t1", 0, 0, 2, 2)])
+    assert granted(limiter.ask(wish("t2", 6))).permits == 2
+
+
 def test_the_same_token_takes_once(world_of: WorldOf) -> None:
     """A question repeated after a lost answer is answered as before, and takes nothing more."""
     limiter = world_of(limited(rule("5/min"))).limiter

@@ -308,9 +308,14 @@ class Courier:
         waits: list[float | None] = []
         for (app, priority), group in groups.items():
             parked += group
-            waits += self._desk.limiter.park(
+            told = self._desk.limiter.park(
                 app=app, account=way.account.name, priority=priority, mails=len(group), after_s=after_s
             )
+            # Those that nobody told apart come spread over a tenth of their wait, not all at once.
+            waits += [
+                wait_s if wait_s > after_s else after_s + self._desk.rng.uniform(0.0, min(after_s / 10, 5.0))
+                for wait_s in told
+            ]
         self._give_back(parked, waits, reason)
 
     def _give_back(

@@ -1,14 +1,19 @@
 """The kinds of limiters, and worlds to try them in: add a kind to KINDS, and it is tested."""
 
-from collections.abc import Callable, Sequence
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
+from redis import Redis
 
 from mailfleet_schema.states import Priority
 from mailfleet_workers.limits.base import Grant, Limiter, Refusal, Request
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.local import LocalLimiter
+from mailfleet_workers.limits.redis import RedisLimiter
+from mailfleet_workers.limits.redis_script import Script, script_text
 from mailfleet_workers.limits.rule import Rate, Rule, Scope, Unit
 
 HOST = "mx.example.net"
@@ -58,7 +63,54 @@ def local(book: Book) -> World:
     return World(LocalLimiter(book, lambda: now[0], lease_s=LEASE_S), book, pass_s, lambda: now[0])
 
 
-KINDS: dict[str, Kind] = {"local": lambda _, book: local(book)}
+class _Told(Book):
+    """Limits of which a limiter is told at once that nothing was sent yet, whenever they change."""
+
+    tell: Callable[[], None]
+
+    def replace(self, limits: Mapping[str, Limits]) -> None:
+        super().replace(limits)
+        self.tell()
+
+
+def redis(request: pytest.FixtureRequest, limits: Book) -> World:
+    """A world in a real Redis, on a clock of its own: the script reads it where it would ask Redis for the time."""
+    url, prefix = request.getfixturevalue("session_redis").url, f"conformance:{uuid.uuid4().hex}"
+    text = re.sub(
+        r"local clock = redis.call\('TIME'\)\nlocal now = .*",
+        f"local now = tonumber(redis.call('GET', '{prefix}'))",
+        script_text(),
+    )
+    assert "'TIME'" not in text
+    client = Redis.from_url(url)
+    request.addfinalizer(client.close)
+    now, book = [1_000_000.0], _Told(limits.all())
+
+    def pass_s(seconds: float) -> None:
+        now[0] += seconds * 1000
+        client.set(prefix, f"{now[0]:.3f}", ex=600)
+
+    def more() -> RedisLimiter:
+        script = Script(url, lease_s=LEASE_S, text=text)
+        limiter = RedisLimiter(
+            url, book, instance=prefix, lease_s=LEASE_S, clock=lambda: now[0] / 1000, script=script
+        )
+        request.addfinalizer(limiter.close)
+        return limiter
+
+    pass_s(0)
+    limiter = more()
+
+    def tell() -> None:
+        for lacking in limiter.unready():
+            limiter.seed(lacking.host, [(name, ()) for name, _, _ in lacking.rules])
+
+    book.tell = tell
+    tell()
+    return World(limiter, book, pass_s, lambda: now[0] / 1000, more)
+
+
+KINDS: dict[str, Kind] = {"local": lambda _, book: local(book), "redis": redis}
 
 
 def rule(text: str, unit: Unit = Unit.MESSAGES, scope: Scope = Scope.ACCOUNT) -> Rule:

@@ -192,11 +192,11 @@ def test_a_transport_that_cannot_be_made(office: Office, monkeypatch: pytest.Mon
     """An error instead of a connection makes the mail wait, with its name for whoever asks why."""
     mail = office.emit(ADA)
 
-    def fail(_account: object) -> None:
+    def fail(*_named: object) -> None:
         raise ZeroDivisionError("no such setting")
 
     with monkeypatch.context() as patch:
-        patch.setattr(office.connections, "take", fail)
+        patch.setattr(office.connections, "open", fail)
         office.deliver(mail)
     assert "ZeroDivisionError: no such setting" in office.state(mail)
     assert office.state(mail).startswith("queued: wait")

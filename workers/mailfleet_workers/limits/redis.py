@@ -8,10 +8,8 @@ Leases of permits and slots are renewed by `renew`; what this process holds is a
 import logging
 import math
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from mailfleet_schema.statements.gate import Gate
@@ -39,15 +37,14 @@ from mailfleet_workers.limits.encoding import (
     rules_of,
 )
 from mailfleet_workers.limits.gates import GateCache
+from mailfleet_workers.limits.line import RANK
+from mailfleet_workers.limits.presence import AWAY_S, Presence
 from mailfleet_workers.limits.redis_script import Script
 from mailfleet_workers.limits.usage import RuleUse, Usage
 from mailfleet_workers.pulse import boottime
 
 log = logging.getLogger(__name__)
 
-RANK = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BULK: 2}
-#: Between two questions to a Redis that did not answer, in seconds; a refusal says twice that at most.
-AWAY_S = 0.5
 #: A lease counts as lost to us so much before Redis takes it back, in seconds.
 MARGIN_S = 1.0
 
@@ -75,16 +72,14 @@ class RedisLimiter:
         self.owner = uuid.uuid4().hex[:12]
         self.lease_s = lease_s
         self._clock = clock
-        self._told = told
+        self._presence = Presence(clock, told)
         self._script = script or Script(url, lease_s=lease_s)
         self.instance = instance
-        self._gates = GateCache(time.monotonic)
+        self._gates = GateCache(clock)
         self.gate = self._gates.gate
         self._lock = threading.Lock()
         self._grants: dict[str, Lease] = {}
         self._slots: dict[str, Lease] = {}
-        self._away_until = 0.0
-        self._away_because: str | None = None
 
     @property
     def instance(self) -> str:
@@ -108,10 +103,10 @@ class RedisLimiter:
         self.report(others)
         try:
             asked_at = self._clock()
-            with self._available():
+            with self._presence.of_call():
                 epoch, answer = self._script.call(limits.host, "ask", *self._question(request, limits, mine))
         except LimiterUnavailable as error:
-            return self._refused_away(error)
+            return _refused_away(error)
         self._noted(mine)
         return self._answered(request, limits, answer, epoch, asked_at)
 
@@ -181,7 +176,7 @@ class RedisLimiter:
                     by_host.setdefault(held.host, []).append(one)
         for host, ours in by_host.items():
             try:
-                with self._available():
+                with self._presence.of_call():
                     self._script.call(host, "report", lines(ours))
             except LimiterUnavailable:
                 continue
@@ -218,7 +213,7 @@ class RedisLimiter:
             *rules_of(limits),
         ]
         try:
-            with self._available():
+            with self._presence.of_call():
                 _, answer = self._script.call(limits.host, "park", *words)
         except LimiterUnavailable:
             return [after_s] * mails
@@ -231,10 +226,10 @@ class RedisLimiter:
         if limits is None or not limits.slots:
             return None
         try:
-            with self._available():
+            with self._presence.of_call():
                 _, answer = self._script.call(limits.host, "login", *login_words(slot, limits))
         except LimiterUnavailable as error:
-            return self._refused_away(error)
+            return _refused_away(error)
         if answer[0] == b"yes":
             return None
         return Refusal(answer[1].decode(), float(answer[2]) / 1000, slot=True)
@@ -244,7 +239,7 @@ class RedisLimiter:
         if limits is None or not limits.slots:
             return
         try:
-            with self._available():
+            with self._presence.of_call():
                 self._script.call(limits.host, "logged_in", *login_words(slot, limits), login.value)
         except LimiterUnavailable as error:
             log.warning("login_not_told", extra={"account": slot.account, "error": str(error)})
@@ -254,9 +249,11 @@ class RedisLimiter:
             held = self._slots.pop(slot.token, None)
         if held is None:
             return
+        limits = self.book.of(slot.account) or Limits(slot.account, slot.host)
+        words = login_words(slot, limits)
         try:
-            with self._available():
-                self._script.call(held.host, "close", slot.token, slot.account, round(linger_s * 1000))
+            with self._presence.of_call():
+                self._script.call(held.host, "close", *words, round(linger_s * 1000))
         except LimiterUnavailable:
             return  # its lease ends
 
@@ -286,7 +283,7 @@ class RedisLimiter:
                 ]
 
             try:
-                with self._available():
+                with self._presence.of_call():
                     epoch, answer = self._script.call(host, "renew", words)
             except LimiterUnavailable:
                 continue
@@ -333,7 +330,7 @@ class RedisLimiter:
             by_host.setdefault(host, []).extend(words)
         for host, words in by_host.items():
             try:
-                with self._available():
+                with self._presence.of_call():
                     self._script.call(host, "gates", *words)
             except LimiterUnavailable:
                 return
@@ -343,7 +340,7 @@ class RedisLimiter:
     def unready(self) -> Iterator[Lacking]:
         for host, accounts in self._hosts().items():
             rules = {name: (rule, each) for each in accounts.values() for name, rule in counted(each).items()}
-            with self._available():
+            with self._presence.of_call():
                 _, answer = self._script.call(host, "status", *rules)
             missing = [name.decode() for name in answer[2:]]
             if int(answer[1]) == 0 or missing:
@@ -354,13 +351,13 @@ class RedisLimiter:
         words: list[object] = []
         for name, ages in sent:
             words += [name, " ".join(f"{age_s * 1000:.0f} {amount}" for age_s, amount in ages)]
-        with self._available():
+        with self._presence.of_call():
             self._script.call(host, "seed", *words)
 
     def usage(self, account: str) -> Usage:
         """What is used of the limits of *account*. Raises LimiterUnavailable, and KeyError for an unknown account."""
         limits = self.book.all()[account]
-        with self._available():
+        with self._presence.of_call():
             _, answer = self._script.call(limits.host, "usage", account, *rules_of(limits))
         numbers = [float(one) for one in answer]
         rules = [
@@ -383,31 +380,12 @@ class RedisLimiter:
     @property
     def away(self) -> str | None:
         """Why Redis does not answer; None while it does."""
-        return self._away_because
-
-    @contextmanager
-    def _available(self) -> Iterator[None]:
-        """Know whether Redis answers; do not ask it again at once when it did not."""
-        because = self._away_because
-        if because is not None and self._clock() < self._away_until:
-            raise LimiterUnavailable(because)
-        try:
-            yield
-        except LimiterUnavailable as error:
-            self._away_until = self._clock() + AWAY_S
-            if self._away_because is None:
-                log.error("limiter_unavailable", extra={"error": str(error)})  # noqa: TRY400 - no stack: expected
-                self._told(False)
-            self._away_because = str(error)
-            raise
-        if because is not None:
-            self._away_because = None
-            log.warning("limiter_available")
-            self._told(True)
-
-    def _refused_away(self, error: LimiterUnavailable) -> Refusal:
-        return Refusal(f"limiter unavailable: {error}", 2 * AWAY_S)
+        return self._presence.away
 
     def close(self) -> None:
         """End the connections to Redis. Harmless when repeated."""
         self._script.close()
+
+
+def _refused_away(error: LimiterUnavailable) -> Refusal:
+    return Refusal(f"limiter unavailable: {error}", 2 * AWAY_S)

@@ -113,7 +113,11 @@ def known(connection: Connection, settings: Settings, scope: Scope) -> str | Non
                 return f"account {name} is not in these settings"
             raise _unknown(scope, "an account", settings.accounts)
         case "app":
-            apps = {SHARED_APP, *settings.apps, *(also for app in settings.apps.values() for also in app.also)}
+            apps = {
+                SHARED_APP,
+                *settings.apps,
+                *(also for app in settings.apps.values() for also in app.also),
+            }
             if name in apps:
                 return None
             seen = {one for each in worker.all_workers(connection) for one in (each.app, *each.also)}

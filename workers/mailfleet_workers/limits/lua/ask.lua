@@ -38,17 +38,19 @@ function ops.ask()
   local line, own = line_of(line_key, mine)
   local want = wanted(line)
 
-  -- Refused: stand in line for a short wait, so that nobody of lower rank goes ahead meanwhile.
-  local function refuse(why, wait, for_slot)
+  -- Refused: stand in line for a short wait, so that nobody who comes behind goes ahead meanwhile. *lacks* is 0 for permits,
+  -- 1 for a connection that somebody could close, 2 for a login.
+  local function refuse(why, wait, lacks)
     save_rules()
     if wait <= max_idle then
-      local since = own and own.slot and own.since or now
-      redis.call('HSET', line_key, mine, struct.pack('<ddd', now + wait, for_slot and 1 or 0, since))
+      local since = own and own.slot > 0 and own.since or now
+      redis.call('HSET', line_key, mine, struct.pack('<ddd', now + wait, lacks, since))
       redis.call('PEXPIRE', line_key, HOUR)
+      if shares then join(account, app, rank) end
     elseif own then
       redis.call('HDEL', line_key, mine)
     end
-    return { 'no', why, string.format('%.3f', wait), for_slot and 1 or 0, want }
+    return { 'no', why, string.format('%.3f', wait + 0.01), lacks, want }
   end
 
   local known = redis.call('HGET', grants, token)
@@ -57,7 +59,7 @@ function ops.ask()
     local grant = cmsgpack.unpack(known)
     return { 'yes', grant.permits, 0, want }
   end
-  if meta.open == 0 then return refuse('not ready', 1000, false) end
+  if meta.open == 0 then return refuse('not ready', 1000, 0) end
   for at = 1, 2 do
     if values[at] then
       local gate = cmsgpack.unpack(values[at])
@@ -68,7 +70,7 @@ function ops.ask()
     end
   end
   for _, l in ipairs(limits) do
-    if l.rule.ready == 0 then return refuse('not ready', 1000, false) end
+    if l.rule.ready == 0 then return refuse('not ready', 1000, 0) end
   end
 
   -- The connection.
@@ -79,53 +81,51 @@ function ops.ask()
       local most = at == 1 and connections or host_connections
       if most > 0 then
         local class = rank == 2 and math.max(1, most - math.floor(most * reserve)) or most
-        local ahead, since = 0, own and own.slot and own.since or now
+        local ahead, since = 0, own and own.slot > 0 and own.since or now
         for _, one in ipairs(line) do
-          if one.slot and (one.rank < rank or (one.rank == rank and one.since < since)) then ahead = ahead + 1 end
+          if one.slot > 0 and (one.rank < rank or (one.rank == rank and one.since < since)) then ahead = ahead + 1 end
         end
         if open_slots(key) + ahead >= class then
           local why = (at == 1 and 'account' or 'host') .. ' connections ' .. most
-          return refuse(why, math.min(100 * (1 + ahead), 500), true)
+          return refuse(why, math.min(100 * (1 + ahead), 500), 1)
         end
       end
     end
     if gap > 0 or counted then
       local wait, why = login_wait(logins_of(logins_key), gap, counted)
-      if wait then return refuse(why, wait, true) end
+      if wait then return refuse(why, wait, 2) end
     end
     if host_gap > 0 then
       local wait, why = login_wait(logins_of(host_logins_key), host_gap, false)
-      if wait then return refuse(why, wait, true) end
+      if wait then return refuse(why, wait, 2) end
     end
   end
 
   -- Who goes first: a higher priority, and of other apps the one that has had less for its weight.
-  local virtual, own_virtual, shares_key = {}, 0, base .. 'shares:' .. account
-  if shares then
-    local all, least = redis.call('HGETALL', shares_key), nil
-    local waiting = {}
-    for _, one in ipairs(line) do waiting[one.app] = true end
-    for at = 1, #all, 2 do
-      local v, served = struct.unpack('<dd', all[at + 1])
-      if all[at] == app then
-        own_virtual = v
-        if now - served < TURN then waiting[app] = true end
-      end
-      virtual[all[at]] = v
-      if all[at] ~= app and (waiting[all[at]] or now - served < TURN) then least = math.min(least or v, v) end
-    end
-    if not waiting[app] and not own and least then own_virtual = math.max(own_virtual, least) end
-  end
-  local ahead, reason = 0, nil
+  local had, last_had = shares_of(shares, account)
+  local own_had = had_of(had, last_had, app)
+  local higher, poorer, told, waiting = 0, 0, {}, {}
   for _, one in ipairs(line) do
-    if not one.slot then
+    waiting[one.app] = true
+    if one.slot == 0 then
+      local its = shares and one.app ~= app and had_of(had, last_had, one.app) or own_had
       if one.rank < rank then
-        one.ahead, ahead, reason = true, ahead + 1, 'priority'
-      elseif shares and one.rank == rank and one.app ~= app and (virtual[one.app] or 0) < own_virtual then
-        one.ahead, ahead, reason = true, ahead + 1, reason or 'share'
+        higher = higher + 1
+      elseif one.rank == rank and its < own_had then
+        poorer = poorer + 1
+      elseif one.rank == rank and its == own_had and one.told > now then
+        told[#told + 1] = one.told
       end
     end
   end
+  for other, share in pairs(had) do
+    -- Between two grants it is out of line.
+    if other ~= app and not waiting[other] and share.rank == rank and now - share.served <= GRACE
+      and had_of(had, last_had, other) < own_had then
+      poorer = poorer + 1
+    end
+  end
+  local ahead = higher + poorer
 
   local free, free_r = math.huge, math.huge
   for _, l in ipairs(limits) do
@@ -140,25 +140,23 @@ function ops.ask()
   end
 
   if first and permits == 0 then
-    local till, why, position, before
-    position = 1 + ahead
-    repeat
-      before, till, why = position, now, reason or 'share'
+    local blocked = false
+    for _, l in ipairs(limits) do
+      local need = l.rule.unit == 'm' and 1 or first
+      if need > l.limit - l.rule.sum - l.rule.flight then blocked = true end
+    end
+    if not blocked then return refuse(higher > 0 and 'priority' or 'share', 20 * ahead, 0) end
+    -- The first release that nobody of our kind was told of.
+    local till, why
+    for before = 0, #told do
+      till, why = now, nil
       for at, l in ipairs(limits) do
-        local need = l.rule.unit == 'm' and position or math.min(first + position - 1, l.limit)
-        local free_then = free_at(l.rule, l.limit, need)
-        if free_then > till then
-          till, why = free_then, ARGV[20 + 2 * at]
-          if reason and free_at(l.rule, l.limit, need - ahead) <= now then why = reason end
-        end
+        local free_then = free_at(l.rule, l.limit, (l.rule.unit == 'm' and 1 or first) + ahead + before)
+        if free_then >= till then till, why = free_then, ARGV[20 + 2 * at] end
       end
-      -- The first release that nobody of our kind was told of.
-      position = 1 + ahead
-      for _, one in ipairs(line) do
-        if not one.slot and not one.ahead and one.told > now and one.told <= till + 1 then position = position + 1 end
-      end
-    until position <= before
-    return refuse(why, math.max(till - now, 1), false)
+      if not told[before + 1] or told[before + 1] > till then break end
+    end
+    return refuse(why, till - now, 0)
   end
 
   local suffixes, tight = {}, #line > 0
@@ -177,10 +175,7 @@ function ops.ask()
     redis.call('PEXPIRE', grants, DAY)
   end
   if own then redis.call('HDEL', line_key, mine) end
-  if shares and first then
-    redis.call('HSET', shares_key, app, struct.pack('<dd', own_virtual + permits / weight, now))
-    redis.call('PEXPIRE', shares_key, 60000)
-  end
+  if shares and first then serve(account, app, rank, permits / weight, had, last_had, waiting) end
   if slot ~= '' then
     redis.call('ZADD', slots_key, now + lease, slot)
     redis.call('ZADD', host_slots_key, now + lease, slot)

@@ -73,7 +73,7 @@ function ops.usage()
   for at = 1, #all, 2 do parked = math.max(parked, (struct.unpack('<ddd', all[at + 1])) - now) end
   local logins = logins_of(base .. 'logins:' .. account)
   local refused = #logins.refused
-  local wait = refused >= TRIES and math.max(0, logins.refused[refused] + BREAK - now) or 0
+  local wait = logins.broken and math.max(0, logins.refused[refused] + BREAK - now) or 0
   answer[5], answer[6], answer[7], answer[8] = #line, string.format('%.0f', parked), refused, string.format('%.0f', wait)
   for at = 6, #ARGV, 2 do
     local r, limit = rule(ARGV[at]), tonumber(ARGV[at + 1])

@@ -5,7 +5,9 @@ function ops.login()
   local token, account, gap, host_gap = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
   local counted = ARGV[9] == '1'
   local key, host_key = base .. 'logins:' .. account, base .. 'logins'
-  local wait, why = login_wait(logins_of(key), gap, counted)
+  local logins = logins_of(key)
+  if logins.progress[token] then return { 'yes' } end
+  local wait, why = login_wait(logins, gap, counted)
   if not wait and host_gap > 0 then wait, why = login_wait(logins_of(host_key), host_gap, false) end
   if wait then return { 'no', why, string.format('%.3f', wait), 1, 0 } end
   begin_login(key, token, gap, counted)
@@ -21,9 +23,16 @@ function ops.logged_in()
   return { 'yes' }
 end
 
--- token account linger
+-- token account gap host_gap counted linger
 function ops.close()
-  local token, account, linger = ARGV[5], ARGV[6], tonumber(ARGV[7])
+  local token, account, linger = ARGV[5], ARGV[6], tonumber(ARGV[10])
+  -- Closed in its login: that has ended too.
+  for key, gap in pairs({ [base .. 'logins:' .. account] = tonumber(ARGV[7]), [base .. 'logins'] = tonumber(ARGV[8]) }) do
+    if gap > 0 or ARGV[9] == '1' then
+      local logins = logins_of(key)
+      if logins.progress[token] then end_login(key, token, 'failed', gap) end
+    end
+  end
   for _, key in ipairs({ base .. 'slots:' .. account, base .. 'slots' }) do
     if linger > 0 then redis.call('ZADD', key, 'XX', 'LT', now + linger, token) else redis.call('ZREM', key, token) end
   end
@@ -77,7 +86,7 @@ function ops.renew()
   end
   for account in string.gmatch(ARGV[9], '%S+') do
     for _, one in ipairs((line_of(base .. 'line:' .. account, ''))) do
-      if one.slot and one.owner ~= owner then
+      if one.slot == 1 and one.owner ~= owner then
         answer[#answer + 1] = 'wanted ' .. account
         break
       end

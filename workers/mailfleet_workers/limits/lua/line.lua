@@ -5,7 +5,7 @@ local function open_slots(key)
   return redis.call('ZCARD', key)
 end
 
--- Who waits a short time: OWNER APP PRIORITY -> when to come again, whether for a connection, since when.
+-- Who waits a short time: OWNER APP PRIORITY -> when to come again, what it lacks (`refuse` has the numbers), since when.
 local function line_of(key, mine)
   local found, own = {}, nil
   local all = redis.call('HGETALL', key)
@@ -15,13 +15,52 @@ local function line_of(key, mine)
     if now > told + GRACE then
       redis.call('HDEL', key, all[at])
     elseif all[at] == mine then
-      own = { told = told, since = since, slot = slot == 1 }
+      own = { told = told, since = since, slot = slot }
     else
-      found[#found + 1] = { owner = owner, app = app, rank = tonumber(rank), told = told, slot = slot == 1, since = since }
+      found[#found + 1] = { owner = owner, app = app, rank = tonumber(rank), told = told, slot = slot, since = since }
     end
   end
   table.sort(found, function(a, b) return a.told < b.told end)
   return found, own
+end
+
+-- What apps have had on one account, permits by weight: start-time fair queueing, as mailfleet_workers.limits.line says it.
+local function shares_of(wanted, account)
+  local found, last = {}, 0
+  if wanted then
+    local all = redis.call('HGETALL', base .. 'shares:' .. account)
+    for at = 1, #all, 2 do
+      local had, served, rank = struct.unpack('<ddd', all[at + 1])
+      if all[at] == '*' then last = had else found[all[at]] = { had = had, served = served, rank = rank } end
+    end
+  end
+  return found, last
+end
+
+local function had_of(found, last, app)
+  local share = found[app]
+  return share and math.max(share.had, last - BEHIND) or last
+end
+
+-- Somebody of *app* stands in line: it has had as much as the one served last, if nothing is known of it.
+local function join(account, app, rank)
+  local key = base .. 'shares:' .. account
+  local last = redis.call('HGET', key, '*')
+  redis.call('HSETNX', key, app, struct.pack('<ddd', last and struct.unpack('<d', last) or 0, -HOUR, rank))
+  redis.call('PEXPIRE', key, 60000)
+end
+
+local function serve(account, app, rank, more, found, last, waiting)
+  local key = base .. 'shares:' .. account
+  local begun = had_of(found, last, app)
+  last = math.max(last, begun)
+  redis.call('HSET', key, app, struct.pack('<ddd', begun + more, now, rank), '*', struct.pack('<ddd', last, now, 9))
+  for other, share in pairs(found) do
+    if other ~= app and not waiting[other] and now - share.served > GRACE and share.had <= last then
+      redis.call('HDEL', key, other)
+    end
+  end
+  redis.call('PEXPIRE', key, 60000)
 end
 
 -- Logins of an account: when the next may begin, those in progress, when credentials were refused since the last success.
@@ -42,6 +81,12 @@ local function in_progress(logins)
   return count
 end
 
+-- Refusals of long ago count no more, unless there were too many: then nobody has succeeded since.
+local function forget_refusals(logins)
+  local refused = logins.refused
+  while not logins.broken and refused[1] and refused[1] + BREAK <= now do table.remove(refused, 1) end
+end
+
 -- How long a login must wait, and why; nil when it may begin.
 local function login_wait(logins, gap, counted)
   if gap > 0 then
@@ -50,13 +95,13 @@ local function login_wait(logins, gap, counted)
   end
   if not counted then return nil end
   local refused = logins.refused
-  if #refused >= TRIES then
+  if logins.broken then
     local till = refused[#refused] + BREAK
     if now < till then return till - now, 'login refused' end
     if in_progress(logins) > 0 then return 1000, 'login refused' end
     return nil
   end
-  while refused[1] and refused[1] + BREAK <= now do table.remove(refused, 1) end
+  forget_refusals(logins)
   if in_progress(logins) + #refused >= TRIES then return 250, 'logins in progress' end
   return nil
 end
@@ -71,10 +116,12 @@ end
 local function end_login(key, token, how, gap)
   local logins = logins_of(key)
   logins.progress[token] = nil
-  if how == 'done' then logins.refused = {} end
+  if how == 'done' then logins.refused, logins.broken = {}, nil end
   if how == 'refused' then
+    forget_refusals(logins)
     logins.refused[#logins.refused + 1] = now
     while #logins.refused > TRIES do table.remove(logins.refused, 1) end
+    if #logins.refused == TRIES then logins.broken = true end
   end
   if gap > 0 then logins.next = math.max(logins.next, now + gap) end
   save_logins(key, logins)
@@ -82,7 +129,7 @@ end
 
 local function wanted(line)
   for _, one in ipairs(line) do
-    if one.slot then return 1 end
+    if one.slot == 1 then return 1 end
   end
   return 0
 end

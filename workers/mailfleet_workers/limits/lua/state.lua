@@ -8,7 +8,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
 
 local BUCKETS, HOUR, DAY = 60, 3600000, 86400000
-local GRACE, TURN = 250, 5000 -- how long after its time somebody in line is still expected; how long a login is given
+local GRACE, BEHIND = 250, 50 -- how long somebody in line is expected past its time; how far an app may be behind
 local BREAK, TRIES = 900000, 3 -- after so many refused logins nobody logs in for so long
 
 -- The host: which epoch, whether it is open, when it was last asked, and when leases that ran out are looked for.
@@ -83,17 +83,30 @@ local function save_rules()
   end
 end
 
--- When *amount* more are free of a limit: nothing is known of what is in flight but that it cannot leave before a window.
+-- When the first that counts now leaves. Of what is in flight nothing is known but that it cannot leave before a window.
+local function first_release(r)
+  if #r.log == 0 then return now + r.window + r.width end
+  return ((struct.unpack('<dI4', r.log, 1)) + 1) * r.width + r.window
+end
+
+-- When *amount* more are free of a limit, if the first of them are taken as soon as they are.
 local function free_at(r, limit, amount)
-  local missing, at, size = amount - (limit - r.sum - r.flight), 1, #r.log
-  if missing <= 0 then return now end
-  while at < size do
-    local bucket, count = struct.unpack('<dI4', r.log, at)
-    missing = missing - count
-    if missing <= 0 then return (bucket + 1) * r.width + r.window end
-    at = at + 12
+  local rounds = math.floor((amount - 1) / limit)
+  local missing, at, size = r.sum + r.flight + amount - rounds * limit - limit, 1, #r.log
+  local free = now
+  if missing > 0 then
+    free = now + r.window + r.width
+    while at < size do
+      local bucket, count = struct.unpack('<dI4', r.log, at)
+      missing = missing - count
+      if missing <= 0 then
+        free = (bucket + 1) * r.width + r.window
+        break
+      end
+      at = at + 12
+    end
   end
-  return now + r.window + r.width
+  return free + rounds * (r.window + r.width)
 end
 
 -- Grants in flight: token -> what remains of it and which rules it counts in.

@@ -40,7 +40,7 @@ function ops.park()
     local r, limit = rule(ARGV[at]), tonumber(ARGV[at + 1])
     if rank == 2 then limit = math.max(1, math.floor(limit * (1 - reserve))) end
     limits[#limits + 1] = {
-      free = limit - r.sum - r.flight, first = free_at(r, limit, 1) - now, spacing = r.window / limit,
+      free = limit - r.sum - r.flight, first = first_release(r) - now, spacing = r.window / limit,
     }
   end
   local waits, first, last = {}, nil, 0

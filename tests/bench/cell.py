@@ -28,11 +28,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the server saw: the use of the judged rate first, of others that the limiter was told after it."""
+    """What the server saw: the use of the judged rate first, of others that the limiter was told after it.
+
+    `load` is the machine's load average at the end: these processes, and whatever else it did.
+    """
 
     cell: Cell
     uses: tuple[Use, ...]
     mails: int
+    load: float
 
     @property
     def worst(self) -> float:

@@ -7,6 +7,7 @@ into `docs/limits-compared.md`. The status is 1 where one client stays below the
 
 import argparse
 import multiprocessing
+import os
 import sys
 import time
 import uuid
@@ -216,7 +217,9 @@ def main() -> int:
         if one.short:
             print(f"{one.work.words}: {one.permits:,.0f} permits/s are less than {one.work.budget:,}")
     if asked.write:
-        write({"calls": table(speeds)}, PAGE)
+        write(
+            {"calls": f"{table(speeds)}\nThe load average afterwards was {os.getloadavg()[0]:.1f}.\n"}, PAGE
+        )
     return 1 if any(one.short for one in speeds) else 0
 
 

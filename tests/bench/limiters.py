@@ -1,6 +1,6 @@
 """How full a server's windows get under several limiters: `python -m tests.bench.limiters`, half an hour on two cores.
 
-Every limiter has the same four processes, traffic and Redis, one after another in one run. A mail arrives at the server
+Every limiter has the same four processes, traffic and Redis, one after another in one run, cell by cell. A mail arrives at the server
 a while after its permit; what counts is when, by the server's own clock. The tables go into `docs/limits-compared.md`;
 with names of limiters as arguments, or `--try`, only what was found is printed.
 """
@@ -52,23 +52,25 @@ def measure(cell: Cell, hammer: Hammer, url: str, account: str) -> Found:
         taken = hammer.strike(order, server)
         if taken != len(server.times):
             raise ValueError(f"{taken} permits, but {len(server.times)} mails arrived")
-        return Found(cell, tuple(use_of(rate, server.times) for rate in cell.rates), taken)
+        uses = tuple(use_of(rate, server.times) for rate in cell.rates)
+        return Found(cell, uses, taken, os.getloadavg()[0])
 
 
 def compare(kinds: Sequence[str], url: str, *, cells: int | None = None) -> list[Found]:
     """Measure all cells, or the first so many, of each of *kinds*, and say what was found."""
+    # Cell by cell, so that all limiters meet the same machine, whatever else it does.
+    turns = [cell for column in zip(*map(cells_of, kinds), strict=True) for cell in column]
     found = []
     with Hammer(PROCESSES) as hammer:
-        for kind in kinds:
-            for number, cell in enumerate(cells_of(kind)[:cells]):
-                one = measure(cell, hammer, url, f"{kind}-{number}-{time.time_ns()}")
-                print(
-                    f"{kind:16} {cell.shape:9} {cell.delay.name:7} worst {one.worst:7.1%}  "
-                    + ", ".join(map(str, one.uses))
-                    + f"  {one.mails} mails, load {os.getloadavg()[0]:.1f}",
-                    flush=True,
-                )
-                found.append(one)
+        for number, cell in enumerate(turns if cells is None else turns[: cells * len(kinds)]):
+            one = measure(cell, hammer, url, f"{cell.kind}-{number}-{time.time_ns()}")
+            print(
+                f"{cell.kind:16} {cell.shape:9} {cell.delay.name:7} worst {one.worst:7.1%}  "
+                + ", ".join(map(str, one.uses))
+                + f"  {one.mails} mails, load {one.load:.1f}",
+                flush=True,
+            )
+            found.append(one)
     return found
 
 

@@ -15,7 +15,7 @@ from tests.stage.sliding import Use
 def found_in(cell: Cell, worst: int = 30, utilisation: float = 0.98) -> Found:
     """What the server saw, with every rate that the limiter was told within its limit but for *worst*."""
     others = tuple(Use(rate, rate.limit, 0.97) for rate in cell.rates[1:])
-    return Found(cell, (Use(cell.rate, worst if cell.rate == SHORT else 300, utilisation), *others), 360)
+    return Found(cell, (Use(cell.rate, worst if cell.rate == SHORT else 300, utilisation), *others), 360, 1.0)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def whole_run() -> dict[Cell, Found]:
 def test_one_too_many_is_seen(whole_run: dict[Cell, Found]) -> None:
     """A window with 301 of 300 is 100.4 in the table, not 100; one at its limit is 100."""
     cell = next(one for one in cells_of("gcra") if one.rate != SHORT)
-    whole_run[cell] = Found(cell, (Use(cell.rate, 301, 1.0),), 400)
+    whole_run[cell] = Found(cell, (Use(cell.rate, 301, 1.0),), 400, 1.0)
     (line,) = [line for line in worst_table(whole_run).splitlines() if "GCRA" in line]
     assert line.count(" 100.4 ") == 1
     assert line.count(" 100 ") == 9
@@ -37,7 +37,7 @@ def test_the_fuller_rate_is_shown(whole_run: dict[Cell, Found]) -> None:
     """Whoever is told two rates is judged by the one that was overstepped further."""
     cell = cells_of("mailfleet")[0]
     assert len(cell.rates) == 2
-    whole_run[cell] = Found(cell, (Use(cell.rates[0], 30, 0.98), Use(cell.rates[1], 330, 0.98)), 360)
+    whole_run[cell] = Found(cell, (Use(cell.rates[0], 30, 0.98), Use(cell.rates[1], 330, 0.98)), 360, 1.0)
     (line,) = [line for line in worst_table(whole_run).splitlines() if "mailfleet" in line]
     assert " 110 " in line
 

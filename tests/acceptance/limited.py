@@ -182,8 +182,13 @@ class Limited:
         return time.monotonic()
 
     def wait_workers(self, count: int, deadline_s: float) -> None:
-        """Until there are so many worker processes."""
-        wait_until(lambda: len(self.workers()) == count, deadline_s, lambda: f"{self.workers()}", step_s=0.2)
+        """Until so many worker processes are ready, those included that follow dead ones."""
+
+        def ready() -> set[int]:
+            said = {event["child"] for parent in self.stage.parents for event in parent.events("child_ready")}
+            return said & set(self.workers())
+
+        wait_until(lambda: len(ready()) == count, deadline_s, lambda: f"{ready()}", step_s=0.2)
 
     def run(self, seconds: float) -> Seen:
         """Until so long after the server's first mail; what it has seen by then."""

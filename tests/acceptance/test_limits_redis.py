@@ -58,18 +58,25 @@ def now() -> float:
     return time.monotonic()
 
 
-def test_emptied_again_and_again(opened: Open, redis_server: PrivateRedis) -> None:
+@pytest.mark.parametrize(
+    "allowed",
+    [ALLOWED, Allowed(account=("300/10s",)), Allowed(account=("600/min",))],
+    ids=["four rules", "10 s", "1 min"],
+)
+def test_emptied_again_and_again(opened: Open, redis_server: PrivateRedis, allowed: Allowed) -> None:
     """FLUSHALL under full load, four times: what was counted is gone, and still no window is over."""
-    fleet = working(opened)
+    fleet = working(opened, allowed=allowed)
     workers = fleet.workers()
     silent = []
     for _ in range(4):
         since = now()
         redis_server.control("FLUSHALL")
         # What is under way comes; the first mail after a silence is of the new count.
-        fleet.goes_on(since, BACK_S)
+        fleet.goes_on(since, 60 + BACK_S)
         times = [mail.mail_at for mail in fleet.gauge.seen().mails if mail.mail_at > since - 1]
         silent.append(longest_gap(times))
+        # Long enough for ten seconds to be full, short enough for none to leave a minute.
+        wait_for(since + 13)
     fleet.judge(f"FLUSHALL four times, silent for {', '.join(f'{gap:.1f}' for gap in silent)} s")
     assert fleet.workers() == workers
 
@@ -87,19 +94,26 @@ def test_a_day_is_not_forgotten(opened: Open, redis_server: PrivateRedis) -> Non
     assert len(fleet.gauge.seen().mails) == 400
 
 
-@pytest.mark.parametrize("away_s", [0.0, 2.0])
-def test_killed_and_started_again(opened: Open, redis_server: PrivateRedis, away_s: float) -> None:
-    """SIGKILL, and another Redis with nothing in it, at once or after a moment, twice."""
+@pytest.mark.parametrize(("away_s", "stale"), [(0.0, False), (2.0, False), (2.0, True)])
+def test_killed_and_started_again(
+    opened: Open, redis_server: PrivateRedis, away_s: float, *, stale: bool
+) -> None:
+    """SIGKILL, and another Redis with nothing in it or with what was seconds ago, at once or after a moment, twice."""
     fleet = working(opened)
     workers = fleet.workers()
     took = []
     for _ in range(2):
+        if stale:
+            redis_server.control("SAVE")
+            fleet.wait_mails(60, 60, after=now())
         redis_server.kill()
         wait_for(now() + away_s)
-        redis_server.restart()
+        redis_server.restart(persist=stale)
         took.append(fleet.goes_on(now(), BACK_S))
+        wait_for(now() + 12)
     shown = ", ".join(f"{each:.1f}" for each in took)
-    fleet.judge(f"killed twice, away for {away_s:g} s; mail again after {shown} s")
+    what = "what it had" if stale else "nothing"
+    fleet.judge(f"killed twice, away for {away_s:g} s, back with {what}; mail again after {shown} s")
     assert fleet.workers() == workers
 
 
@@ -111,6 +125,7 @@ def test_paused(opened: Open, redis_server: PrivateRedis) -> None:
         redis_server.pause(5000)
         wait_for(now() + 5)
         took.append(fleet.goes_on(now(), BACK_S))
+        wait_for(now() + 12)
     fleet.judge(f"paused for 5 s, twice; mail again after {', '.join(f'{each:.1f}' for each in took)} s")
 
 
@@ -178,6 +193,7 @@ def test_a_redis_that_takes_no_writes(
     for name, value in mended.items():
         redis_server.config_set(name, value)
     took = fleet.goes_on(until, BACK_S)
+    wait_for(now() + 12)
     fleet.judge(f"no writes for 10 s; mail again after {took:.1f} s")
     assert_waited(fleet, since, until)
 
@@ -191,6 +207,7 @@ def test_a_redis_that_became_a_replica(opened: Open, redis_server: PrivateRedis)
     until = now()
     redis_server.control("REPLICAOF", "NO", "ONE")
     took = fleet.goes_on(until, BACK_S)
+    wait_for(now() + 12)
     fleet.judge(f"read-only for 10 s; mail again after {took:.1f} s")
     assert_waited(fleet, since, until)
 
@@ -213,6 +230,7 @@ def test_a_redis_that_is_away(opened: Open, redis_server: PrivateRedis, *, hangs
     else:
         redis_server.restart()
     took = fleet.goes_on(until, BACK_S)
+    wait_for(now() + 12)
     how = "hangs" if hangs else "refuses"
     fleet.judge(f"Redis {how} for {OUTAGE_S:g} s; mail again after {took:.1f} s; {away} processes said so")
     assert_waited(fleet, since, until)

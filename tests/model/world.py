@@ -18,7 +18,7 @@ from mailfleet_schema.statements.insert import NewMail, insert_mails
 from mailfleet_schema.statements.operate import Operation, operate
 from mailfleet_schema.states import OnDoubt
 from mailfleet_schema.tables import tables_of
-from mailfleet_workers import courier, delivery, journal
+from mailfleet_workers import courier, journal, packer
 from mailfleet_workers.notify import Notice
 from mailfleet_workers.parcel import pack
 from mailfleet_workers.smtp.base import Envelope
@@ -264,7 +264,7 @@ def world_of(engine: Engine) -> Iterator[World]:
     try:
         with (
             mock.patch.object(courier, "time", clock),
-            mock.patch.object(delivery, "pack", lambda *given, **named: stamped(pack(*given, **named))),
+            mock.patch.object(packer, "pack", lambda *given, **named: stamped(pack(*given, **named))),
         ):
             yield world
     finally:

@@ -12,7 +12,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from mailfleet_workers import delivery
+from mailfleet_workers import packer
 from mailfleet_workers.courier import Courier
 from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.smtp.base import Answer
@@ -22,7 +22,7 @@ _PARENT = os.getppid()
 
 BUILT, WIRE, HOST = ("poison while it is built", "poison on the wire", "poison of the host")
 
-_pack = delivery.pack  # type: ignore[attr-defined]
+_pack = packer.pack  # type: ignore[attr-defined]
 _converse = Courier._converse
 
 
@@ -47,5 +47,5 @@ def converse(courier: Courier, parcel: Parcel, *rest: Any) -> Answer:
 
 # Nobody reads a core file of it.
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-delivery.pack = pack  # type: ignore[attr-defined]
+packer.pack = pack  # type: ignore[attr-defined]
 Courier._converse = converse  # type: ignore[method-assign, assignment]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mailfleet_schema.statements.claim import Claimed
-from mailfleet_workers import delivery
+from mailfleet_workers import packer
 from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.parcel import pack as unstamped
 from mailfleet_workers.verdict import Stop
@@ -23,4 +23,4 @@ def pack(row: Claimed, *rest: Any, **named: Any) -> Parcel | Stop:
     return replace(parcel, envelope=replace(parcel.envelope, message=message))
 
 
-delivery.pack = pack  # type: ignore[attr-defined]
+packer.pack = pack  # type: ignore[attr-defined]

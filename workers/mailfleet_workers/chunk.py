@@ -36,9 +36,13 @@ class ChunkSize:
         """How many rows to record at once; 1 until something is known."""
         if self._fixed is not None:
             return self._fixed
+        return self.within(self._aim_s)
+
+    def within(self, seconds: float) -> int:
+        """How many go out within *seconds*, at least 1; 1 until something is known."""
         if self._mean_s is None:
             return 1
-        return max(1, min(MOST, int(self._aim_s / max(self._mean_s, 1e-6))))
+        return max(1, min(MOST, int(seconds / max(self._mean_s, 1e-6))))
 
 
 def first_chunk(rows: Sequence[Claimed], size: int) -> list[Claimed]:

@@ -5,7 +5,6 @@
 What comes before the connection is here, the rest is the courier's.
 """
 
-import contextlib
 import logging
 import math
 import time
@@ -16,15 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet_schema.statements.account import unknown_account
 from mailfleet_schema.statements.claim import Claimed
-from mailfleet_schema.statements.gate import Gate
+from mailfleet_schema.statements.gate import Gate, reason_of
 from mailfleet_schema.states import Phase
 from mailfleet_workers.chunk import MOST, first_chunk
-from mailfleet_workers.courier import INTERRUPTED_S, WITHHELD_S, Courier
+from mailfleet_workers.courier import WITHHELD_S, Courier
 from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.heap import Batch
 from mailfleet_workers.limits.base import Grant, Refusal, Report, Request
 from mailfleet_workers.limits.permits import Permits
-from mailfleet_workers.parcel import Parcel, pack
+from mailfleet_workers.packer import Packer
+from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.verdict import Judgement, Stop
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,6 @@ CAPPED_S = 1.0
 MOST_GATE_S = 3600.0
 #: What was refused for long is not asked for again within this time, in seconds: the limits may have changed then.
 REMEMBER_S = 5.0
-#: Messages built ahead of one record, in bytes: a chunk of large mails is a small chunk.
-CHUNK_BYTES = 8 * 1024 * 1024
 
 
 class Delivery:
@@ -49,8 +47,10 @@ class Delivery:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._courier = Courier(desk)
+        self._packer = Packer(desk, self._courier)
         self._reports: list[Report] = []
         self._in_line_since: float | None = None
+        self._tight = False
 
     @property
     def appetite(self) -> int:
@@ -79,6 +79,7 @@ class Delivery:
             try:
                 self._courier.settle()
             finally:
+                self._packer.forget()
                 self._courier.release()
                 self._report_now()
 
@@ -98,8 +99,9 @@ class Delivery:
             return self._closed(way, pending, gate)
         if (refused := desk.refusals.get(first)) is not None:
             return self._refused(way, pending, refused)
-        chunk = first_chunk(pending, courier.chunk.size)
-        parcels, unpacked = self._pack(way, chunk)
+        chunk = first_chunk(pending, self._size(name))
+        parcels, unpacked = self._packer.pack(way, chunk)
+        parcels = self._let_through(way, parcels)
         rest = [*unpacked, *pending[len(chunk) :]]
         if not parcels:
             return rest
@@ -108,6 +110,7 @@ class Delivery:
             # What follows a colon is somebody's words: no label for a metric.
             said = granted.rule.partition(":")[0]
             desk.meter.permits(first.app, name, way.host, len(parcels), 0, said)
+            self._packer.keep(parcels)
             return self._refused(way, [*(parcel.row for parcel in parcels), *rest], granted)
         self._in_line_since = None
         desk.meter.permits(first.app, name, way.host, len(parcels), granted.permits)
@@ -116,7 +119,33 @@ class Delivery:
             courier.send(way, parcels[: granted.permits], permits, granted.slot)
         finally:
             self._reports += permits.close()
+        self._packer.keep(parcels[granted.permits :])
         return [*(parcel.row for parcel in parcels[granted.permits :]), *rest]
+
+    def _let_through(self, way: Way, parcels: list[Parcel]) -> list[Parcel]:
+        """*parcels* without those that have a recipient behind a closed gate: they come back after it."""
+        left = []
+        for parcel in parcels:
+            domains = sorted({address.rpartition("@")[2].lower() for address in parcel.envelope.recipients})
+            gate = self._desk.limiter.gate(account="", host="", domains=domains)
+            if gate is None or gate.scope != "recipient":
+                left.append(parcel)
+                continue
+            wait_s = min(gate.remaining_s, MOST_GATE_S)
+            self._courier.park(way, [parcel.row], wait_s, reason_of(gate.scope, gate.reason))
+        return left
+
+    def _size(self, account: str) -> int:
+        """How many to build and send together: where permits are short, none of them should wait for its turn here.
+
+        Those of a group count while the first of them is sent. A hundredth of the shortest window is what that may cost.
+        """
+        size = self._courier.chunk.size
+        limits = None if self._desk.book is None else self._desk.book.of(account)
+        if not self._tight or limits is None or not limits.rules:
+            return size
+        shortest_s = min(rule.rate.window_ms for rule in limits.rules) / 1000
+        return min(size, self._courier.chunk.within(shortest_s / 100))
 
     def _ask(self, way: Way, parcels: Sequence[Parcel]) -> Grant | Refusal:
         """Permits for the first of *parcels*, and a slot if they need a connection; what does not leave needs neither."""
@@ -129,67 +158,10 @@ class Delivery:
         )
         reports, self._reports = self._reports, []
         answer = self._desk.limiter.ask(wish, reports)
+        self._tight = isinstance(answer, Refusal) or answer.tight
         if answer.wanted:
             self._desk.connections.want(way.account.name)
         return answer
-
-    def _pack(self, way: Way, rows: Sequence[Claimed]) -> tuple[list[Parcel], list[Claimed]]:
-        """Parcels of the first of *rows*, and the rows for which this chunk has no room in memory.
-
-        The journal has *rows* as begun meanwhile: a mail whose content ends this process must not come back for ever.
-        Nor one that ends the host and its journals, so the database hears of those that were interrupted before.
-        """
-        journal, claims = self._desk.journal, [(row.id, row.fence) for row in rows]
-        try:
-            journal.building(claims)
-        except OSError:
-            log.exception("journal_failed", extra={"app": self._desk.app, "mails": len(rows)})
-            self._courier.give_back(rows, WITHHELD_S, "withheld: no journal")
-            return [], []
-        try:
-            if again := [row for row in rows if row.interruptions]:
-                self._desk.ledger.begin_again(again)
-            parcels, unpacked = self._build(way, rows)
-        except SQLAlchemyError:
-            # Nobody is at work on them: an outage of the database makes no mail poison.
-            with contextlib.suppress(OSError):
-                journal.built(claims)
-            raise
-        left = {row.id for row in (*(parcel.row for parcel in parcels), *unpacked)}
-        with contextlib.suppress(OSError):  # then they count as begun
-            journal.built([claim for claim in claims if claim[0] in left])
-        return parcels, unpacked
-
-    def _build(self, way: Way, rows: Sequence[Claimed]) -> tuple[list[Parcel], list[Claimed]]:
-        contents, outcomes = self._desk.ledger.contents(rows)
-        parcels: list[Parcel] = []
-        size = 0
-        for number, row in enumerate(rows):
-            if size >= CHUNK_BYTES:
-                return parcels, list(rows[number:])
-            before = outcomes.get(row.id, [])
-            try:
-                parcel = pack(
-                    row,
-                    contents.get(row.id),
-                    before,
-                    way.account,
-                    fetch=self._desk.fetch,
-                    run_mode=self._desk.run_mode,
-                )
-            except SQLAlchemyError:
-                raise
-            except Exception as error:
-                log.exception("pack_failed", extra={"mail_id": row.id, "app": row.app})
-                reason = f"{type(error).__name__} while building"
-                self._courier.give_back([row], INTERRUPTED_S, reason, begun=True)
-                continue
-            if isinstance(parcel, Stop):
-                self._courier.add(way, row, Judgement(parcel), None, (), Phase.PREPARE, before)
-            else:
-                parcels.append(parcel)
-                size += len(parcel.envelope.message)
-        return parcels, []
 
     def _refused(self, way: Way, rows: list[Claimed], refusal: Refusal) -> list[Claimed]:
         """A short wait is slept out, by one thread of the account; for a long one the rows come back later.
@@ -250,7 +222,7 @@ class Delivery:
     def _closed(self, way: Way, rows: list[Claimed], gate: Gate) -> list[Claimed]:
         """A short gate is slept out; for a longer one all that waits here for the account comes back after it."""
         desk, name = self._desk, way.account.name
-        reason = f"wait({gate.scope}): {gate.reason}"
+        reason = reason_of(gate.scope, gate.reason)
         self._courier.settle()
         desk.meter.waited(rows[0].app, name, gate.remaining_s)
         if gate.remaining_s * 1000 <= self._max_idle_ms(way):

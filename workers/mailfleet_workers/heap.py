@@ -154,16 +154,14 @@ class RowHeap:
             self._changed.notify_all()
 
     def cap(self, account: str, for_s: float) -> bool:
-        """No slot for one more thread on *account*: use one fewer for *for_s* seconds.
+        """No slot for one more thread on *account*: use one fewer for *for_s* seconds, but one at least.
 
         False when ours is the only one: then nobody here will free a slot.
         """
         with self._changed:
             others = self._busy.get(account, 0) - 1
-            if others < 1:
-                return False
-            self._caps[account] = others, self._clock() + for_s
-            return True
+            self._caps[account] = max(1, others), self._clock() + for_s
+            return others >= 1
 
     @contextmanager
     def asleep(self, account: str, priority: Priority = Priority.HIGH) -> Iterator[bool]:

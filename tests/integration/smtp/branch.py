@@ -128,5 +128,5 @@ def stamped() -> Iterator[None]:
         return replace(made, envelope=replace(made.envelope, message=message))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mailfleet_workers.delivery.pack", pack)
+        patch.setattr("mailfleet_workers.packer.pack", pack)
         yield

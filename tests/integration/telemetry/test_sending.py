@@ -142,7 +142,7 @@ def test_a_mail_given_back_and_held(
 ) -> None:
     """What is interrupted goes back with its reason; the third time it is held, and that is a warning."""
     office = measured.office
-    monkeypatch.setattr("mailfleet_workers.delivery.pack", _fail)
+    monkeypatch.setattr("mailfleet_workers.packer.pack", _fail)
     mail_id = office.emit("ada@example.net")
     with caplog.at_level(logging.DEBUG):
         for _ in range(3):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from mailfleet_workers.limits.base import Report, Slot
 from mailfleet_workers.limits.book import Limits
+from mailfleet_workers.limits.redis_script import Packed
 from mailfleet_workers.limits.rule import Rule, Scope, Unit
 
 
@@ -47,6 +48,33 @@ def named(name: str, limits: Limits) -> str:
     """The rule of that *name* in words; *name* itself if it is none."""
     rule = counted(limits).get(name)
     return name if rule is None else str(rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What every question about *limits* says alike, as it is sent; and the names of its rules."""
+
+    limits: Limits
+    words: Packed
+    names: str
+
+    @classmethod
+    def of(cls, limits: Limits, owner: str) -> "Spec":
+        """For questions of *owner*."""
+        words = [
+            owner,
+            limits.account,
+            limits.reserve,
+            limits.max_idle_ms,
+            1 if len(limits.weights) > 1 else 0,
+            limits.connections or 0,
+            limits.host_connections or 0,
+            limits.login_gap_ms,
+            limits.host_login_gap_ms,
+            1 if limits.login else 0,
+            *rules_of(limits),
+        ]
+        return cls(limits, Packed.of(words), " ".join(counted(limits)))
 
 
 def lines(reports: Sequence[Report]) -> str:

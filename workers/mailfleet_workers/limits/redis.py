@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mailfleet_schema.statements.gate import Gate
+from mailfleet_schema.statements.gate import Gate, reason_of
 from mailfleet_schema.states import Priority
 from mailfleet_workers.limits.base import (
     Grant,
@@ -28,6 +28,7 @@ from mailfleet_workers.limits.base import (
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.encoding import (
     Lease,
+    Spec,
     counted,
     held_grant,
     held_slot,
@@ -80,6 +81,7 @@ class RedisLimiter:
         self._lock = threading.Lock()
         self._grants: dict[str, Lease] = {}
         self._slots: dict[str, Lease] = {}
+        self._specs: dict[str, Spec] = {}
 
     @property
     def instance(self) -> str:
@@ -99,8 +101,9 @@ class RedisLimiter:
             self.report(reports)
             slot = None if request.slot is None else Slot(request.slot, request.account, request.host)
             return Grant(request.token, request.permits, slot)
-        mine, others = self._taken_along(reports, limits.host)
-        self.report(others)
+        mine, others = self._taken_along(reports, limits.host) if reports else ([], [])
+        if others:
+            self.report(others)
         try:
             asked_at = self._clock()
             with self._presence.of_call():
@@ -111,37 +114,34 @@ class RedisLimiter:
         return self._answered(request, limits, answer, epoch, asked_at)
 
     def _question(self, request: Request, limits: Limits, reports: Sequence[Report]) -> list[object]:
-        slot = request.slot if request.slot is not None and limits.slots else ""
+        spec = self._spec(limits)
         return [
-            self.owner,
             request.token,
             request.app,
             RANK[request.priority],
-            limits.account,
-            limits.reserve,
-            limits.max_idle_ms,
             limits.weights.get(request.app, 1),
-            1 if len(limits.weights) > 1 else 0,
-            slot,
-            limits.connections or 0,
-            limits.host_connections or 0,
-            limits.login_gap_ms,
-            limits.host_login_gap_ms,
-            1 if limits.login else 0,
+            request.slot if request.slot is not None and limits.slots else "",
             ",".join(map(str, request.recipients)),
-            lines(reports),
-            *rules_of(limits),
+            lines(reports) if reports else "",
+            spec.words,
         ]
+
+    def _spec(self, limits: Limits) -> Spec:
+        spec = self._specs.get(limits.account)
+        if spec is None or spec.limits is not limits:
+            spec = self._specs[limits.account] = Spec.of(limits, self.owner)
+        return spec
 
     def _answered(
         self, request: Request, limits: Limits, answer: list[Any], epoch: str, asked_at: float
     ) -> Grant | Refusal:
+        # Four words and the rest: what may have spaces comes last.
         match answer[0]:
             case b"yes":
                 slot = None if request.slot is None else Slot(request.slot, request.account, request.host)
                 permits, until = int(answer[1]), asked_at + self.lease_s - MARGIN_S
                 report = Report(request.token, permits, sum(request.recipients[:permits]))
-                names = " ".join(counted(limits))
+                names = self._spec(limits).names
                 with self._lock:
                     if permits:
                         self._grants[request.token] = Lease(
@@ -149,17 +149,18 @@ class RedisLimiter:
                         )
                     if slot is not None and limits.slots:
                         self._slots[slot.token] = Lease(limits.account, limits.host, epoch, until, slot=slot)
-                return Grant(request.token, permits, slot, tight=bool(answer[2]), wanted=bool(answer[3]))
+                return Grant(request.token, permits, slot, tight=answer[2] == b"1", wanted=answer[3] == b"1")
             case b"gate":
-                scope, wait_s = answer[1].decode(), float(answer[2]) / 1000
+                wait_s, scope = float(answer[1]) / 1000, answer[2].decode()
                 key = limits.host if scope == "host" else limits.account
                 reason = answer[4].decode("utf-8", "replace")
                 self._gates.close_gate(Gate(scope, key, wait_s, int(answer[3]), reason))
-                return Refusal(f"wait({scope}): {reason}", wait_s)
+                return Refusal(reason_of(scope, reason), wait_s)
             case _:
-                rule = named(answer[1].decode(), limits)
-                wait_s = float(answer[2]) / 1000
-                return Refusal(rule, wait_s, slot=bool(int(answer[3])), wanted=bool(int(answer[4])))
+                rule = named(answer[4].decode(), limits)
+                return Refusal(
+                    rule, float(answer[1]) / 1000, slot=answer[2] != b"0", wanted=answer[3] == b"1"
+                )
 
     def _taken_along(self, reports: Sequence[Report], host: str) -> tuple[list[Report], list[Report]]:
         with self._lock:

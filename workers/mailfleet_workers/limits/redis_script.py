@@ -6,10 +6,11 @@ another one that took over, notices and begins a new epoch.
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, Self
 
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
@@ -35,6 +36,28 @@ def script_text() -> str:
     return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS)
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Words as they go over the wire (RESP2 bulk strings), for those that are said again and again."""
+
+    count: int
+    data: bytes
+
+    @classmethod
+    def of(cls, words: Sequence[object]) -> Self:
+        """*words* together; those among them that are packed already stay so."""
+        count, parts = 0, []
+        for word in words:
+            if isinstance(word, Packed):
+                count += word.count
+                parts.append(word.data)
+            else:
+                text = word if isinstance(word, bytes) else str(word).encode()
+                count += 1
+                parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
+        return cls(count, b"".join(parts))
+
+
 class _Link:
     """One connection, with the run id of its server."""
 
@@ -49,7 +72,8 @@ class _Link:
         self.used = False
 
     def command(self, *words: object) -> Any:
-        self._connection.send_packed_command(self._connection.pack_command(*words))
+        packed = Packed.of(words)
+        self._connection.send_packed_command([b"*%d\r\n%b" % (packed.count, packed.data)])
         return self._connection.read_response(disable_decoding=True)
 
     def close(self) -> None:
@@ -134,6 +158,8 @@ class Script:
             found = link.command("EVAL", self._text, 1, key, *arguments)
         if isinstance(found, Exception):
             raise found
+        if isinstance(found, bytes):
+            return found.split(b" ", 4)
         assert isinstance(found, list)  # noqa: S101 - every operation answers so
         return found
 

@@ -16,6 +16,8 @@ from mailfleet_workers.telemetry.meter import SILENT, Meter
 
 #: While others wait for a slot, a connection is used for so long, in seconds.
 TURN_S = 5.0
+#: A connection that is idle for less is needed again soon: its user sleeps out a short wait. In seconds.
+PAUSE_S = 0.5
 #: Somebody who waits for a slot says so again within this time, in seconds.
 WANTED_S = 3.0
 
@@ -80,10 +82,14 @@ class ConnectionPool:
         connection.close()
 
     def want(self, account: str) -> None:
-        """Others wait for a slot of *account*: its idle connections end now, used ones after their turn."""
+        """Others wait for a slot of *account*: its idle connections end soon, used ones after their turn."""
         with self._lock:
             self._wanted[account] = self._clock() + WANTED_S
-            doomed = [c for of in list(self._idle) if of.name == account for c in self._idle.pop(of)]
+            doomed = []
+            for of in [of for of in self._idle if of.name == account]:
+                kept = self._idle[of]
+                doomed += [c for c in kept if c.age_s() >= TURN_S or c.idle_seconds() >= PAUSE_S]
+                self._idle[of] = [c for c in kept if c not in doomed]
         _close_all(doomed)
 
     def _is_wanted(self, account: str) -> bool:

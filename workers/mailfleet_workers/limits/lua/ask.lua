@@ -2,32 +2,35 @@
 
 local ops = {}
 
--- owner token app priority account reserve max_idle weight shares slot connections host_connections gap host_gap counted
--- recipients reports, then for each rule its suffix and limit.
+-- token app priority weight slot recipients reports owner account reserve max_idle shares connections host_connections gap
+-- host_gap counted, then for each rule its suffix and limit.
 function ops.ask()
-  local owner, token, app, rank, account = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9]
-  local reserve, max_idle, weight, shares = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13] == '1'
-  local slot, connections, host_connections = ARGV[14], tonumber(ARGV[15]), tonumber(ARGV[16])
-  local gap, host_gap, counted = tonumber(ARGV[17]), tonumber(ARGV[18]), ARGV[19] == '1'
-  reports(ARGV[21])
-  reap()
+  local token, app, rank, weight, slot = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
+  local owner, account, reserve, max_idle, shares = ARGV[12], ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15]), ARGV[16] == '1'
+  local connections, host_connections = tonumber(ARGV[17]), tonumber(ARGV[18])
+  local gap, host_gap, counted = tonumber(ARGV[19]), tonumber(ARGV[20]), ARGV[21] == '1'
 
+  -- Everything is read at once, before what is reported changes it.
   local keys, limits, count = { base .. 'gate:host', base .. 'gate:account:' .. account }, {}, 0
   for at = 22, #ARGV, 2 do
     count = count + 1
     keys[#keys + 1] = base .. ARGV[at]
   end
   local values = redis.call('MGET', unpack(keys))
-  local first = tonumber(string.match(ARGV[20], '%d+'))
+  local first = tonumber(string.match(ARGV[10], '%d+'))
+  for at = 1, count do rule(ARGV[20 + 2 * at], values[at + 2]) end
+  reports(ARGV[11])
+  reap()
   if not first then count = 0 end -- only a slot is asked for
   for at = 1, count do
     local suffix, limit = ARGV[20 + 2 * at], tonumber(ARGV[21 + 2 * at])
-    -- A rule that a report has loaded is fresher than what was read.
-    local r = rule(suffix, values[at + 2])
-    local class = limit
+    local r, class = rule(suffix), limit
     if rank == 2 then class = math.max(1, math.floor(limit * (1 - reserve))) end
     if r.unit == 'r' then
-      if first > limit then return { 'no', suffix, 'inf', 0, 0 } end
+      if first > limit then
+        save_rules()
+        return string.format('no inf 0 0 %s', suffix)
+      end
       class = math.max(class, first)
     end
     limits[at] = { rule = r, limit = class }
@@ -50,14 +53,14 @@ function ops.ask()
     elseif own then
       redis.call('HDEL', line_key, mine)
     end
-    return { 'no', why, string.format('%.3f', wait + 0.01), lacks, want }
+    return string.format('no %.3f %d %d %s', wait + 0.01, lacks, want, why)
   end
 
   local known = redis.call('HGET', grants, token)
   if known then
     save_rules()
     local grant = cmsgpack.unpack(known)
-    return { 'yes', grant.permits, 0, want }
+    return string.format('yes %d 0 %d', grant.permits, want)
   end
   if meta.open == 0 then return refuse('not ready', 1000, 0) end
   for at = 1, 2 do
@@ -65,7 +68,8 @@ function ops.ask()
       local gate = cmsgpack.unpack(values[at])
       if gate.till > now then
         save_rules()
-        return { 'gate', at == 1 and 'host' or 'account', string.format('%.3f', gate.till - now), gate.generation, gate.reason }
+        local whose = at == 1 and 'host' or 'account'
+        return string.format('gate %.3f %s %d %s', gate.till - now, whose, gate.generation, gate.reason)
       end
     end
   end
@@ -87,7 +91,7 @@ function ops.ask()
         end
         if open_slots(key) + ahead >= class then
           local why = (at == 1 and 'account' or 'host') .. ' connections ' .. most
-          return refuse(why, math.min(100 * (1 + ahead), 500), 1)
+          return refuse(why, math.min(150 * (1 + ahead), 1000), 1)
         end
       end
     end
@@ -133,7 +137,7 @@ function ops.ask()
     if l.rule.unit == 'm' then free = math.min(free, left) else free_r = math.min(free_r, left) end
   end
   local permits, amount = 0, 0
-  for text in string.gmatch(ARGV[20], '%d+') do
+  for text in string.gmatch(ARGV[10], '%d+') do
     local one = tonumber(text)
     if permits + 1 > free or amount + one > free_r then break end
     permits, amount = permits + 1, amount + one
@@ -184,5 +188,5 @@ function ops.ask()
     begin_login(logins_key, slot, gap, counted)
     begin_login(host_logins_key, slot, host_gap, false)
   end
-  return { 'yes', permits, tight and 1 or 0, want }
+  return string.format('yes %d %d %d', permits, tight and 1 or 0, want)
 end

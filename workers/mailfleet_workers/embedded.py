@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,7 +34,9 @@ from mailfleet_workers import journal
 from mailfleet_workers.catcher import Catcher, DirectoryStore, Script
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.intake import IntakeClosed
-from mailfleet_workers.limits.unlimited import UnlimitedLimiter
+from mailfleet_workers.limits.book import Book
+from mailfleet_workers.limits.local import LocalLimiter
+from mailfleet_workers.limits.resolve import limits_of
 from mailfleet_workers.notify import broker_notify
 from mailfleet_workers.plan import PoolPlan
 from mailfleet_workers.pool import Pool
@@ -204,13 +207,18 @@ class Embedded:
         self._broker = EmbeddedBroker(self._url)
         ways = Ways(self._settings, environ=self._environ, catcher=(self.catcher.host, self.catcher.port))
         self._connections = ConnectionPool(ways.transport, time.monotonic)
-        limiter = UnlimitedLimiter(time.monotonic)
+        resolve = partial(limits_of, self._settings, catcher=(self.catcher.host, self.catcher.port))
+        limiter = LocalLimiter(
+            Book(resolve()), time.monotonic, lease_s=self._settings.limits.lease_s, empty=False
+        )
         rules = Rules.builtin()
         for app in self._apps:
             pool = Pool(
                 PoolPlan.of(self._settings, app, alone=True, fixed_chunk=self._fixed_chunk),
                 self.engine,
                 limiter=limiter,
+                counting=limiter,
+                resolve=resolve,
                 connections=self._connections,
                 rules=rules,
                 way=ways,

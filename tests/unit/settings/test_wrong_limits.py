@@ -73,12 +73,6 @@ WRONG = {
         "a list of rules",
         "something else",
     ),
-    "two rules of one window": of_file(
-        f'{HOST}[accounts.default.limits]\nmessages = ["50/min", "3/s", "2 per 60 s"]',
-        "accounts.default.limits.messages[2]",
-        "one rule for each window: [0] has the same",
-        "'2 per 60 s'",
-    ),
     "more rules than anybody needs": of_file(
         f"{HOST}[accounts.default.limits]\nmessages = {[f'9/{n}s' for n in range(1, 10)]}",
         "accounts.default.limits.messages",

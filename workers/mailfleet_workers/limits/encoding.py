@@ -72,7 +72,11 @@ class Spec:
             limits.login_gap_ms,
             limits.host_login_gap_ms,
             1 if limits.login else 0,
-            *rules_of(limits),
+            *(
+                word
+                for name, rule in counted(limits).items()
+                for word in (name, rule.rate.window_ms, rule.rate.limit)
+            ),
         ]
         return cls(limits, Packed.of(words), " ".join(counted(limits)))
 

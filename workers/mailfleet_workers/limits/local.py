@@ -1,17 +1,17 @@
 """The limiter of one process: every rule, slot and wait in its own memory, decided one request at a time.
 
-What it knows ends with the process: a limiter that is made anew has counted nothing.
+What it knows ends with the process: the next one is told from the database what was sent.
 """
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from mailfleet_schema.statements.gate import Gate
 from mailfleet_schema.states import Priority
-from mailfleet_workers.limits.base import Grant, Login, Refusal, Renewal, Report, Request, Slot
+from mailfleet_workers.limits.base import Grant, Lacking, Login, Refusal, Renewal, Report, Request, Slot
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.gates import GateCache
 from mailfleet_workers.limits.line import Line, Place, Standing
@@ -25,6 +25,10 @@ from mailfleet_workers.limits.window import Window, class_limit
 _TURN_MS = 20.0
 #: What is over is looked for so often.
 _FORGET_MS = 10_000
+#: Ask again so long after a rule was found that does not know what was sent.
+_NOT_READY_S = 0.25
+
+_Key = tuple[Scope, str, Unit, int]
 
 
 @dataclass(slots=True)
@@ -44,21 +48,29 @@ class LocalLimiter:
     """Thread-safe. *clock* is monotonic, in seconds.
 
     A grant that nobody renews for *lease_s* counts as used, and such a slot is free again.
-    *owner* tells its places in line from those of another limiter.
+    *owner* tells its places in line from those of another limiter. *empty* False means that mails were sent before it was
+    made: no rule grants anything until `seed` has told it of them.
     """
 
     def __init__(
-        self, book: Book, clock: Callable[[], float], *, lease_s: float = 15.0, owner: str = "local"
+        self,
+        book: Book,
+        clock: Callable[[], float],
+        *,
+        lease_s: float = 15.0,
+        owner: str = "local",
+        empty: bool = True,
     ) -> None:
-        self._book, self._clock, self._lease_ms, self._owner = book, clock, lease_s * 1000, owner
+        self.book, self._clock, self._lease_ms, self._owner = book, clock, lease_s * 1000, owner
         self._lock = threading.Lock()
         self._gates = GateCache(clock)
-        self._windows: dict[tuple[Scope, str, Unit, int], Window] = {}
+        self._windows: dict[_Key, Window] = {}
         self._flights: dict[str, _Flight] = {}
         self._lines: dict[str, Line] = {}
         self._parked: dict[str, Parking] = {}
         self._slots = Slots(self._lease_ms)
         self._forgot_ms = -math.inf
+        self._told: set[_Key] | None = None if empty else set()
 
     def ask(self, request: Request, reports: Sequence[Report] = ()) -> Grant | Refusal:
         with self._lock:
@@ -67,7 +79,9 @@ class LocalLimiter:
             known = self._flights.get(request.token)
             if known is not None:
                 return known.grant
-            limits = self._book.of(request.account) or Limits(request.account, request.host)
+            limits = self.book.of(request.account) or Limits(request.account, request.host)
+            if self._lacks(limits):
+                return Refusal("not ready", _NOT_READY_S)
             line = self._lines.setdefault(request.account, Line())
             place = Place(self._owner, request.app, request.priority)
             standing = line.standing(place, limits.weights, now_ms)
@@ -93,7 +107,7 @@ class LocalLimiter:
     def park(
         self, *, app: str, account: str, priority: Priority, mails: int, after_s: float
     ) -> Sequence[float]:
-        limits = self._book.of(account)
+        limits = self.book.of(account)
         if limits is None or not limits.rules:
             return [after_s] * mails
         with self._lock:
@@ -108,7 +122,7 @@ class LocalLimiter:
             now_ms = self._now_ms()
             if not self._slots.holds(slot.token, now_ms):
                 return Refusal("connection lost", 0.1, slot=True)
-            limits = self._book.of(slot.account)
+            limits = self.book.of(slot.account)
             if limits is None or self._slots.logging_in(slot.token):
                 return None
             obstacle = self._slots.login_obstacle(limits, now_ms)
@@ -131,7 +145,7 @@ class LocalLimiter:
             self._take((), now_ms)
             for flight in self._flights.values():
                 flight.until_ms = now_ms + self._lease_ms
-            lost = self._slots.renew(self._book.of, now_ms)
+            lost = self._slots.renew(self.book.of, now_ms)
             wanted = tuple(sorted(account for account, line in self._lines.items() if line.wanted(now_ms)))
             return Renewal(lost, wanted)
 
@@ -144,9 +158,36 @@ class LocalLimiter:
     def refresh_gates(self, gates: Sequence[Gate]) -> None:
         self._gates.refresh(gates)
 
+    def unready(self) -> Iterator[Lacking]:
+        found: dict[str, list[tuple[str, Rule, Limits]]] = {}
+        with self._lock:
+            for limits in self.book.all().values():
+                for key, rule in self._lacks(limits).items():
+                    found.setdefault(limits.host, []).append((repr(key), rule, limits))
+        for host, rules in found.items():
+            yield Lacking(host, math.inf, tuple(rules))
+
+    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]]) -> None:
+        amounts = dict(sent)
+        with self._lock:
+            now_ms = self._now_ms()
+            for limits in self.book.all().values():
+                for key, rule in self._lacks(limits).items() if limits.host == host else ():
+                    if self._told is not None and repr(key) in amounts:
+                        ages = [(age_s * 1000, amount) for age_s, amount in amounts[repr(key)]]
+                        self._window(limits, rule).tell(ages, now_ms)
+                        self._told.add(key)
+
+    def _lacks(self, limits: Limits) -> dict[_Key, Rule]:
+        """The rules of *limits* that do not know what was sent before."""
+        if self._told is None:
+            return {}
+        keys = {self._key(limits, rule): rule for rule in limits.rules}
+        return {key: rule for key, rule in keys.items() if key not in self._told}
+
     def usage(self, account: str) -> Usage:
         """How far the limits of *account* are used; an account that nobody configured has none."""
-        limits = self._book.of(account) or Limits(account, "")
+        limits = self.book.of(account) or Limits(account, "")
         with self._lock:
             now_ms = self._now_ms()
             self._take((), now_ms)
@@ -275,12 +316,16 @@ class LocalLimiter:
         self._slots.forget(now_ms)
 
     def _window(self, limits: Limits, rule: Rule) -> Window:
-        name = limits.host if rule.scope is Scope.HOST else limits.account
-        key = (rule.scope, name, rule.unit, rule.rate.window_ms)
+        key = self._key(limits, rule)
         window = self._windows.get(key)
         if window is None:
             window = self._windows[key] = Window(rule.rate.window_ms)
         return window
+
+    @staticmethod
+    def _key(limits: Limits, rule: Rule) -> _Key:
+        name = limits.host if rule.scope is Scope.HOST else limits.account
+        return rule.scope, name, rule.unit, rule.rate.window_ms
 
     @staticmethod
     def _limit(limits: Limits, rule: Rule, request: Request) -> int:

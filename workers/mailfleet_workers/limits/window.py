@@ -6,7 +6,8 @@ the server holds more than was granted. Times are milliseconds of one clock that
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
 
 from mailfleet_schema.states import Priority
 
@@ -53,6 +54,14 @@ class Window:
             self._log[-1] = (bucket, self._log[-1][1] + amount)
         else:
             self._log.append((bucket, amount))
+
+    def tell(self, sent: Iterable[tuple[float, int]], now_ms: float) -> None:
+        """What was sent before this window was: pairs of age in ms and amount."""
+        counts: Counter[int] = Counter(dict(self._log))
+        for age_ms, amount in sent:
+            counts[math.floor((now_ms - age_ms) / self.width_ms)] += amount
+        self._log = deque(sorted(counts.items()))
+        self._sum = counts.total()
 
     def first_release_ms(self, now_ms: float) -> float:
         """When the first of the permits that count now leaves; without any, when the first to be used would."""

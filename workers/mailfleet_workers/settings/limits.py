@@ -23,20 +23,15 @@ def _rates(value: object) -> object:
     if not isinstance(value, list | tuple):
         raise wrong(("", _LIST, value if isinstance(value, str | int | float) else Words("something else")))
     problems: list[tuple[str, str, object]] = []
-    windows: dict[int, int] = {}
     for position, text in enumerate(value):
         here = f"[{position}]"
         if not isinstance(text, str):
             problems.append((here, EXPECTED, text if isinstance(text, int | float) else Words("no text")))
             continue
         try:
-            rate = Rate.parse(text)
+            Rate.parse(text)
         except InvalidRule:
             problems.append((here, EXPECTED, text[:60]))
-            continue
-        first = windows.setdefault(rate.window_ms, position)
-        if first != position:
-            problems.append((here, f"one rule for each window: [{first}] has the same", text))
     if len(value) > MOST_RULES:
         problems.append(("", f"at most {MOST_RULES} rules", Words(f"{len(value)} of them")))
     if problems:
@@ -54,7 +49,7 @@ class HostLimitSettings(BaseModel):
 
     messages: Rates = Field(
         None,
-        description="How many messages in any window of a length: one rule for each window, all of them hold.",
+        description="How many messages in any window of a length: all rules hold, for one window the least.",
         json_schema_extra={"without": "any number"},
     )
     recipients: Rates = Field(
@@ -83,7 +78,7 @@ class AccountLimitSettings(HostLimitSettings):
 
     messages: Rates = Field(
         None,
-        description="How many messages in any window of a length: one rule for each window, all of them hold."
+        description="How many messages in any window of a length: all rules hold, for one window the least."
         " `[]` lifts the preset's.",
         json_schema_extra={"without": "the preset's, else any number"},
     )

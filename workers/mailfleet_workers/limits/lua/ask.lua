@@ -3,7 +3,7 @@
 local ops = {}
 
 -- token app priority weight slot recipients reports owner account reserve max_idle shares connections host_connections gap
--- host_gap counted, then for each rule its suffix and limit.
+-- host_gap counted, then for each rule its suffix, window and limit.
 function ops.ask()
   local token, app, rank, weight, slot = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
   local owner, account, reserve, max_idle, shares = ARGV[12], ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15]), ARGV[16] == '1'
@@ -12,18 +12,18 @@ function ops.ask()
 
   -- Everything is read at once, before what is reported changes it.
   local keys, limits, count = { base .. 'gate:host', base .. 'gate:account:' .. account }, {}, 0
-  for at = 22, #ARGV, 2 do
+  for at = 22, #ARGV, 3 do
     count = count + 1
     keys[#keys + 1] = base .. ARGV[at]
   end
   local values = redis.call('MGET', unpack(keys))
   local first = tonumber(string.match(ARGV[10], '%d+'))
-  for at = 1, count do rule(ARGV[20 + 2 * at], values[at + 2]) end
+  for at = 1, count do rule(ARGV[19 + 3 * at], values[at + 2], tonumber(ARGV[20 + 3 * at])) end
   reports(ARGV[11])
   reap()
   if not first then count = 0 end -- only a slot is asked for
   for at = 1, count do
-    local suffix, limit = ARGV[20 + 2 * at], tonumber(ARGV[21 + 2 * at])
+    local suffix, limit = ARGV[19 + 3 * at], tonumber(ARGV[21 + 3 * at])
     local r, class = rule(suffix), limit
     if rank == 2 then class = math.max(1, math.floor(limit * (1 - reserve))) end
     if r.unit == 'r' then
@@ -59,7 +59,7 @@ function ops.ask()
   local known = redis.call('HGET', grants, token)
   if known then
     save_rules()
-    local grant = cmsgpack.unpack(known)
+    local grant = unpack_grant(known)
     return string.format('yes %d 0 %d', grant.permits, want)
   end
   if meta.open == 0 then return refuse('not ready', 1000, 0) end
@@ -156,7 +156,7 @@ function ops.ask()
       till, why = now, nil
       for at, l in ipairs(limits) do
         local free_then = free_at(l.rule, l.limit, (l.rule.unit == 'm' and 1 or first) + ahead + before)
-        if free_then >= till then till, why = free_then, ARGV[20 + 2 * at] end
+        if free_then >= till then till, why = free_then, ARGV[19 + 3 * at] end
       end
       if not told[before + 1] or told[before + 1] > till then break end
     end
@@ -172,7 +172,7 @@ function ops.ask()
   end
   save_rules()
   if first then
-    redis.call('HSET', grants, token, cmsgpack.pack({
+    redis.call('HSET', grants, token, pack_grant({
       left = permits, left_r = amount, unused = 0, unused_r = 0, till = now + lease, permits = permits,
       rules = table.concat(suffixes, ' '),
     }))

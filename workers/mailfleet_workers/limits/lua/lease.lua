@@ -46,14 +46,10 @@ function ops.renew()
   for token, a, b, c, d, adopt, suffixes in string.gmatch(ARGV[7], '(%S+) (%d+) (%d+) (%d+) (%d+) (%d) ([^\n]*)\n') do
     local packed = redis.call('HGET', grants, token)
     if packed then
-      local grant = cmsgpack.unpack(packed)
+      local grant = unpack_grant(packed)
       finish(grant, tonumber(a), tonumber(b), tonumber(c), tonumber(d))
       grant.till = now + lease
-      if grant.left == 0 and grant.left_r == 0 then
-        redis.call('HDEL', grants, token)
-      else
-        redis.call('HSET', grants, token, cmsgpack.pack(grant))
-      end
+      save_grant(token, grant)
     elseif adopt == '1' then
       -- Granted in the epoch before.
       local left, left_r = tonumber(a), tonumber(b)
@@ -62,7 +58,7 @@ function ops.renew()
         local r = rule(suffix)
         r.flight, r.dirty = r.flight + (r.unit == 'm' and left or left_r), true
       end
-      redis.call('HSET', grants, token, cmsgpack.pack(grant))
+      redis.call('HSET', grants, token, pack_grant(grant))
       redis.call('PEXPIRE', grants, DAY)
     end
   end

@@ -11,12 +11,21 @@ local BUCKETS, HOUR, DAY = 60, 3600000, 86400000
 local GRACE, BEHIND = 250, 50 -- how long somebody in line is expected past its time; how far an app may be behind
 local BREAK, TRIES = 900000, 3 -- after so many refused logins nobody logs in for so long
 
--- The host: which epoch, whether it is open, when it was last asked, and when leases that ran out are looked for.
-local meta = redis.call('GET', KEYS[1])
-meta = meta and cmsgpack.unpack(meta)
+-- The host: when its epoch began, whether it is open, when it was last asked, when leases that ran out are looked for, until
+-- when they are not; then the run id of its server, and the epoch's name.
+local RUN = 40
+local meta, held = {}, redis.call('GET', KEYS[1])
+local function save_meta()
+  local numbers = struct.pack('<ddddd', meta.began, meta.open, meta.last, meta.reap, meta.guard)
+  redis.call('SET', KEYS[1], numbers .. run_id .. meta.epoch, 'PX', '3456000000')
+end
+if held then
+  meta.began, meta.open, meta.last, meta.reap, meta.guard = struct.unpack('<ddddd', held)
+  meta.epoch = string.sub(held, 41 + RUN)
+end
 local changed = false
-if not meta or meta.run ~= run_id or meta.last - now > 2000 then
-  meta = { run = run_id, epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0 }
+if not held or string.sub(held, 41, 40 + RUN) ~= run_id or meta.last - now > 2000 then
+  meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0 }
   changed = true
 end
 if now < meta.last then now = meta.last end
@@ -24,25 +33,23 @@ if now - meta.last > lease / 2 then
   -- Nobody was heard for long: Redis stood still, or all of them. Those that live get time to renew their leases.
   meta.guard, changed = now + lease / 2, true
 end
-if now - meta.last > 500 then changed = true end
-if changed then
+if changed or now - meta.last > 500 then
   meta.last = now
-  redis.call('SET', KEYS[1], cmsgpack.pack(meta), 'PX', 40 * DAY)
+  save_meta()
 end
 if meta.epoch ~= epoch then return { 'epoch', meta.epoch } end
 
 local base = KEYS[1] .. ':' .. epoch .. ':'
-local function save_meta() redis.call('SET', KEYS[1], cmsgpack.pack(meta), 'PX', 40 * DAY) end
 
 -- Rules. A value: ready, sum of the log, in flight; then the log, oldest first: 12 bytes each for a bucket and its count.
 local rules = {}
 
-local function rule(suffix, value)
+local function rule(suffix, value, window)
   local r = rules[suffix]
   if r then return r end
-  local unit, window = string.match(suffix, '([mr]):(%d+)$')
-  r = { suffix = suffix, unit = unit, window = tonumber(window), ready = 0, sum = 0, flight = 0, log = '', dirty = false }
-  r.width = r.window / BUCKETS
+  window = window or tonumber(string.match(suffix, '%d+$'))
+  local unit = string.find(suffix, ':m:', 1, true) and 'm' or 'r'
+  r = { suffix = suffix, unit = unit, window = window, width = window / BUCKETS, ready = 0, sum = 0, flight = 0, log = '' }
   rules[suffix] = r
   if value == nil then value = redis.call('GET', base .. suffix) end
   if not value then return r end
@@ -77,8 +84,7 @@ end
 local function save_rules()
   for suffix, r in pairs(rules) do
     if r.dirty then
-      local value = struct.pack('<ddd', r.ready, r.sum, r.flight) .. r.log
-      redis.call('SET', base .. suffix, value, 'PX', math.ceil(2 * r.window + HOUR))
+      redis.call('SET', base .. suffix, struct.pack('<ddd', r.ready, r.sum, r.flight) .. r.log, 'PX', 2 * r.window + HOUR)
     end
   end
 end
@@ -127,16 +133,31 @@ local function finish(grant, remaining, remaining_r, unused, unused_r)
   grant.unused, grant.unused_r = math.max(unused, grant.unused), math.max(unused_r, grant.unused_r)
 end
 
+local function pack_grant(g)
+  return struct.pack('<dddddd', g.left, g.left_r, g.unused, g.unused_r, g.till, g.permits) .. g.rules
+end
+
+local function unpack_grant(packed)
+  local g = {}
+  g.left, g.left_r, g.unused, g.unused_r, g.till, g.permits = struct.unpack('<dddddd', packed)
+  g.rules = string.sub(packed, 49)
+  return g
+end
+
+local function save_grant(token, g)
+  if g.left == 0 and g.left_r == 0 then
+    redis.call('HDEL', grants, token)
+  else
+    redis.call('HSET', grants, token, pack_grant(g))
+  end
+end
+
 local function report(token, remaining, remaining_r, unused, unused_r)
   local packed = redis.call('HGET', grants, token)
   if not packed then return end
-  local grant = cmsgpack.unpack(packed)
+  local grant = unpack_grant(packed)
   finish(grant, remaining, remaining_r, unused, unused_r)
-  if grant.left == 0 and grant.left_r == 0 then
-    redis.call('HDEL', grants, token)
-  else
-    redis.call('HSET', grants, token, cmsgpack.pack(grant))
-  end
+  save_grant(token, grant)
 end
 
 local function reports(text)
@@ -151,7 +172,7 @@ local function reap()
   meta.reap = now + lease
   local all = redis.call('HGETALL', grants)
   for at = 1, #all, 2 do
-    local grant = cmsgpack.unpack(all[at + 1])
+    local grant = unpack_grant(all[at + 1])
     if grant.till <= now then
       finish(grant, 0, 0, 0, 0)
       redis.call('HDEL', grants, all[at])

@@ -34,7 +34,7 @@ UNKNOWN_ACCOUNT_S = 300.0
 #: Who stands in line for a connection longer than this gives its mails back: others of its app may have one. Seconds.
 MOST_LINE_S = 10.0
 #: A process that got no further slot works with those that it has for so long, in seconds.
-CAPPED_S = 1.0
+CAPPED_S = 5.0
 #: A mail behind a closed gate comes back after this time at the latest, in seconds: an operator may open it sooner.
 MOST_GATE_S = 3600.0
 #: What was refused for long is not asked for again within this time, in seconds: the limits may have changed then.
@@ -114,11 +114,12 @@ class Delivery:
             return self._refused(way, [*(parcel.row for parcel in parcels), *rest], granted)
         self._in_line_since = None
         desk.meter.permits(first.app, name, way.host, len(parcels), granted.permits)
-        permits = Permits(desk.limiter, granted, _recipients(parcels))
+        # What does not leave has no permits.
+        permits = None if way.dry_run else Permits(desk.limiter, granted, _recipients(parcels))
         try:
             courier.send(way, parcels[: granted.permits], permits, granted.slot)
         finally:
-            self._reports += permits.close()
+            self._reports += [] if permits is None else permits.close()
         self._packer.keep(parcels[granted.permits :])
         return [*(parcel.row for parcel in parcels[granted.permits :]), *rest]
 

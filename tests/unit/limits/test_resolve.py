@@ -156,7 +156,6 @@ def test_changes_win_over_keys(tmp_path: Path) -> None:
     ("scope", "name", "value"),
     [
         ("account", "messages", '["0/s"]'),
-        ("account", "messages", '["1/s", "2/s"]'),
         ("account", "messages", '"1/s"'),
         ("account", "messages", "null"),
         ("account", "messages", '["1/s"'),

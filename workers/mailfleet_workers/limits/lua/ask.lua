@@ -42,7 +42,7 @@ function ops.ask()
   local want = wanted(line)
 
   -- Refused: stand in line for a short wait, so that nobody who comes behind goes ahead meanwhile. *lacks* is 0 for permits,
-  -- 1 for a connection that somebody could close, 2 for a login.
+  -- 1 for a connection that somebody could close, 2 for a login, 3 for permits and a connection.
   local function refuse(why, wait, lacks)
     save_rules()
     if wait <= max_idle then
@@ -53,7 +53,7 @@ function ops.ask()
     elseif own then
       redis.call('HDEL', line_key, mine)
     end
-    return string.format('no %.3f %d %d %s', wait + 0.01, lacks, want, why)
+    return string.format('no %.3f %d %d %s', wait + 0.01, lacks % 3, want, why)
   end
 
   local known = redis.call('HGET', grants, token)
@@ -111,13 +111,14 @@ function ops.ask()
   local higher, poorer, told, waiting = 0, 0, {}, {}
   for _, one in ipairs(line) do
     waiting[one.app] = true
-    if one.slot == 0 then
+    -- One that lacks a connection keeps nothing from those that have one; one that lacks permits too keeps its rank.
+    if one.slot == 0 or one.slot == 3 then
       local its = shares and one.app ~= app and had_of(had, last_had, one.app) or own_had
       if one.rank < rank then
         higher = higher + 1
       elseif one.rank == rank and its < own_had then
         poorer = poorer + 1
-      elseif one.rank == rank and its == own_had and one.told > now then
+      elseif one.rank == rank and its == own_had and one.told > now and one.slot == 0 then
         told[#told + 1] = one.told
       end
     end
@@ -149,7 +150,7 @@ function ops.ask()
       local need = l.rule.unit == 'm' and 1 or first
       if need > l.limit - l.rule.sum - l.rule.flight then blocked = true end
     end
-    if not blocked then return refuse(higher > 0 and 'priority' or 'share', 20 * ahead, 0) end
+    if not blocked then return refuse(higher > 0 and 'priority' or 'share', 20 * ahead, slot ~= '' and 3 or 0) end
     -- The first release that nobody of our kind was told of.
     local till, why
     for before = 0, #told do
@@ -160,7 +161,7 @@ function ops.ask()
       end
       if not told[before + 1] or told[before + 1] > till then break end
     end
-    return refuse(why, till - now, 0)
+    return refuse(why, till - now, slot ~= '' and 3 or 0)
   end
 
   local suffixes, tight = {}, #line > 0

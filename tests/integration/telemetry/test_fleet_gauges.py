@@ -133,4 +133,6 @@ def test_a_database_that_comes_back_is_found_at_once(sqlite_engine: Engine) -> N
     gauges = FleetGauges(open_engine(make_url("postgresql+psycopg://x@127.0.0.1:1/x")))
     assert gauges.state() is None
     gauges._engine = sqlite_engine
-    assert gauges.state() == FleetState({}, {}, {}, dict.fromkeys(("account", "host", "recipient"), 0))
+    assert gauges.state() == FleetState(
+        {}, {}, {}, dict.fromkeys(("account", "host", "recipient", "app", "all"), 0)
+    )

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet_schema.dialects import POSTGRESQL, Dialect, dialect_named
 from mailfleet_schema.engine import read_only
+from mailfleet_schema.statements.gate import SCOPES
 from mailfleet_workers.telemetry.prometheus import PREFIX
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ FAMILIES: dict[str, tuple[tuple[str, ...], str]] = {
     "open": (("app", "state"), "Mails that are not through, by state."),
     "oldest_due_seconds": (("app", "priority"), "For how long the oldest mail is due that is still queued."),
     "workers": (("app",), "Worker processes whose heartbeat is young."),
-    "gates": (("scope",), "Accounts, hosts and recipient domains that everybody waits for."),
+    "gates": (("scope",), "Closed gates, which everybody waits for, by scope."),
 }
 
 _FEW = ("sending", "doubt", "held")
@@ -200,7 +201,7 @@ class FleetGauges:
             open=dict.fromkeys(known.open | answer.open, 0),
             oldest_due_s=dict.fromkeys(known.oldest_due_s | answer.oldest_due_s, 0.0),
             workers=dict.fromkeys(known.workers | answer.workers, 0),
-            gates=dict.fromkeys(("account", "host", "recipient"), 0),
+            gates=dict.fromkeys(SCOPES, 0),
         )
         return FleetState(
             open=self._known.open | answer.open,

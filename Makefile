@@ -21,7 +21,7 @@ demo: $(RUN)/$(STAMP) ## send mail of three small applications to a catching ser
 	@$(RUN)/bin/mailfleet demo $(ARGS)
 
 # Most tests wait for servers: three at once are what two processors can do.
-test: $(DEV)/$(STAMP) ## find or install PostgreSQL, RabbitMQ, PgBouncer and Postfix, then run every test that is not long
+test: $(DEV)/$(STAMP) ## find or install PostgreSQL, RabbitMQ, PgBouncer, Postfix and Redis, then run every test that is not long
 	@$(DEV)/bin/python -m tests.services.install
 	@$(DEV)/bin/python -m pytest -n $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 3 ] && echo $$n || echo 3) --dist loadfile -m "not acceptance" $(ARGS)
 

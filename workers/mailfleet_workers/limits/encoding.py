@@ -1,8 +1,10 @@
 """How the script's words are written: rules, reports, and what a process holds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mailfleet_schema.statements.gate import Gate
 from mailfleet_workers.limits.base import Report, Slot
 from mailfleet_workers.limits.book import Limits
 from mailfleet_workers.limits.redis_script import Packed
@@ -107,3 +109,36 @@ def held_slot(token: str, held: Lease, epoch: str, accounts: Mapping[str, Limits
     limits = accounts.get(held.account)
     most = limits.connections or 0 if limits else 0
     return f"{token} {held.account} {most} {int(held.epoch != epoch)}\n"
+
+
+def renewal_words(
+    owner: str,
+    accounts: Mapping[str, Limits],
+    grants: Mapping[str, Lease],
+    slots: Mapping[str, Lease],
+    epoch: str,
+) -> list[object]:
+    """All that *owner* holds of a host with *accounts*, for `renew` in *epoch*."""
+    return [
+        owner,
+        next((one.host_connections or 0 for one in accounts.values()), 0),
+        "".join(held_grant(held, epoch) for held in grants.values()),
+        "".join(held_slot(token, held, epoch, accounts) for token, held in slots.items()),
+        " ".join({held.account for held in slots.values()}),
+        " ".join({name for each in accounts.values() for name in counted(each)}),
+    ]
+
+
+def gate_words(gates: Sequence[Gate], book: Mapping[str, Limits]) -> dict[str, list[object]]:
+    """Those of *gates* that concern what *book* limits, by host."""
+    by_host: dict[str, list[object]] = {}
+    for gate in gates:
+        if gate.scope == "account" and gate.key in book and book[gate.key].any:
+            host = book[gate.key].host
+        elif gate.scope == "host" and any(one.host == gate.key and one.any for one in book.values()):
+            host = gate.key
+        else:
+            continue
+        words = [gate.scope, gate.key, math.ceil(gate.remaining_s * 1000), gate.generation, gate.reason]
+        by_host.setdefault(host, []).extend(words)
+    return by_host

@@ -32,7 +32,7 @@ _Key = tuple[Scope, str, Unit, int]
 
 
 @dataclass(slots=True)
-class _Flight:
+class Flight:
     """A grant that is not finished: how much of it is in flight, and the windows in which it counts."""
 
     grant: Grant
@@ -65,7 +65,7 @@ class LocalLimiter:
         self._lock = threading.Lock()
         self._gates = GateCache(clock)
         self._windows: dict[_Key, Window] = {}
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
         self._lines: dict[str, Line] = {}
         self._parked: dict[str, Parking] = {}
         self._slots = Slots(self._lease_ms)
@@ -269,7 +269,7 @@ class LocalLimiter:
             if not self._slots.holds(request.slot, now_ms):
                 self._slots.open(slot, now_ms)
         grant = Grant(request.token, permits, slot, tight, standing.wanted)
-        self._flights[request.token] = _Flight(grant, windows, permits, recipients, now_ms + self._lease_ms)
+        self._flights[request.token] = Flight(grant, windows, permits, recipients, now_ms + self._lease_ms)
         return grant
 
     def _refuse(
@@ -337,7 +337,7 @@ class LocalLimiter:
         return self._clock() * 1000
 
 
-def _finish(flight: _Flight, report: Report, now_ms: float) -> None:
+def _finish(flight: Flight, report: Report, now_ms: float) -> None:
     """Take *report* into account; one that says less than was known already changes nothing."""
     messages, unused = flight.messages, flight.unused
     recipients, unused_recipients = flight.recipients, flight.unused_recipients

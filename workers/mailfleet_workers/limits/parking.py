@@ -9,9 +9,9 @@ from mailfleet_workers.limits.line import RANK
 from mailfleet_workers.limits.rule import Rule
 from mailfleet_workers.limits.window import Window, class_limit
 
-#: Mails come a little early, so that permits wait for nobody: by a fifth of their wait, at most by this.
-_LEAD_MS = 1000
-_LEAD = 0.2
+#: Mails come early, so that permits wait for nobody, and sleep what is left: at most so much of their wait, and of what may
+#: be slept.
+_LEAD, _LEAD_IDLE = 0.5, 0.7
 #: Mails that were parked before are counted together where they come within so long.
 _GRAIN_MS = 100
 
@@ -48,7 +48,7 @@ class Parking:
                     waits[row] = max(waits[row], first_ms + (place - free - 1) * spacing_ms)
         own, told, longest = self._parked.setdefault((app, priority), Counter()), [], after_ms
         for wait_ms in waits:
-            longest = max(longest, wait_ms - min(_LEAD_MS, _LEAD * wait_ms))
+            longest = max(longest, wait_ms - min(_LEAD_IDLE * limits.max_idle_ms, _LEAD * wait_ms))
             told.append(longest)
             own[int((now_ms + longest) // _GRAIN_MS) + 1] += 1
         return told

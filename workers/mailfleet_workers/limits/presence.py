@@ -21,6 +21,8 @@ class Presence:
         self._until = 0.0
         #: Why it does not answer; None while it does.
         self.away: str | None = None
+        #: When it was first found not to answer; None while it does.
+        self.since: float | None = None
 
     @contextmanager
     def of_call(self) -> Iterator[None]:
@@ -33,11 +35,13 @@ class Presence:
         except LimiterUnavailable as error:
             self._until = self._clock() + AWAY_S
             first, self.away = self.away is None, str(error)
+            if self.since is None:
+                self.since = self._clock()
             if first:
                 log.error("limiter_unavailable", extra={"error": str(error)})  # noqa: TRY400 - no stack: expected
                 self._told(False)
             raise
         if away is not None:
-            self.away = None
+            self.away = self.since = None
             log.warning("limiter_available")
             self._told(True)

@@ -10,6 +10,8 @@ import math
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mailfleet_schema.statements.gate import Gate, reason_of
@@ -30,11 +32,11 @@ from mailfleet_workers.limits.encoding import (
     Lease,
     Spec,
     counted,
-    held_grant,
-    held_slot,
+    gate_words,
     lines,
     login_words,
     named,
+    renewal_words,
     rules_of,
 )
 from mailfleet_workers.limits.gates import GateCache
@@ -54,8 +56,8 @@ class RedisLimiter:
     """Thread-safe, raises nothing while mail is sent. *book* says what is limited; it may be replaced meanwhile.
 
     *url* is Redis's, *instance* keeps apart what several databases of mailfleet have in one Redis (it may be set later,
-    before the first question); *lease_s* is how long what a dead process held stays taken. *clock* is ours and never stops (`boottime`). *told* hears whether Redis
-    answers, each time that changes.
+    before the first question); *lease_s* is how long what a dead process held stays taken. *clock* is ours and never
+    stops (`boottime`). *told* hears whether Redis answers, each time that changes.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class RedisLimiter:
             with self._presence.of_call():
                 epoch, answer = self._script.call(limits.host, "ask", *self._question(request, limits, mine))
         except LimiterUnavailable as error:
+            self._kept(mine)
             return _refused_away(error)
         self._noted(mine)
         return self._answered(request, limits, answer, epoch, asked_at)
@@ -168,20 +171,24 @@ class RedisLimiter:
             return mine, [one for one in reports if one not in mine]
 
     def report(self, reports: Sequence[Report]) -> None:
-        by_host: dict[str, list[Report]] = {}
-        with self._lock:
-            for one in reports:
-                held = self._grants.get(one.token)
-                if held is not None:
-                    held.report = one  # `renew` says it if this call does not
-                    by_host.setdefault(held.host, []).append(one)
-        for host, ours in by_host.items():
+        for host, ours in self._kept(reports).items():
             try:
                 with self._presence.of_call():
                     self._script.call(host, "report", lines(ours))
             except LimiterUnavailable:
                 continue
             self._noted(ours)
+
+    def _kept(self, reports: Sequence[Report]) -> dict[str, list[Report]]:
+        """Those of *reports* that are about our grants, by host; `renew` says them if nothing does before."""
+        by_host: dict[str, list[Report]] = {}
+        with self._lock:
+            for one in reports:
+                held = self._grants.get(one.token)
+                if held is not None:
+                    held.report = one
+                    by_host.setdefault(held.host, []).append(one)
+        return by_host
 
     def _noted(self, reports: Sequence[Report]) -> None:
         with self._lock:
@@ -211,6 +218,7 @@ class RedisLimiter:
             math.ceil(after_s * 1000),
             limits.reserve,
             limits.weights.get(app, 1),
+            limits.max_idle_ms,
             *rules_of(limits),
         ]
         try:
@@ -267,22 +275,7 @@ class RedisLimiter:
                 slots = {t: held for t, held in self._slots.items() if held.host == host}
             asked_at = self._clock()
 
-            def words(
-                epoch: str,
-                *,
-                grants: dict[str, Lease] = grants,
-                slots: dict[str, Lease] = slots,
-                accounts: dict[str, Limits] = accounts,
-            ) -> list[object]:
-                return [
-                    self.owner,
-                    next((one.host_connections or 0 for one in accounts.values()), 0),
-                    "".join(held_grant(held, epoch) for held in grants.values()),
-                    "".join(held_slot(token, held, epoch, accounts) for token, held in slots.items()),
-                    " ".join({held.account for held in slots.values()}),
-                    " ".join({name for each in accounts.values() for name in counted(each)}),
-                ]
-
+            words = partial(renewal_words, self.owner, accounts, grants, slots)
             try:
                 with self._presence.of_call():
                     epoch, answer = self._script.call(host, "renew", words)
@@ -318,18 +311,7 @@ class RedisLimiter:
         self._tell_gates(gates)
 
     def _tell_gates(self, gates: Sequence[Gate]) -> None:
-        book = self.book.all()
-        by_host: dict[str, list[object]] = {}
-        for gate in gates:
-            if gate.scope == "account" and gate.key in book and book[gate.key].any:
-                host = book[gate.key].host
-            elif gate.scope == "host" and any(one.host == gate.key and one.any for one in book.values()):
-                host = gate.key
-            else:
-                continue
-            words = [gate.scope, gate.key, math.ceil(gate.remaining_s * 1000), gate.generation, gate.reason]
-            by_host.setdefault(host, []).extend(words)
-        for host, words in by_host.items():
+        for host, words in gate_words(gates, self.book.all()).items():
             try:
                 with self._presence.of_call():
                     self._script.call(host, "gates", *words)
@@ -378,10 +360,37 @@ class RedisLimiter:
             login_wait_s=numbers[7] / 1000,
         )
 
+    # What was granted without Redis: see `sharing`.
+
+    def held(self) -> tuple[list[Lease], list[Lease]]:
+        """The grants that are not finished, and the slots."""
+        with self._lock:
+            grants = [one for one in self._grants.values() if one.report.remaining]
+            return [replace(one) for one in grants], [replace(one) for one in self._slots.values()]
+
+    def take_over(self, grants: Sequence[Lease], slots: Sequence[Lease]) -> None:
+        """What was granted without Redis is ours from now on: the next `renew` tells Redis of it."""
+        with self._lock:
+            self._grants.update((one.report.token, one) for one in grants)
+            self._slots.update((one.slot.token, one) for one in slots if one.slot is not None)
+
+    def forget(self, host: str, *, older_s: float) -> None:
+        """Have Redis forget what it knows of *host* since longer than *older_s*; a younger memory stays.
+
+        Raises LimiterUnavailable.
+        """
+        with self._presence.of_call():
+            self._script.call(host, "forget", round(older_s * 1000))
+
     @property
     def away(self) -> str | None:
         """Why Redis does not answer; None while it does."""
         return self._presence.away
+
+    @property
+    def away_since(self) -> float | None:
+        """When it was first found not to answer, on our clock; None while it does."""
+        return self._presence.since
 
     def close(self) -> None:
         """End the connections to Redis. Harmless when repeated."""

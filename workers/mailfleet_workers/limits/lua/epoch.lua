@@ -41,6 +41,16 @@ function ops.seed()
   return { 'yes' }
 end
 
+-- older: mails were sent without this server until so many milliseconds ago. What it knew before is worth nothing, and a new
+-- epoch begins, to be told from the database; one that has begun since then knows no less than that.
+function ops.forget()
+  if now - meta.began > tonumber(ARGV[5]) then
+    meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0 }
+    save_meta()
+  end
+  return { 'yes' }
+end
+
 -- SCOPE KEY REMAINING GENERATION REASON, again and again; nothing remaining is open.
 function ops.gates()
   for at = 5, #ARGV, 5 do

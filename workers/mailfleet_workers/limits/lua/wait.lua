@@ -8,10 +8,10 @@ function ops.report()
   return { 'yes' }
 end
 
--- app priority account mails after reserve weight, then for each rule its suffix and limit.
+-- app priority account mails after reserve weight max_idle, then for each rule its suffix and limit.
 function ops.park()
   local app, rank, account, mails, after = ARGV[5], tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
-  local reserve, weight = tonumber(ARGV[10]), tonumber(ARGV[11])
+  local reserve, weight, max_idle = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
   local key, mine = base .. 'parked:' .. account, app .. ' ' .. rank
 
   -- What was parked before and has not come yet: of ours, of those that go first, of other apps beside us.
@@ -36,7 +36,7 @@ function ops.park()
   end
 
   local limits = {}
-  for at = 12, #ARGV, 2 do
+  for at = 13, #ARGV, 2 do
     local r, limit = rule(ARGV[at]), tonumber(ARGV[at + 1])
     if rank == 2 then limit = math.max(1, math.floor(limit * (1 - reserve))) end
     limits[#limits + 1] = {
@@ -53,8 +53,8 @@ function ops.park()
       if behind > 0 then wait = math.max(wait, math.max(l.first, after) + (behind - 1) * l.spacing) end
     end
     first, last = first or wait, math.max(last, wait)
-    -- A little early: the mails should be there when their permits are.
-    waits[k] = string.format('%.0f', math.max(after, last - math.min(1000, last / 5)))
+    -- Early, so that they are there when their permits are: what is left of their wait they sleep.
+    waits[k] = string.format('%.0f', math.max(after, last - math.min(0.7 * max_idle, last / 2)))
   end
   if last > 0 then
     local from, till = math.min(came, now + first), now + last + 1

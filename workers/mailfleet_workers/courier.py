@@ -176,6 +176,12 @@ class Courier:
             self.give_back([row], WITHHELD_S, "withheld: no journal")
             self._finished(used=False)
             return
+        if not self._permitted():
+            # Nothing was said of it, but permit or slot may be somebody else's by now.
+            log.warning("withheld", extra={"mail_id": row.id, "app": row.app, "limit": "lease lapsed"})
+            self.give_back([row], WITHHELD_S, "withheld: no limiter")
+            self._finished(used=False)
+            return
         heard = False
         try:
             answer = self._converse(parcel, before_dot)

@@ -120,6 +120,8 @@ class Delivery:
             courier.send(way, parcels[: granted.permits], permits, granted.slot)
         finally:
             self._reports += [] if permits is None else permits.close()
+            if granted.urgent:
+                courier.release()
         self._packer.keep(parcels[granted.permits :])
         return [*(parcel.row for parcel in parcels[granted.permits :]), *rest]
 
@@ -161,7 +163,7 @@ class Delivery:
         answer = self._desk.limiter.ask(wish, reports)
         self._tight = isinstance(answer, Refusal) or answer.tight
         if answer.wanted:
-            self._desk.connections.want(way.account.name)
+            self._desk.connections.want(way.account.name, at_once=answer.urgent)
         return answer
 
     def _refused(self, way: Way, rows: list[Claimed], refusal: Refusal) -> list[Claimed]:

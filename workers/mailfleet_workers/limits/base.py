@@ -54,7 +54,7 @@ class Grant:
     """`permits` (1 to what was wished; 0 where only a slot was) may be sent now, over `slot` if one was asked for.
 
     `tight` says that others wait, or that little is left: then what is finished should be reported at once.
-    `wanted` says that somebody waits for a connection of this account.
+    `wanted` says that somebody waits for a connection of this account, `urgent` that one should be closed at once.
     """
 
     token: str
@@ -62,6 +62,7 @@ class Grant:
     slot: Slot | None = None
     tight: bool = False
     wanted: bool = False
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,14 @@ class Refusal:
     """Not now: `rule` refused; asking again makes sense after `wait_s` seconds.
 
     `wait_s` is infinite for a mail that the limits can never let pass: it has more recipients than a rule allows in its
-    whole window. `slot` says that permits are not the trouble, a connection is. `wanted` as in `Grant`.
+    whole window. `slot` says that permits are not the trouble, a connection is. `wanted` and `urgent` as in `Grant`.
     """
 
     rule: str
     wait_s: float
     slot: bool = False
     wanted: bool = False
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +107,14 @@ class Login(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What `renew` found: slots of ours that lapsed and are others' now, and accounts whose connections others want."""
+    """What `renew` found: slots of ours that lapsed and are others' now, and accounts whose connections others want.
+
+    Of the accounts in `urgent`, which are in `wanted` too, one connection should be closed at once.
+    """
 
     lost: tuple[Slot, ...] = ()
     wanted: tuple[str, ...] = ()
+    urgent: tuple[str, ...] = ()
 
 
 class Limiter(Protocol):

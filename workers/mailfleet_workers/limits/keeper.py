@@ -64,7 +64,7 @@ class Keeper:
         """Renew, then look. Raises SQLAlchemyError when the database does not answer; leases are renewed then too."""
         renewal = self._limiter.renew()
         for account in renewal.wanted:
-            self._connections.want(account)
+            self._connections.want(account, at_once=account in renewal.urgent)
         if renewal.lost:
             log.warning("slots_lost", extra={"slots": len(renewal.lost)})
             self._connections.close_lapsed({slot.token for slot in renewal.lost})

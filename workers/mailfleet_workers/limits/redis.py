@@ -117,17 +117,11 @@ class RedisLimiter:
         return self._answered(request, limits, answer, epoch, asked_at)
 
     def _question(self, request: Request, limits: Limits, reports: Sequence[Report]) -> list[object]:
-        spec = self._spec(limits)
-        return [
-            request.token,
-            request.app,
-            RANK[request.priority],
-            limits.weights.get(request.app, 1),
-            request.slot if request.slot is not None and limits.slots else "",
-            ",".join(map(str, request.recipients)),
-            lines(reports) if reports else "",
-            spec.words,
-        ]
+        slot = (limits.slots and request.slot) or "-"
+        wished = ",".join(map(str, request.recipients)) or "-"
+        weight = limits.weights.get(request.app, 1)
+        question = f"{request.token} {request.app} {RANK[request.priority]} {weight} {slot} {wished}"
+        return [question, lines(reports) if reports else "", self._spec(limits).words]
 
     def _spec(self, limits: Limits) -> Spec:
         spec = self._specs.get(limits.account)
@@ -152,7 +146,8 @@ class RedisLimiter:
                         )
                     if slot is not None and limits.slots:
                         self._slots[slot.token] = Lease(limits.account, limits.host, epoch, until, slot=slot)
-                return Grant(request.token, permits, slot, tight=answer[2] == b"1", wanted=answer[3] == b"1")
+                tight, want = answer[2] == b"1", int(answer[3])
+                return Grant(request.token, permits, slot, tight=tight, wanted=want > 0, urgent=want > 1)
             case b"gate":
                 wait_s, scope = float(answer[1]) / 1000, answer[2].decode()
                 key = limits.host if scope == "host" else limits.account
@@ -161,9 +156,8 @@ class RedisLimiter:
                 return Refusal(reason_of(scope, reason), wait_s)
             case _:
                 rule = named(answer[4].decode(), limits)
-                return Refusal(
-                    rule, float(answer[1]) / 1000, slot=answer[2] != b"0", wanted=answer[3] == b"1"
-                )
+                wait_s, want = float(answer[1]) / 1000, int(answer[3])
+                return Refusal(rule, wait_s, slot=answer[2] != b"0", wanted=want > 0, urgent=want > 1)
 
     def _taken_along(self, reports: Sequence[Report], host: str) -> tuple[list[Report], list[Report]]:
         with self._lock:
@@ -269,6 +263,7 @@ class RedisLimiter:
     def renew(self) -> Renewal:
         lost: list[Slot] = []
         wanted: set[str] = set()
+        urgent: set[str] = set()
         for host, accounts in self._hosts().items():
             with self._lock:
                 grants = {t: held for t, held in self._grants.items() if held.host == host}
@@ -282,6 +277,7 @@ class RedisLimiter:
             except LimiterUnavailable:
                 continue
             gone = {word.decode()[5:] for word in answer if word.startswith(b"lost ")}
+            urgent |= {word.decode()[8:] for word in answer if word.startswith(b"wanted! ")}
             wanted |= {word.decode()[7:] for word in answer if word.startswith(b"wanted ")}
             with self._lock:
                 for token, held in (grants | slots).items():
@@ -290,7 +286,7 @@ class RedisLimiter:
                         self._grants.pop(token, None)
                 lapsed = [self._slots.pop(token) for token in gone if token in self._slots]
             lost += [one.slot for one in lapsed if one.slot is not None]
-        return Renewal(tuple(lost), tuple(sorted(wanted)))
+        return Renewal(tuple(lost), tuple(sorted(wanted | urgent)), tuple(sorted(urgent)))
 
     def _hosts(self) -> dict[str, dict[str, Limits]]:
         """The hosts that have anything to limit, each with its accounts."""

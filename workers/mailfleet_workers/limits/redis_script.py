@@ -24,6 +24,8 @@ from mailfleet_workers.limits.base import LimiterUnavailable
 _PARTS = ("state", "line", "ask", "wait", "lease", "epoch")
 #: No answer for so long is no answer, in seconds.
 TIMEOUT_S = 0.5
+#: Beginnings of calls that are kept: a few for each host.
+MOST_HEADS = 1000
 #: Connections of one process: its threads take turns.
 MOST = 4
 
@@ -48,11 +50,11 @@ class Packed:
         """*words* together; those among them that are packed already stay so."""
         count, parts = 0, []
         for word in words:
-            if isinstance(word, Packed):
+            if type(word) is Packed:
                 count += word.count
                 parts.append(word.data)
             else:
-                text = word if isinstance(word, bytes) else str(word).encode()
+                text = str(word).encode()
                 count += 1
                 parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
         return cls(count, b"".join(parts))
@@ -97,7 +99,9 @@ class Script:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._text = script_text() if text is None else text
-        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self._by_sha = Packed.of(("EVALSHA", sha))
+        self._heads: dict[tuple[str, ...], Packed] = {}
         self.prefix = prefix
         self._lease_ms = round(lease_s * 1000)
         self._pool = ConnectionPool.from_url(
@@ -144,18 +148,28 @@ class Script:
             epoch = self._epochs.get(host, "")
             given = words[0](epoch) if words and callable(words[0]) else words
             with self._link() as link:
-                answer = self._run(link, key, [operation, link.run_id, epoch, self._lease_ms, *given])
+                answer = self._run(link, self._head(key, operation, link.run_id, epoch), given)
             if answer and answer[0] == b"epoch":
                 self._epochs[host] = answer[1].decode()
                 continue
             return epoch, answer
         raise LimiterUnavailable("its state changes all the time: is something else writing to it?")
 
-    def _run(self, link: _Link, key: str, arguments: list[object]) -> list[Any]:
+    def _head(self, key: str, operation: str, run_id: str, epoch: str) -> Packed:
+        """What a call begins with."""
+        named = (key, operation, run_id, epoch)
+        head = self._heads.get(named)
+        if head is None:
+            if len(self._heads) > MOST_HEADS:
+                self._heads.clear()  # epochs that are over
+            head = self._heads[named] = Packed.of((1, *named, self._lease_ms))
+        return head
+
+    def _run(self, link: _Link, head: Packed, words: Sequence[object]) -> list[Any]:
         try:
-            found = link.command("EVALSHA", self._sha, 1, key, *arguments)
+            found = link.command(self._by_sha, head, *words)
         except NoScriptError:
-            found = link.command("EVAL", self._text, 1, key, *arguments)
+            found = link.command("EVAL", self._text, head, *words)
         if isinstance(found, Exception):
             raise found
         if isinstance(found, bytes):

@@ -15,7 +15,7 @@ from mailfleet_workers.smtp.pooled import PooledConnection, Right
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 
 #: While others wait for a slot, a connection is used for so long, in seconds.
-TURN_S = 5.0
+TURN_S = 2.0
 #: A connection that is idle for less is needed again soon: its user sleeps out a short wait. In seconds.
 PAUSE_S = 0.5
 #: Somebody who waits for a slot says so again within this time, in seconds.
@@ -42,6 +42,7 @@ class ConnectionPool:
         self._transports: dict[Account, Transport] = {}
         self._idle: dict[Account, list[PooledConnection]] = {}
         self._wanted: dict[str, float] = {}
+        self._urgent: set[str] = set()
         self._closed = False
 
     def idle(self, account: Account) -> PooledConnection | None:
@@ -72,7 +73,7 @@ class ConnectionPool:
 
         *answer* is that of its last transaction, None when it was not used.
         """
-        wanted = self._is_wanted(connection.account.name) and connection.age_s() >= TURN_S
+        wanted = self._is_wanted(connection.account.name, connection.age_s())
         if connection.may_stay(answer) and not wanted:
             connection.begin_idle()
             with self._lock:
@@ -81,20 +82,32 @@ class ConnectionPool:
                     return
         connection.close()
 
-    def want(self, account: str) -> None:
-        """Others wait for a slot of *account*: its idle connections end soon, used ones after their turn."""
+    def want(self, account: str, *, at_once: bool = False) -> None:
+        """Others wait for a slot of *account*: its idle connections end soon, used ones after their turn.
+
+        With *at_once* one of them ends now, or when it comes back.
+        """
         with self._lock:
             self._wanted[account] = self._clock() + WANTED_S
             doomed = []
+            if at_once:
+                kept = next((kept for of, kept in self._idle.items() if of.name == account and kept), None)
+                if kept is None:
+                    self._urgent.add(account)
+                else:
+                    doomed.append(kept.pop(0))
             for of in [of for of in self._idle if of.name == account]:
                 kept = self._idle[of]
                 doomed += [c for c in kept if c.age_s() >= TURN_S or c.idle_seconds() >= PAUSE_S]
                 self._idle[of] = [c for c in kept if c not in doomed]
         _close_all(doomed)
 
-    def _is_wanted(self, account: str) -> bool:
+    def _is_wanted(self, account: str, age_s: float) -> bool:
         with self._lock:
-            return self._wanted.get(account, 0.0) > self._clock()
+            if account in self._urgent:
+                self._urgent.remove(account)
+                return True
+            return age_s >= TURN_S and self._wanted.get(account, 0.0) > self._clock()
 
     def close_lapsed(self, slots: Collection[str]) -> int:
         """Close idle connections of *slots*, which are others' now; returns how many. Used ones end after their mail."""

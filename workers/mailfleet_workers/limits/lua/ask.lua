@@ -2,28 +2,29 @@
 
 local ops = {}
 
--- token app priority weight slot recipients reports owner account reserve max_idle shares connections host_connections gap
--- host_gap counted, then for each rule its suffix, window and limit.
+-- "token app priority weight slot recipients" (- for no slot, - for no mail) reports, owner account reserve max_idle shares
+-- connections host_connections gap host_gap counted, then for each rule its suffix, window and limit.
 function ops.ask()
-  local token, app, rank, weight, slot = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
-  local owner, account, reserve, max_idle, shares = ARGV[12], ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15]), ARGV[16] == '1'
-  local connections, host_connections = tonumber(ARGV[17]), tonumber(ARGV[18])
-  local gap, host_gap, counted = tonumber(ARGV[19]), tonumber(ARGV[20]), ARGV[21] == '1'
+  local token, app, rank, weight, slot, wished = string.match(ARGV[5], '^(%S+) (%S+) (%d) (%d+) (%S+) (%S+)$')
+  rank, weight = tonumber(rank), tonumber(weight)
+  local owner, account, reserve, max_idle, shares = ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
+  local connections, host_connections = tonumber(ARGV[12]), tonumber(ARGV[13])
+  local gap, host_gap, counted = tonumber(ARGV[14]), tonumber(ARGV[15]), ARGV[16] == '1'
 
   -- Everything is read at once, before what is reported changes it.
   local keys, limits, count = { base .. 'gate:host', base .. 'gate:account:' .. account }, {}, 0
-  for at = 22, #ARGV, 3 do
+  for at = 17, #ARGV, 3 do
     count = count + 1
     keys[#keys + 1] = base .. ARGV[at]
   end
   local values = redis.call('MGET', unpack(keys))
-  local first = tonumber(string.match(ARGV[10], '%d+'))
-  for at = 1, count do rule(ARGV[19 + 3 * at], values[at + 2], tonumber(ARGV[20 + 3 * at])) end
-  reports(ARGV[11])
+  local first = tonumber(string.match(wished, '%d+'))
+  for at = 1, count do rule(ARGV[14 + 3 * at], values[at + 2], tonumber(ARGV[15 + 3 * at])) end
+  if ARGV[6] ~= '' then reports(ARGV[6]) end
   reap()
   if not first then count = 0 end -- only a slot is asked for
   for at = 1, count do
-    local suffix, limit = ARGV[19 + 3 * at], tonumber(ARGV[21 + 3 * at])
+    local suffix, limit = ARGV[14 + 3 * at], tonumber(ARGV[16 + 3 * at])
     local r, class = rule(suffix), limit
     if rank == 2 then class = math.max(1, math.floor(limit * (1 - reserve))) end
     if r.unit == 'r' then
@@ -39,21 +40,24 @@ function ops.ask()
   local line_key = base .. 'line:' .. account
   local mine = owner .. ' ' .. app .. ' ' .. rank
   local line, own = line_of(line_key, mine)
-  local want = wanted(line)
+  local want = slot == '-' and wanted(line, line_key) or 0
+  local had, last_had = shares_of(shares, account)
+  -- An app that has had nothing lately goes before those that have, and need not wait for their turns to end.
+  local fresh = shares and not had[app]
 
   -- Refused: stand in line for a short wait, so that nobody who comes behind goes ahead meanwhile. *lacks* is 0 for permits,
-  -- 1 for a connection that somebody could close, 2 for a login, 3 for permits and a connection.
+  -- 1 for a connection that somebody could close, 2 for a login, 3 for permits and a connection, 4 for a connection at once.
   local function refuse(why, wait, lacks)
     save_rules()
     if wait <= max_idle then
-      local since = own and own.slot > 0 and own.since or now
+      local since = own and own.slot > 0 and own.since or fresh and now - HOUR or now
       redis.call('HSET', line_key, mine, struct.pack('<ddd', now + wait, lacks, since))
       redis.call('PEXPIRE', line_key, HOUR)
       if shares then join(account, app, rank) end
     elseif own then
       redis.call('HDEL', line_key, mine)
     end
-    return string.format('no %.3f %d %d %s', wait + 0.01, lacks % 3, want, why)
+    return string.format('no %.3f %d %d %s', wait + 0.01, (lacks == 1 or lacks == 2 or lacks == 4) and 1 or 0, want, why)
   end
 
   local known = redis.call('HGET', grants, token)
@@ -80,18 +84,18 @@ function ops.ask()
   -- The connection.
   local slots_key, host_slots_key = base .. 'slots:' .. account, base .. 'slots'
   local logins_key, host_logins_key = base .. 'logins:' .. account, base .. 'logins'
-  if slot ~= '' then
+  if slot ~= '-' then
     for at, key in ipairs({ slots_key, host_slots_key }) do
       local most = at == 1 and connections or host_connections
       if most > 0 then
         local class = rank == 2 and math.max(1, most - math.floor(most * reserve)) or most
-        local ahead, since = 0, own and own.slot > 0 and own.since or now
+        local ahead, since = 0, own and own.slot > 0 and own.since or fresh and now - HOUR or now
         for _, one in ipairs(line) do
           if one.slot > 0 and (one.rank < rank or (one.rank == rank and one.since < since)) then ahead = ahead + 1 end
         end
         if open_slots(key) + ahead >= class then
           local why = (at == 1 and 'account' or 'host') .. ' connections ' .. most
-          return refuse(why, math.min(150 * (1 + ahead), 1000), 1)
+          return refuse(why, math.min(150 * (1 + ahead), 1000), fresh and not own and 4 or 1)
         end
       end
     end
@@ -106,7 +110,6 @@ function ops.ask()
   end
 
   -- Who goes first: a higher priority, and of other apps the one that has had less for its weight.
-  local had, last_had = shares_of(shares, account)
   local own_had = had_of(had, last_had, app)
   local higher, poorer, told, waiting = 0, 0, {}, {}
   for _, one in ipairs(line) do
@@ -138,7 +141,7 @@ function ops.ask()
     if l.rule.unit == 'm' then free = math.min(free, left) else free_r = math.min(free_r, left) end
   end
   local permits, amount = 0, 0
-  for text in string.gmatch(ARGV[10], '%d+') do
+  for text in string.gmatch(wished, '%d+') do
     local one = tonumber(text)
     if permits + 1 > free or amount + one > free_r then break end
     permits, amount = permits + 1, amount + one
@@ -150,18 +153,18 @@ function ops.ask()
       local need = l.rule.unit == 'm' and 1 or first
       if need > l.limit - l.rule.sum - l.rule.flight then blocked = true end
     end
-    if not blocked then return refuse(higher > 0 and 'priority' or 'share', 20 * ahead, slot ~= '' and 3 or 0) end
+    if not blocked then return refuse(higher > 0 and 'priority' or 'share', 20 * ahead, slot ~= '-' and 3 or 0) end
     -- The first release that nobody of our kind was told of.
     local till, why
     for before = 0, #told do
       till, why = now, nil
       for at, l in ipairs(limits) do
         local free_then = free_at(l.rule, l.limit, (l.rule.unit == 'm' and 1 or first) + ahead + before)
-        if free_then >= till then till, why = free_then, ARGV[19 + 3 * at] end
+        if free_then >= till then till, why = free_then, ARGV[14 + 3 * at] end
       end
       if not told[before + 1] or told[before + 1] > till then break end
     end
-    return refuse(why, till - now, slot ~= '' and 3 or 0)
+    return refuse(why, till - now, slot ~= '-' and 3 or 0)
   end
 
   local suffixes, tight = {}, #line > 0
@@ -181,7 +184,7 @@ function ops.ask()
   end
   if own then redis.call('HDEL', line_key, mine) end
   if shares and first then serve(account, app, rank, permits / weight, had, last_had, waiting) end
-  if slot ~= '' then
+  if slot ~= '-' then
     redis.call('ZADD', slots_key, now + lease, slot)
     redis.call('ZADD', host_slots_key, now + lease, slot)
     redis.call('PEXPIRE', slots_key, DAY)

@@ -81,12 +81,12 @@ function ops.renew()
     end
   end
   for account in string.gmatch(ARGV[9], '%S+') do
-    for _, one in ipairs((line_of(base .. 'line:' .. account, ''))) do
-      if one.slot == 1 and one.owner ~= owner then
-        answer[#answer + 1] = 'wanted ' .. account
-        break
-      end
+    local key, others = base .. 'line:' .. account, {}
+    for _, one in ipairs((line_of(key, ''))) do
+      if one.owner ~= owner then others[#others + 1] = one end
     end
+    local want = wanted(others, key)
+    if want > 0 then answer[#answer + 1] = (want == 2 and 'wanted! ' or 'wanted ') .. account end
   end
   reap()
   for suffix in string.gmatch(ARGV[10], '%S+') do

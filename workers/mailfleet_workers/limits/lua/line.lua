@@ -17,7 +17,7 @@ local function line_of(key, mine)
     elseif all[at] == mine then
       own = { told = told, since = since, slot = slot }
     else
-      found[#found + 1] = { owner = owner, app = app, rank = tonumber(rank), told = told, slot = slot, since = since }
+      found[#found + 1] = { owner = owner, app = app, rank = tonumber(rank), told = told, slot = slot, since = since, field = all[at] }
     end
   end
   table.sort(found, function(a, b) return a.told < b.told end)
@@ -73,7 +73,7 @@ local function logins_of(key)
   return found
 end
 
-local function save_logins(key, logins) redis.call('SET', key, cmsgpack.pack(logins), 'PX', HOUR) end
+local function save_logins(key, logins) redis.call('SET', key, cmsgpack.pack(logins), 'PX', DAY) end
 
 local function in_progress(logins)
   local count = 0
@@ -127,9 +127,15 @@ local function end_login(key, token, how, gap)
   save_logins(key, logins)
 end
 
-local function wanted(line)
+-- Whether somebody waits for a connection: 2 if it should have one at once. The first that hears so closes one.
+local function wanted(line, key)
+  local found = 0
   for _, one in ipairs(line) do
-    if one.slot == 1 then return 1 end
+    if one.slot == 1 then found = 1 end
+    if one.slot == 4 and found < 2 then
+      found = 2
+      redis.call('HSET', key, one.field, struct.pack('<ddd', one.told, 1, one.since))
+    end
   end
-  return 0
+  return found
 end

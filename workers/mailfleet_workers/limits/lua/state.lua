@@ -12,19 +12,18 @@ local GRACE, BEHIND = 250, 50 -- how long somebody in line is expected past its 
 local BREAK, TRIES = 900000, 3 -- after so many refused logins nobody logs in for so long
 
 -- The host: when its epoch began, whether it is open, when it was last asked, when leases that ran out are looked for, until
--- when they are not; then the run id of its server, and the epoch's name.
-local RUN = 40
+-- when they are not; then the epoch's name, and the run id of its server.
 local meta, held = {}, redis.call('GET', KEYS[1])
 local function save_meta()
   local numbers = struct.pack('<ddddd', meta.began, meta.open, meta.last, meta.reap, meta.guard)
-  redis.call('SET', KEYS[1], numbers .. run_id .. meta.epoch, 'PX', '3456000000')
+  redis.call('SET', KEYS[1], numbers .. meta.epoch .. ' ' .. run_id, 'PX', '3456000000')
 end
 if held then
   meta.began, meta.open, meta.last, meta.reap, meta.guard = struct.unpack('<ddddd', held)
-  meta.epoch = string.sub(held, 41 + RUN)
+  meta.epoch, meta.run = string.match(held, '^(%d+) (.*)$', 41)
 end
 local changed = false
-if not held or string.sub(held, 41, 40 + RUN) ~= run_id or meta.last - now > 2000 then
+if not held or meta.run ~= run_id or meta.last - now > 2000 then
   meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0 }
   changed = true
 end
@@ -48,7 +47,7 @@ local function rule(suffix, value, window)
   local r = rules[suffix]
   if r then return r end
   window = window or tonumber(string.match(suffix, '%d+$'))
-  local unit = string.find(suffix, ':m:', 1, true) and 'm' or 'r'
+  local unit = string.match(suffix, ':([mr]):%d+$')
   r = { suffix = suffix, unit = unit, window = window, width = window / BUCKETS, ready = 0, sum = 0, flight = 0, log = '' }
   rules[suffix] = r
   if value == nil then value = redis.call('GET', base .. suffix) end

@@ -178,7 +178,7 @@ class Courier:
             return
         if not self._permitted():
             # Nothing was said of it, but permit or slot may be somebody else's by now.
-            log.warning("withheld", extra={"mail_id": row.id, "app": row.app, "limit": "lease lapsed"})
+            log.warning("dot_withheld", extra={"mail_id": row.id, "app": row.app, "limit": "lease lapsed"})
             self.give_back([row], WITHHELD_S, "withheld: no limiter")
             self._finished(used=False)
             return

@@ -269,7 +269,6 @@ class RedisLimiter:
                 grants = {t: held for t, held in self._grants.items() if held.host == host}
                 slots = {t: held for t, held in self._slots.items() if held.host == host}
             asked_at = self._clock()
-
             words = partial(renewal_words, self.owner, accounts, grants, slots)
             try:
                 with self._presence.of_call():
@@ -280,10 +279,11 @@ class RedisLimiter:
             urgent |= {word.decode()[8:] for word in answer if word.startswith(b"wanted! ")}
             wanted |= {word.decode()[7:] for word in answer if word.startswith(b"wanted ")}
             with self._lock:
-                for token, held in (grants | slots).items():
+                # A grant and the slot that came with it may have one token.
+                for held in (*grants.values(), *slots.values()):
                     held.epoch, held.until = epoch, asked_at + self.lease_s - MARGIN_S
                     if held.slot is None and held.report.remaining == 0:
-                        self._grants.pop(token, None)
+                        self._grants.pop(held.report.token, None)
                 lapsed = [self._slots.pop(token) for token in gone if token in self._slots]
             lost += [one.slot for one in lapsed if one.slot is not None]
         return Renewal(tuple(lost), tuple(sorted(wanted | urgent)), tuple(sorted(urgent)))

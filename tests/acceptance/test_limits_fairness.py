@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Self
 import pytest
 
 from mailfleet import Mail
-from tests.acceptance.limited import Allowed, Limited, wait_for
+from tests.acceptance.limited import ALLOWED, Allowed, Limited, wait_for
 from tests.services.virtual_host import VirtualHost
 from tests.stage.sliding import at_rank, jain, mean_window
 from tests.waiting import wait_until
@@ -24,6 +25,8 @@ APPS = tuple(f"app{number}" for number in range(10))
 SMALL, BACKLOGGED = APPS[0], APPS[1:]
 TEN = Allowed(host=(), account=("10/s",))
 FIFTY = Allowed(host=(), account=("50/s",))
+#: Enough connections for every app to have one, or fewer than there are apps: then they take turns.
+SEATS = pytest.mark.parametrize("connections", [20, ALLOWED.connections])
 #: Threads of each process: with an app in each there are many of them.
 THREADS = 4
 
@@ -125,9 +128,10 @@ def test_high_passes_a_backlog_of_bulk(opened: Open) -> None:
     assert used >= 7.0
 
 
-def test_ten_equal_apps(opened: Open) -> None:
+@SEATS
+def test_ten_equal_apps(opened: Open, connections: int) -> None:
     """Ten apps with a backlog get the same of one account."""
-    fleet = opened(allowed=FIFTY, settings=apps(*APPS))
+    fleet = opened(allowed=replace(FIFTY, connections=connections), settings=apps(*APPS))
     fleet.start(*APPS, hosts=1, processes=1, settings=apps(*APPS))
     for app in APPS:
         fleet.emit(400, app, app)
@@ -146,11 +150,12 @@ def test_ten_equal_apps(opened: Open) -> None:
     assert sum(counts.values()) >= 30 * 50 * 0.9
 
 
-def test_weights(opened: Open) -> None:
+@SEATS
+def test_weights(opened: Open, connections: int) -> None:
     """An app of weight 3 gets three times as much as each of two others while all have a backlog."""
     names = APPS[:3]
     settings = apps(*names) | {f"APPS__{names[0].upper()}__WEIGHT": "3"}
-    fleet = opened(allowed=FIFTY, settings=settings)
+    fleet = opened(allowed=replace(FIFTY, connections=connections), settings=settings)
     fleet.start(*names, hosts=1, processes=2, settings=settings)
     for app in names:
         fleet.emit(1_500, app, app)
@@ -165,9 +170,10 @@ def test_weights(opened: Open) -> None:
     assert index >= 0.98
 
 
-def test_a_small_app_beside_nine_that_are_backlogged(opened: Open) -> None:
+@SEATS
+def test_a_small_app_beside_nine_that_are_backlogged(opened: Open, connections: int) -> None:
     """At 10 a second its mails come at most a second later than they would alone, 99 times in 100."""
-    fleet = opened(allowed=TEN, settings=apps(*APPS))
+    fleet = opened(allowed=replace(TEN, connections=connections), settings=apps(*APPS))
     fleet.start(*APPS, hosts=1, processes=1, settings=apps(*APPS))
     with Drops(fleet, SMALL, every_s=0.5) as alone:
         wait_for(time.monotonic() + 15)

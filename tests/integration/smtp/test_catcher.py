@@ -11,7 +11,8 @@ from mailfleet_workers.catcher import Catcher, MemoryStore
 from mailfleet_workers.mime import check
 from mailfleet_workers.smtp.base import Envelope
 from mailfleet_workers.smtp.connection import SmtpTransport
-from mailfleet_workers.smtp.pool import ConnectionPool, PooledConnection
+from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.smtp.pooled import PooledConnection
 from tests.integration.smtp.dialogue import AUTHORITY, account, server_context
 from tests.unit.mime.samples import DATE, SENDER, Files, built, content
 

@@ -9,7 +9,8 @@ import pytest
 from mailfleet_workers.account import Account
 from mailfleet_workers.smtp.base import Answer, Phase, Reply, Transport
 from mailfleet_workers.smtp.connection import SmtpTransport
-from mailfleet_workers.smtp.pool import ConnectionPool, PooledConnection
+from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.smtp.pooled import PooledConnection
 from tests.integration.smtp.dialogue import Dialogue, Peer, account, envelope, noting
 
 

@@ -269,7 +269,8 @@ class LocalLimiter:
             if not self._slots.holds(request.slot, now_ms):
                 self._slots.open(slot, now_ms)
         grant = Grant(request.token, permits, slot, tight, standing.wanted)
-        self._flights[request.token] = Flight(grant, windows, permits, recipients, now_ms + self._lease_ms)
+        if permits:
+            self._flights[request.token] = Flight(grant, windows, permits, recipients, now_ms + self._lease_ms)
         return grant
 
     def _refuse(

@@ -78,7 +78,7 @@ class Slots:
                 continue
             usable = max(1, most - math.floor(most * limits.reserve)) if priority is Priority.BULK else most
             if self._taken[key] + before >= usable:
-                return Obstacle(f"{key[0]} connections {most}", min(1000, 150 * (1 + before)), full=True)
+                return Obstacle(f"{key[0]} connections {most}", min(300, 100 * (1 + before)), full=True)
         return self.login_obstacle(limits, now_ms)
 
     def login_obstacle(self, limits: Limits, now_ms: float) -> Obstacle | None:

@@ -40,13 +40,14 @@ function ops.ask()
   local line_key = base .. 'line:' .. account
   local mine = owner .. ' ' .. app .. ' ' .. rank
   local line, own = line_of(line_key, mine)
-  local want = slot == '-' and wanted(line, line_key) or 0
+  local want = slot == '-' and wanted(line, line_key, rank) or 0
   local had, last_had = shares_of(shares, account)
   -- An app that has had nothing lately goes before those that have, and need not wait for their turns to end.
   local fresh = shares and not had[app]
 
   -- Refused: stand in line for a short wait, so that nobody who comes behind goes ahead meanwhile. *lacks* is 0 for permits,
-  -- 1 for a connection that somebody could close, 2 for a login, 3 for permits and a connection, 4 for a connection at once.
+  -- 1 for a connection that somebody could close, 2 for a login, 3 for permits and a connection, 4 for a connection of a lower
+  -- priority, 5 for any connection, both at once.
   local function refuse(why, wait, lacks)
     save_rules()
     if wait <= max_idle then
@@ -57,7 +58,7 @@ function ops.ask()
     elseif own then
       redis.call('HDEL', line_key, mine)
     end
-    return string.format('no %.3f %d %d %s', wait + 0.01, (lacks == 1 or lacks == 2 or lacks == 4) and 1 or 0, want, why)
+    return string.format('no %.3f %d %d %s', wait + 0.01, lacks ~= 0 and lacks ~= 3 and 1 or 0, want, why)
   end
 
   local known = redis.call('HGET', grants, token)
@@ -95,7 +96,7 @@ function ops.ask()
         end
         if open_slots(key) + ahead >= class then
           local why = (at == 1 and 'account' or 'host') .. ' connections ' .. most
-          return refuse(why, math.min(150 * (1 + ahead), 1000), fresh and not own and 4 or 1)
+          return refuse(why, math.min(100 * (1 + ahead), 300), own and 1 or fresh and 5 or rank == 0 and 4 or 1)
         end
       end
     end

@@ -127,12 +127,12 @@ local function end_login(key, token, how, gap)
   save_logins(key, logins)
 end
 
--- Whether somebody waits for a connection: 2 if it should have one at once. The first that hears so closes one.
-local function wanted(line, key)
+-- Whether somebody waits for a connection: 2 if it should have at once one that *rank* uses. The first that hears so closes one.
+local function wanted(line, key, rank)
   local found = 0
   for _, one in ipairs(line) do
-    if one.slot == 1 then found = 1 end
-    if one.slot == 4 and found < 2 then
+    if one.slot == 1 or one.slot > 3 then found = math.max(found, 1) end
+    if found < 2 and (one.slot == 5 and one.rank <= rank or one.slot == 4 and one.rank < rank) then
       found = 2
       redis.call('HSET', key, one.field, struct.pack('<ddd', one.told, 1, one.since))
     end

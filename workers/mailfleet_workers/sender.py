@@ -9,7 +9,7 @@ from mailfleet_workers.desk import Desk
 log = logging.getLogger(__name__)
 
 #: How long a thread waits for rows before it looks whether to stop, in seconds.
-WAIT_S = 0.5
+WAIT_S = 2.0
 
 
 class Sender:

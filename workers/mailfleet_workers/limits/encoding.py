@@ -9,6 +9,7 @@ from mailfleet_workers.limits.base import Report, Slot
 from mailfleet_workers.limits.book import Limits
 from mailfleet_workers.limits.redis_script import Packed
 from mailfleet_workers.limits.rule import Rule, Scope, Unit
+from mailfleet_workers.limits.usage import RuleUse, Usage
 
 
 @dataclass(slots=True)
@@ -142,3 +143,23 @@ def gate_words(gates: Sequence[Gate], book: Mapping[str, Limits]) -> dict[str, l
         words = [gate.scope, gate.key, math.ceil(gate.remaining_s * 1000), gate.generation, gate.reason]
         by_host.setdefault(host, []).extend(words)
     return by_host
+
+
+def read_usage(limits: Limits, numbers: Sequence[float], *, lease_s: float) -> Usage:
+    """What the script says of *limits*: eight numbers, then three for each rule."""
+    rules = [
+        RuleUse(rule, int(numbers[at]), int(numbers[at + 1]), max(0.0, numbers[at + 2] / 1000))
+        for rule, at in zip(counted(limits).values(), range(8, len(numbers), 3), strict=True)
+    ]
+    return Usage(
+        account=limits.account,
+        host=limits.host,
+        ready_in_s=0.0 if numbers[1] else max(0.0, lease_s - numbers[0] / 1000),
+        rules=tuple(rules),
+        connections=int(numbers[2]),
+        host_connections=int(numbers[3]),
+        waiting=int(numbers[4]),
+        parked_s=numbers[5] / 1000,
+        login_failures=int(numbers[6]),
+        login_wait_s=numbers[7] / 1000,
+    )

@@ -270,7 +270,9 @@ class LocalLimiter:
                 self._slots.open(slot, now_ms)
         grant = Grant(request.token, permits, slot, tight, standing.wanted)
         if permits:
-            self._flights[request.token] = Flight(grant, windows, permits, recipients, now_ms + self._lease_ms)
+            self._flights[request.token] = Flight(
+                grant, windows, permits, recipients, now_ms + self._lease_ms
+            )
         return grant
 
     def _refuse(

@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, KeysView, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,6 +36,7 @@ from mailfleet_workers.limits.encoding import (
     lines,
     login_words,
     named,
+    read_usage,
     renewal_words,
     rules_of,
 )
@@ -43,13 +44,15 @@ from mailfleet_workers.limits.gates import GateCache
 from mailfleet_workers.limits.line import RANK
 from mailfleet_workers.limits.presence import AWAY_S, Presence
 from mailfleet_workers.limits.redis_script import Script
-from mailfleet_workers.limits.usage import RuleUse, Usage
+from mailfleet_workers.limits.usage import Usage
 from mailfleet_workers.pulse import boottime
 
 log = logging.getLogger(__name__)
 
 #: A lease counts as lost to us so much before Redis takes it back, in seconds.
 MARGIN_S = 1.0
+#: The script's word for a rule that does not know what was sent.
+NOT_READY = "not ready"
 
 
 class RedisLimiter:
@@ -84,6 +87,7 @@ class RedisLimiter:
         self._grants: dict[str, Lease] = {}
         self._slots: dict[str, Lease] = {}
         self._specs: dict[str, Spec] = {}
+        self._ready: dict[str, tuple[str, KeysView[str]]] = {}
 
     @property
     def instance(self) -> str:
@@ -156,6 +160,8 @@ class RedisLimiter:
                 return Refusal(reason_of(scope, reason), wait_s)
             case _:
                 rule = named(answer[4].decode(), limits)
+                if rule == NOT_READY:
+                    self._ready.pop(limits.host, None)
                 wait_s, want = float(answer[1]) / 1000, int(answer[3])
                 return Refusal(rule, wait_s, slot=answer[2] != b"0", wanted=want > 0, urgent=want > 1)
 
@@ -319,12 +325,15 @@ class RedisLimiter:
     def unready(self) -> Iterator[Lacking]:
         for host, accounts in self._hosts().items():
             rules = {name: (rule, each) for each in accounts.values() for name, rule in counted(each).items()}
+            if self._ready.get(host) == (self._script.epoch(host), rules.keys()):
+                continue  # nothing was lost since
             with self._presence.of_call():
-                _, answer = self._script.call(host, "status", *rules)
+                epoch, answer = self._script.call(host, "status", *rules)
             missing = [name.decode() for name in answer[2:]]
-            if int(answer[1]) == 0 or missing:
-                age_s = float(answer[0]) / 1000
-                yield Lacking(host, age_s, tuple((name, *rules[name]) for name in missing))
+            if int(answer[1]) and not missing:
+                self._ready[host] = epoch, rules.keys()
+                continue
+            yield Lacking(host, float(answer[0]) / 1000, tuple((name, *rules[name]) for name in missing))
 
     def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]]) -> None:
         words: list[object] = []
@@ -338,23 +347,7 @@ class RedisLimiter:
         limits = self.book.all()[account]
         with self._presence.of_call():
             _, answer = self._script.call(limits.host, "usage", account, *rules_of(limits))
-        numbers = [float(one) for one in answer]
-        rules = [
-            RuleUse(rule, int(numbers[at]), int(numbers[at + 1]), max(0.0, numbers[at + 2] / 1000))
-            for rule, at in zip(counted(limits).values(), range(8, len(numbers), 3), strict=True)
-        ]
-        return Usage(
-            account=account,
-            host=limits.host,
-            ready_in_s=0.0 if numbers[1] else max(0.0, self.lease_s - numbers[0] / 1000),
-            rules=tuple(rules),
-            connections=int(numbers[2]),
-            host_connections=int(numbers[3]),
-            waiting=int(numbers[4]),
-            parked_s=numbers[5] / 1000,
-            login_failures=int(numbers[6]),
-            login_wait_s=numbers[7] / 1000,
-        )
+        return read_usage(limits, [float(one) for one in answer], lease_s=self.lease_s)
 
     # What was granted without Redis: see `sharing`.
 

@@ -118,6 +118,10 @@ class Script:
         self._epochs: dict[str, str] = {}
         self._closed = False
 
+    def epoch(self, host: str) -> str:
+        """The epoch in which *host* was last heard of; empty before."""
+        return self._epochs.get(host, "")
+
     def call(
         self, host: str, operation: str, *words: object | Callable[[str], Words]
     ) -> tuple[str, list[Any]]:

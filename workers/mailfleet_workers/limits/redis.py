@@ -325,7 +325,8 @@ class RedisLimiter:
     def unready(self) -> Iterator[Lacking]:
         for host, accounts in self._hosts().items():
             rules = {name: (rule, each) for each in accounts.values() for name, rule in counted(each).items()}
-            if self._ready.get(host) == (self._script.epoch(host), rules.keys()):
+            known = self._ready.get(host) == (self._script.epoch(host), rules.keys())
+            if known and self._presence.away is None:
                 continue  # nothing was lost since
             with self._presence.of_call():
                 epoch, answer = self._script.call(host, "status", *rules)

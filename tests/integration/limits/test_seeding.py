@@ -1,0 +1,246 @@
+"""A real Redis that has lost its memory is told by a real database what was sent, and grants nothing before."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import Engine, text
+
+from mailfleet_schema.statements import worker
+from mailfleet_schema.statements.attempt import Attempt, add_attempts
+from mailfleet_workers.limits.base import Refusal, Report
+from mailfleet_workers.limits.book import Book, Limits
+from mailfleet_workers.limits.redis import RedisLimiter
+from mailfleet_workers.limits.seeding import Seeding
+from mailfleet_workers.pulse import boottime
+from tests.conformance.limits.kinds import HOST, granted, of_host, recipients, rule, wish
+from tests.waiting import wait_until
+
+#: Long enough for a busy machine to do something within it.
+LEASE_S = 3.0
+DAY = Limits("default", HOST, (rule("100/d"),))
+
+Make = Callable[..., tuple[RedisLimiter, Seeding]]
+
+
+@pytest.fixture
+def process(redis_url: str, postgres_engine: Engine) -> Iterator[Make]:
+    """Makes what a process has: a limiter of the limits given, and what tells it."""
+    made = []
+
+    def make(*limits: Limits, lease_s: float = LEASE_S) -> tuple[RedisLimiter, Seeding]:
+        book = Book({one.account: one for one in limits})
+        limiter = RedisLimiter(redis_url, book, instance="seeding", lease_s=lease_s, clock=boottime)
+        made.append(limiter)
+        return limiter, Seeding(postgres_engine, limiter, lease_s=lease_s)
+
+    yield make
+    for limiter in made:
+        limiter.close()
+
+
+def attempted(engine: Engine, number: int, *, age_s: float = 0.0, **fields: Any) -> None:
+    """*number* attempts that were accepted *age_s* ago, of account `default` and to one recipient each."""
+    known = {"account": "default", "host": HOST, "phase": "eod", "verdict": "ok", "recipients": 1}
+    made: dict[str, Any] = known | fields
+    one = Attempt(mail_id=1, fence=1, worker_id=1, **made)
+    with engine.begin() as connection:
+        newest = connection.execute(
+            text("SELECT coalesce(max(id), 0) FROM mailfleet.mail_attempt")
+        ).scalar_one()
+        add_attempts(connection, [one] * number)
+        age = text(
+            "UPDATE mailfleet.mail_attempt SET ended_at = ended_at - make_interval(secs => :s) WHERE id > :id"
+        )
+        connection.execute(age, {"s": age_s, "id": newest})
+
+
+def lived(engine: Engine, *, started_s: float = 60.0, heard_s: float = 0.0) -> None:
+    """A worker that started and was heard from last so many seconds ago."""
+    with engine.begin() as connection:
+        worker_id = worker.register(connection, app="billing", host="here", pid=1, version="0")
+        age = text(
+            "UPDATE mailfleet.worker SET started_at = started_at - make_interval(secs => :started_s),"
+            " heartbeat_at = heartbeat_at - make_interval(secs => :heard_s) WHERE id = :id"
+        )
+        connection.execute(age, {"started_s": started_s, "heard_s": heard_s, "id": worker_id})
+
+
+def used(limiter: RedisLimiter, account: str = "default") -> list[int]:
+    return [one.used for one in limiter.usage(account).rules]
+
+
+def forget(url: str) -> None:
+    """What FLUSHALL does to a Redis that has one database in use."""
+    with Redis.from_url(url) as client:
+        client.flushdb()
+
+
+def test_a_new_fleet_begins_at_once(process: Make) -> None:
+    """A fresh Redis grants nothing unasked; told by one pass, with no older worker to wait for, it grants."""
+    limiter, seeding = process(DAY)
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    assert seeding.run_once()
+    assert granted(limiter.ask(wish("first", 5))).permits == 5
+    assert limiter.usage("default").ready_in_s == 0.0
+    assert seeding.run_once()
+    assert used(limiter) == [5]
+
+
+def test_workers_that_start_together_do_not_wait_for_each_other(
+    process: Make, postgres_engine: Engine
+) -> None:
+    """Their rows are as young as the memory: nobody can hold anything of a time before."""
+    limiter, seeding = process(DAY)
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    for _ in range(3):
+        lived(postgres_engine, started_s=0.0)
+    assert seeding.run_once()
+    granted(limiter.ask(wish("first")))
+
+
+@pytest.mark.parametrize("heard_s", [0.0, LEASE_S / 2])
+def test_a_lease_is_waited_for_where_others_lived(
+    process: Make, postgres_engine: Engine, heard_s: float
+) -> None:
+    """An older worker may hold permits, also one that has just died: nothing is granted until its leases are over."""
+    lived(postgres_engine, heard_s=heard_s)
+    limiter, seeding = process(DAY)
+    began = time.monotonic()
+    refused = limiter.ask(wish("early"))
+    assert isinstance(refused, Refusal)
+    assert not seeding.run_once()
+    assert isinstance(limiter.ask(wish("still-early")), Refusal)
+    assert 0.0 < limiter.usage("default").ready_in_s <= LEASE_S
+    wait_until(seeding.run_once, 30, lambda: "nothing was told")
+    assert time.monotonic() - began >= LEASE_S - 0.1
+    granted(limiter.ask(wish("in-time")))
+
+
+def test_who_was_quiet_for_a_lease_is_not_waited_for(process: Make, postgres_engine: Engine) -> None:
+    """A worker that died long ago holds nothing."""
+    lived(postgres_engine, heard_s=LEASE_S + 30.0)
+    limiter, seeding = process(DAY)
+    assert seeding.run_once()
+    granted(limiter.ask(wish("first")))
+
+
+def test_a_day_is_remembered_by_the_database(process: Make, redis_url: str, postgres_engine: Engine) -> None:
+    """After a loss the rule of a day counts what is in the database of that day, and lets no more than the rest pass."""
+    limiter, seeding = process(DAY)
+    assert seeding.run_once()
+    assert used(limiter) == [0]
+    attempted(postgres_engine, 40, age_s=3600.0)
+    attempted(postgres_engine, 57, age_s=80_000.0)
+    attempted(postgres_engine, 500, age_s=90_000.0)
+    attempted(postgres_engine, 50, account="other")
+    attempted(postgres_engine, 50, phase="connect", verdict="retry")
+    forget(redis_url)
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    assert seeding.run_once()
+    assert used(limiter) == [97]
+    assert granted(limiter.ask(wish("rest", 10))).permits == 3
+    refused = limiter.ask(wish("more"))
+    assert isinstance(refused, Refusal)
+    assert refused.rule == "account messages 100/d"
+    # Those of 80,000 seconds ago are the first to leave the window; a step of it is what they may be told younger.
+    assert 6400.0 - 60 < refused.wait_s <= 6400.0 + 86_400 / 60
+
+
+def test_what_is_in_flight_counts_beside_what_was_sent(
+    process: Make, redis_url: str, postgres_engine: Engine
+) -> None:
+    """A living worker says after the loss what it still holds; the database says the rest."""
+    limiter, seeding = process(DAY)
+    assert seeding.run_once()
+    granted(limiter.ask(wish("held", 3)))
+    attempted(postgres_engine, 5)
+    forget(redis_url)
+    limiter.renew()
+    assert limiter.holds("held")
+    assert seeding.run_once()
+    (use,) = limiter.usage("default").rules
+    assert (use.used, use.in_flight) == (8, 3)
+
+
+def test_recipients_are_counted_by_their_rule(process: Make, postgres_engine: Engine) -> None:
+    """A rule of recipients is told recipients, one of messages beside it messages."""
+    limiter, seeding = process(Limits("default", HOST, (recipients("100/h"), rule("50/h"))))
+    attempted(postgres_engine, 4, age_s=60.0, recipients=20)
+    attempted(postgres_engine, 4, age_s=7200.0, recipients=20)
+    assert seeding.run_once()
+    assert used(limiter) == [80, 4]
+    assert isinstance(limiter.ask(wish("wide", to=(30,))), Refusal)
+    granted(limiter.ask(wish("narrow", to=(20,))))
+
+
+def test_a_host_counts_all_its_accounts(process: Make, postgres_engine: Engine) -> None:
+    """A rule of a host is told what went there by any account, one of an account its own only."""
+    both = [Limits(name, HOST, (of_host("100/h"), rule("50/h"))) for name in ("default", "second")]
+    limiter, seeding = process(*both)
+    attempted(postgres_engine, 20, age_s=60.0)
+    attempted(postgres_engine, 30, age_s=90.0, account="second")
+    attempted(postgres_engine, 5, account="removed")
+    attempted(postgres_engine, 40, host="mx.example.org")
+    assert seeding.run_once()
+    assert used(limiter, "second") == [55, 30]
+    # What `default` sent elsewhere counts for the account too.
+    assert used(limiter) == [55, 60]
+
+
+def test_a_rule_that_is_new_is_told_alone(process: Make, postgres_engine: Engine) -> None:
+    """Another rule, set while Redis knows everything else, waits for no lease and is told what was sent before it."""
+    lived(postgres_engine)
+    limiter, seeding = process(DAY, lease_s=1.5)
+    wait_until(seeding.run_once, 30, lambda: "nothing was told")
+    granted(limiter.ask(wish("before", 2)))
+    attempted(postgres_engine, 7, age_s=100.0)
+    limiter.book.replace({"default": Limits("default", HOST, (*DAY.rules, rule("10/h")))})
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    assert seeding.run_once()
+    assert used(limiter)[0] == 2
+    assert used(limiter)[1] >= 7
+    assert granted(limiter.ask(wish("rest", 10))).permits <= 3
+
+
+def test_two_processes_may_tell_it_at_once(process: Make, redis_url: str, postgres_engine: Engine) -> None:
+    """Told twice nothing is counted twice."""
+    (limiter, one), (second, other) = process(DAY), process(DAY)
+    attempted(postgres_engine, 30)
+    lacking = list(limiter.unready())
+    for _ in range(2):
+        limiter.seed(HOST, [(name, [(0.0, 30)]) for each in lacking for name, _, _ in each.rules])
+    assert one.run_once()
+    assert other.run_once()
+    assert used(limiter) == [30]
+    forget(redis_url)
+    limiter.renew()
+    assert one.run_once()
+    second.renew()
+    assert other.run_once()
+    assert used(limiter) == [30]
+
+
+def test_a_rule_that_was_long_unused_is_told_again(process: Make, redis_url: str) -> None:
+    """Redis drops the key of a rule that nobody used for an hour: a pass tells it again, and mail goes."""
+    limiter, seeding = process(Limits("default", HOST, (rule("10/s"),)))
+    assert seeding.run_once()
+    granted(limiter.ask(wish("before")))
+    limiter.report([Report("before", 0)])
+    with Redis.from_url(redis_url) as client:
+        assert [client.delete(key) for key in client.keys("*:r:a:default:m:1000")] == [1]
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    limiter.renew()
+    assert seeding.run_once()
+    granted(limiter.ask(wish("after")))
+
+
+def test_without_redis_nothing_is_told(process: Make, postgres_engine: Engine) -> None:
+    """A Redis that does not answer is no error here: what is told is told when it is back."""
+    limiter = RedisLimiter(
+        "redis://127.0.0.1:1/0", Book({"default": DAY}), instance="seeding", clock=boottime
+    )
+    assert not Seeding(postgres_engine, limiter, lease_s=LEASE_S).run_once()
+    limiter.close()

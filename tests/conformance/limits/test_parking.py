@@ -31,34 +31,37 @@ def park(
 
 @pytest.fixture
 def used_up(world_of: WorldOf) -> World:
-    """A world in which 600 a minute were sent in this second."""
+    """A world in which 600 a minute were sent, evenly over this last minute."""
     weights = {"billing": 1, "shop": 1}
     world = world_of(Limits("default", HOST, (rule("600/min"), rule("100000/d")), weights=weights))
-    assert granted(world.limiter.ask(wish("t1", 600))).permits == 600
-    world.limiter.report([Report("t1", 0)])
+    for second in range(58):
+        world.pass_s(1.0)
+        count = 10 if second else 30
+        assert granted(world.limiter.ask(wish(f"t{second}", count))).permits == count
+        world.limiter.report([Report(f"t{second}", 0)])
     return world
 
 
-def test_mails_come_at_the_rate_of_the_rule(used_up: World) -> None:
-    """The first comes when the first permit is free, or earlier by less than may be slept; the others at the pace of the rule."""
+def test_mails_come_as_permits_become_free(used_up: World) -> None:
+    """They come when permits become free, or earlier by less than may be slept: thirty first, then ten a second."""
     waits = park(used_up, 300)
-    assert 58 <= waits[0] <= 61.1
-    assert waits[-1] - waits[0] == pytest.approx(29.9, abs=0.5)
+    assert 1 <= waits[0] <= 5
+    assert waits[-1] == pytest.approx(29.5, abs=1.5)
     gaps = [later - earlier for earlier, later in pairwise(waits)]
-    assert max(gaps) <= 0.2
+    assert max(gaps) <= 2.2
 
 
 def test_the_next_follow_those_before(used_up: World) -> None:
     """What is parked later comes after what was parked before, as if both had been parked at once."""
     first = [wait for _ in range(6) for wait in park(used_up, 50)]
     assert first == sorted(first)
-    assert first[-1] - first[0] == pytest.approx(29.9, abs=1)
+    assert first[-1] == pytest.approx(29.5, abs=1.5)
 
 
 def test_those_whose_time_has_come_are_not_counted(used_up: World) -> None:
     """After half the mails have come again, the next is told to come after the other half."""
     park(used_up, 300)
-    used_up.pass_s(75)
+    used_up.pass_s(15)
     waits = park(used_up, 1)
     assert waits[0] < 20
 
@@ -82,20 +85,20 @@ def test_high_is_not_parked_behind_bulk(used_up: World) -> None:
     """A mail of a higher priority comes as if nothing of a lower one was parked."""
     park(used_up, 500, priority=Priority.BULK)
     park(used_up, 500)
-    assert park(used_up, 1, priority=Priority.HIGH)[0] <= 61.1
+    assert park(used_up, 1, priority=Priority.HIGH)[0] <= 4.2
     assert park(used_up, 1, priority=Priority.BULK)[0] > 100
 
 
 def test_normal_is_parked_behind_high(used_up: World) -> None:
     """What goes first comes first: a mail of a lower priority comes after those of a higher one."""
     park(used_up, 300, priority=Priority.HIGH)
-    assert park(used_up, 1)[0] > 85
+    assert park(used_up, 1)[0] > 25
 
 
 def test_an_app_is_not_parked_behind_another_s_backlog(used_up: World) -> None:
     """Mails of several apps come back in turns: a few of one do not wait for thousands of another."""
     park(used_up, 2000)
-    assert park(used_up, 3, app="shop")[-1] <= 62.2
+    assert park(used_up, 3, app="shop")[-1] <= 4.2
 
 
 def test_without_rules_nothing_is_spread(world_of: WorldOf) -> None:

@@ -1,7 +1,8 @@
 """When mails come again that cannot be sent for long: one after the other, at the pace at which permits become free."""
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mailfleet_schema.states import Priority
 from mailfleet_workers.limits.book import Limits
@@ -14,6 +15,23 @@ from mailfleet_workers.limits.window import Window, class_limit
 _LEAD, _LEAD_IDLE = 0.5, 0.7
 #: Mails that were parked before are counted together where they come within so long.
 _GRAIN_MS = 100
+
+
+def _free_ms(
+    behind: float, limit: int, releases: Sequence[tuple[float, float]], round_ms: float, after_ms: float
+) -> float:
+    """When a permit is free for the mail that has place *behind* among those that wait for one.
+
+    As those that count now leave, then those that go in their places, and so on. After a wait longer than that all are
+    free: then at the pace of the rule.
+    """
+    rounds = math.ceil(behind / limit) - 1
+    rest = behind - rounds * limit
+    wait_ms = next(wait_ms for wait_ms, gone in releases if gone >= rest)
+    free_ms = wait_ms + rounds * round_ms
+    if after_ms > releases[0][0]:
+        free_ms = max(free_ms, after_ms + (behind - 1) * round_ms / limit)
+    return free_ms
 
 
 class Parking:
@@ -41,11 +59,11 @@ class Parking:
         for rule, window in windows.items():
             limit = class_limit(rule.rate.limit, priority, limits.reserve)
             free = limit - window.used(now_ms)
-            first_ms = max(after_ms, window.first_release_ms(now_ms) - now_ms)
-            spacing_ms = rule.rate.window_ms / limit
+            releases, round_ms = window.releases(now_ms), window.window_ms + window.width_ms
             for row, place in enumerate(places):
                 if place > free:
-                    waits[row] = max(waits[row], first_ms + (place - free - 1) * spacing_ms)
+                    free_ms = _free_ms(place - free, limit, releases, round_ms, after_ms)
+                    waits[row] = max(waits[row], free_ms)
         own, told, longest = self._parked.setdefault((app, priority), Counter()), [], after_ms
         for wait_ms in waits:
             longest = max(longest, wait_ms - min(_LEAD_IDLE * limits.max_idle_ms, _LEAD * wait_ms))

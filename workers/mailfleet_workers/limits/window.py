@@ -63,10 +63,14 @@ class Window:
         self._log = deque(sorted(counts.items()))
         self._sum = counts.total()
 
-    def first_release_ms(self, now_ms: float) -> float:
-        """When the first of the permits that count now leaves; without any, when the first to be used would."""
+    def releases(self, now_ms: float) -> list[tuple[float, float]]:
+        """When what counts now leaves: waits in ms, ascending, and how many have left by then; the last is for all others."""
         self.used(now_ms)
-        return self._leaves_ms(self._log[0][0]) if self._log else self._latest_ms(now_ms)
+        found, total = [], 0
+        for bucket, count in self._log:
+            total += count
+            found.append((self._leaves_ms(bucket) - now_ms, float(total)))
+        return [*found, (self._latest_ms(now_ms) - now_ms, math.inf)]
 
     def free_at_ms(self, wanted: int, limit: int, now_ms: float) -> float:
         """When the last of *wanted* permits is free, if the earlier ones are taken as soon as they are.

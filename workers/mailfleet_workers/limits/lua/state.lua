@@ -88,10 +88,18 @@ local function save_rules()
   end
 end
 
--- When the first that counts now leaves. Of what is in flight nothing is known but that it cannot leave before a window.
-local function first_release(r)
-  if #r.log == 0 then return now + r.window + r.width end
-  return ((struct.unpack('<dI4', r.log, 1)) + 1) * r.width + r.window
+-- When what counts now leaves: waits, and how many have left by then. Of what is in flight nothing is known but that it cannot
+-- leave before a window.
+local function releases(r)
+  local found, sum, at, size = {}, 0, 1, #r.log
+  while at < size do
+    local bucket, count = struct.unpack('<dI4', r.log, at)
+    sum = sum + count
+    found[#found + 1] = { wait = (bucket + 1) * r.width + r.window - now, sum = sum }
+    at = at + 12
+  end
+  found[#found + 1] = { wait = r.window + r.width, sum = math.huge }
+  return found
 end
 
 -- When *amount* more are free of a limit, if the first of them are taken as soon as they are.

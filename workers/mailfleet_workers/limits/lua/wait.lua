@@ -39,9 +39,7 @@ function ops.park()
   for at = 13, #ARGV, 2 do
     local r, limit = rule(ARGV[at]), tonumber(ARGV[at + 1])
     if rank == 2 then limit = math.max(1, math.floor(limit * (1 - reserve))) end
-    limits[#limits + 1] = {
-      free = limit - r.sum - r.flight, first = first_release(r) - now, spacing = r.window / limit,
-    }
+    limits[#limits + 1] = { limit = limit, free = limit - r.sum - r.flight, rounds = r.window + r.width, leaves = releases(r) }
   end
   local waits, first, last = {}, nil, 0
   for k = 1, mails do
@@ -50,7 +48,18 @@ function ops.park()
     local wait = after
     for _, l in ipairs(limits) do
       local behind = place - l.free
-      if behind > 0 then wait = math.max(wait, math.max(l.first, after) + (behind - 1) * l.spacing) end
+      if behind > 0 then
+        -- They come as permits become free: those that count now, then those that go in their places, and so on.
+        local rounds = math.ceil(behind / l.limit) - 1
+        local rest, at = behind - rounds * l.limit, l.at or 1
+        if rounds ~= l.round then l.round, at = rounds, 1 end
+        while l.leaves[at + 1] and l.leaves[at].sum < rest do at = at + 1 end
+        l.at = at
+        local free = math.max(l.leaves[at].wait, 0) + rounds * l.rounds
+        -- After a longer wait all of them are free: then at the pace of the rule.
+        if after > l.leaves[1].wait then free = math.max(free, after + (behind - 1) * l.rounds / l.limit) end
+        wait = math.max(wait, free)
+      end
     end
     first, last = first or wait, math.max(last, wait)
     -- Early, so that they are there when their permits are: what is left of their wait they sleep.

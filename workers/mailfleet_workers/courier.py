@@ -99,7 +99,7 @@ class Courier:
         recorded_at = time.monotonic()
         ours = [parcel for parcel in parcels if parcel.row.id in recorded.dot]
         for number, parcel in enumerate(ours):
-            if self._must_end(way) or time.monotonic() - recorded_at > CHUNK_STALE_S:
+            if self._must_end(way, parcel.row.app) or time.monotonic() - recorded_at > CHUNK_STALE_S:
                 # Recorded and never begun: certain.
                 self.give_back([left.row for left in ours[number:]], None, None)
                 return
@@ -114,14 +114,12 @@ class Courier:
             row = parcel.row
             self._transmit(way, parcel, lambda row=row: self._say_dot(row, asked_at), lambda: True)  # type: ignore[misc]
 
-    def _must_end(self, way: Way) -> bool:
+    def _must_end(self, way: Way, app: str) -> bool:
         """Whether a drain was asked for, or a result so far closes a gate for the rest."""
         if self._desk.stop.is_set():
             return True
         self.settle_gates()
-        return (
-            self._desk.limiter.gate(account=way.account.name, host=way.host, app=self._desk.app) is not None
-        )
+        return self._desk.limiter.gate(account=way.account.name, host=way.host, app=app) is not None
 
     def _send_one(self, way: Way, parcel: Parcel) -> None:
         recorded = False

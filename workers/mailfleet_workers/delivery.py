@@ -228,6 +228,11 @@ class Delivery:
         reason = reason_of(gate.scope, gate.reason)
         self._courier.settle()
         desk.meter.waited(rows[0].app, name, gate.remaining_s)
+        if gate.scope == "app":
+            # Others that send through this account go on.
+            behind = [row for row in rows if row.app == rows[0].app]
+            self._courier.park(way, behind, min(gate.remaining_s, MOST_GATE_S), reason)
+            return [row for row in rows if row.app != rows[0].app]
         if gate.remaining_s * 1000 <= self._max_idle_ms(way):
             return self._sleep(way, rows, gate.remaining_s, reason)
         self._courier.park(

@@ -218,7 +218,6 @@ def test_what_reached_mail_costs_a_permit(office_of: Make) -> None:
     office.nothing_is_left()
 
 
-@pytest.mark.xfail(reason="LocalLimiter refuses a question for a slot alone where rules exist", strict=True)
 @pytest.mark.parametrize("limit", [rule("50/d"), recipients("50/d")])
 def test_the_rest_of_a_chunk_goes_over_another_connection(office_of: Make, limit: Rule) -> None:
     """A connection that is cut in a chunk is replaced: the others have their permits already."""

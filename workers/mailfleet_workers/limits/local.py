@@ -88,7 +88,8 @@ class LocalLimiter:
             obstacle = self._obstacle(request, limits, line, place, now_ms)
             if obstacle is not None:
                 return self._refuse(limits, line, place, standing, obstacle, now_ms, slot=True)
-            decided = self._decide(request, limits, standing, now_ms)
+            # Without mails only a slot is asked for.
+            decided = self._decide(request, limits, standing, now_ms) if request.recipients else 0
             if isinstance(decided, Obstacle):
                 return self._refuse(limits, line, place, standing, decided, now_ms)
             line.serve(place, decided, limits.weights, now_ms)
@@ -260,7 +261,7 @@ class LocalLimiter:
         windows = {self._window(limits, rule): rule.unit for rule in limits.rules}
         for window, unit in windows.items():
             window.take(permits if unit is Unit.MESSAGES else recipients)
-        for rule in limits.rules:
+        for rule in limits.rules if permits else ():
             limit = self._limit(limits, rule, request)
             tight = tight or (limit - self._window(limits, rule).used(now_ms)) * 10 < limit
         slot = None

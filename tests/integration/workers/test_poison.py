@@ -9,7 +9,7 @@ import pytest
 
 from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import reconcile
-from mailfleet_workers import delivery, journal
+from mailfleet_workers import journal, packer
 from mailfleet_workers.recovery import recover
 from tests.integration.workers.faults import failing_statement
 from tests.integration.workers.office import PATIENCE, Office
@@ -24,7 +24,7 @@ class Ended(BaseException):
 @contextmanager
 def deadly(poison: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whoever builds the mail *poison* ends."""
-    pack = delivery.pack  # type: ignore[attr-defined]
+    pack = packer.pack  # type: ignore[attr-defined]
 
     def ends(row: Any, *rest: Any, **named: Any) -> Any:
         if row.id == poison:
@@ -32,7 +32,7 @@ def deadly(poison: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return pack(row, *rest, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(delivery, "pack", ends)
+        patch.setattr(packer, "pack", ends)
         yield
 
 
@@ -107,7 +107,7 @@ def test_at_work_is_what_a_thread_builds(office: Office, monkeypatch: pytest.Mon
     office.hint(mail)
     with office.engine.begin() as connection:
         reconcile.take_back(connection, [office.worker_id], PATIENCE, most=10)
-    pack, seen = delivery.pack, []  # type: ignore[attr-defined]
+    pack, seen = packer.pack, []  # type: ignore[attr-defined]
 
     def looks(row: Any, *rest: Any, **named: Any) -> Any:
         with read_only(office.engine):
@@ -115,7 +115,7 @@ def test_at_work_is_what_a_thread_builds(office: Office, monkeypatch: pytest.Mon
             seen.append((record.entries[row.id, row.fence].step, office.state(mail)))
         return pack(row, *rest, **named)
 
-    monkeypatch.setattr(delivery, "pack", looks)
+    monkeypatch.setattr(packer, "pack", looks)
     office.deliver(mail)
 
     assert seen == [("begun", "sending(prepare): begun")]

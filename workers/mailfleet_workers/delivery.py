@@ -98,7 +98,7 @@ class Delivery:
         if gate is not None:
             return self._closed(way, pending, gate)
         if (refused := desk.refusals.get(first)) is not None:
-            return self._refused(way, pending, refused)
+            return self._refused(way, pending, refused, again=True)
         chunk = first_chunk(pending, self._size(name))
         parcels, unpacked = self._packer.pack(way, chunk)
         parcels = self._let_through(way, parcels)
@@ -166,7 +166,9 @@ class Delivery:
             self._desk.connections.want(way.account.name, at_once=answer.urgent)
         return answer
 
-    def _refused(self, way: Way, rows: list[Claimed], refusal: Refusal) -> list[Claimed]:
+    def _refused(
+        self, way: Way, rows: list[Claimed], refusal: Refusal, *, again: bool = False
+    ) -> list[Claimed]:
         """A short wait is slept out, by one thread of the account; for a long one the rows come back later.
 
         The limiter has said how long. What waits here for the same reason goes back with them, in one statement; what
@@ -186,9 +188,11 @@ class Delivery:
         desk.meter.waited(first.app, name, refusal.wait_s)
         if refusal.wait_s * 1000 <= self._max_idle_ms(way) and not self._too_long_in_line(refusal):
             return self._sleep(way, rows, refusal.wait_s, reason)
-        desk.refusals.remember(first, refusal, REMEMBER_S)
+        if not again:
+            desk.refusals.remember(first, refusal, REMEMBER_S)
         others = desk.heap.take_account(name, below=first.priority)
-        self._courier.park(way, [*rows, *others], refusal.wait_s, reason)
+        # It may be a gate, which an operator may open sooner.
+        self._courier.park(way, [*rows, *others], min(refusal.wait_s, MOST_GATE_S), reason)
         return []
 
     def _max_idle_ms(self, way: Way) -> float:

@@ -106,6 +106,8 @@ class Script:
         self._lease_ms = round(lease_s * 1000)
         self._pool = ConnectionPool.from_url(
             url,
+            max_connections=2**31
+            - 1,  # it counts those that could not be opened too; how many are is our business
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),

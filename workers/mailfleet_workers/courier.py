@@ -386,7 +386,7 @@ class Courier:
         connection = self._connection
         self._connection, self._last_answer = None, None
         if connection is not None:
-            connection.close()
+            self._desk.connections.discard(connection)
 
     def _take_results(self) -> list[Result]:
         results, self._results = self._results, []

@@ -180,8 +180,9 @@ class Delivery:
             never = Stop(f"more recipients than {refusal.rule} lets pass at all")
             self._courier.add(way, first, Judgement(never), None, (), Phase.PREPARE, ())
             return rows[1:]
-        if refusal.slot and desk.heap.cap(name, CAPPED_S):
-            # Another thread of ours has a connection, and goes on with these.
+        if refusal.slot and (lent := desk.connections.lent(name)):
+            # Other threads of ours have connections, and go on with these.
+            desk.heap.cap(name, lent, CAPPED_S)
             desk.heap.put_back(rows)
             return []
         self._courier.settle()

@@ -131,9 +131,13 @@ class RowHeap:
             (entries[0].rank, self._busy.get(account, 0), entries[0], account)
             for account, entries in self._by_account.items()
             if self._may(account, entries[0].rank, high_only=high_only)
-            and self._busy.get(account, 0) < self._cap_of(account)
+            and self._awake(account) < self._cap_of(account)
         ]
         return min(heads)[3] if heads else None
+
+    def _awake(self, account: str) -> int:
+        """Threads on *account* without those that sleep: these have lent their connections to others."""
+        return self._busy.get(account, 0) - len(self._asleep.get(account, ()))
 
     def _cap_of(self, account: str) -> int:
         most, until = self._caps.get(account, (1_000_000, 0.0))
@@ -153,15 +157,10 @@ class RowHeap:
                 self._busy.pop(account, None)
             self._changed.notify_all()
 
-    def cap(self, account: str, for_s: float) -> bool:
-        """No slot for one more thread on *account*: use one fewer for *for_s* seconds, but one at least.
-
-        False when ours is the only one: then nobody here will free a slot.
-        """
+    def cap(self, account: str, most: int, for_s: float) -> None:
+        """No slot for one more thread on *account*: *most* of them work on it for *for_s* seconds, sleepers not counted."""
         with self._changed:
-            others = self._busy.get(account, 0) - 1
-            self._caps[account] = max(1, others), self._clock() + for_s
-            return others >= 1
+            self._caps[account] = most, self._clock() + for_s
 
     @contextmanager
     def asleep(self, account: str, priority: Priority = Priority.HIGH) -> Iterator[bool]:

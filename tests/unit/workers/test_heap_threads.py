@@ -61,7 +61,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(seed: int) -> None:
                         heap.put_back(rows[kept:])
                         rows = rows[:kept]
                     case 1:
-                        heap.cap(batch.account, 0.001)
+                        heap.cap(batch.account, 1, 0.001)
                     case 2:
                         with heap.asleep(batch.account):
                             end(heap.take_account(batch.account))

@@ -7,6 +7,7 @@ are closed, and used ones have their turn.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection
 
 from mailfleet_workers.account import Account
@@ -43,6 +44,7 @@ class ConnectionPool:
         self._idle: dict[Account, list[PooledConnection]] = {}
         self._wanted: dict[str, float] = {}
         self._urgent: set[str] = set()
+        self._lent: Counter[str] = Counter()
         self._closed = False
 
     def idle(self, account: Account) -> PooledConnection | None:
@@ -53,15 +55,28 @@ class ConnectionPool:
         while (kept := self._pop(account)) is not None:
             if not kept.expired(account.max_idle_s) and kept.lives():
                 kept.end_idle()
+                self._count(account, 1)
                 return kept
             kept.close()
         return None
+
+    def lent(self, account: str) -> int:
+        """How many connections of *account* threads have at the moment."""
+        with self._lock:
+            return self._lent[account]
+
+    def _count(self, account: Account, change: int) -> None:
+        with self._lock:
+            self._lent[account.name] += change
 
     def open(self, account: Account, right: Right | None = None) -> PooledConnection | Answer:
         """A new connection by *right*, which is given back with it; or the Answer that says why there is none."""
         connection = PooledConnection(account, self._transport(account), self._clock, self._meter, right)
         refused = connection.open()
-        return connection if refused is None else refused
+        if refused is not None:
+            return refused
+        self._count(account, 1)
+        return connection
 
     def take(self, account: Account) -> PooledConnection | Answer:
         """An idle connection or a new one that needs no slot."""
@@ -73,6 +88,7 @@ class ConnectionPool:
 
         *answer* is that of its last transaction, None when it was not used.
         """
+        self._count(connection.account, -1)
         wanted = self._is_wanted(connection.account.name, connection.age_s())
         if connection.may_stay(answer) and not wanted:
             connection.begin_idle()
@@ -80,6 +96,11 @@ class ConnectionPool:
                 if not self._closed:
                     self._idle.setdefault(connection.account, []).append(connection)
                     return
+        connection.close()
+
+    def discard(self, connection: PooledConnection) -> None:
+        """Close *connection* for good: nobody knows what its other side expects."""
+        self._count(connection.account, -1)
         connection.close()
 
     def want(self, account: str, *, at_once: bool = False) -> None:

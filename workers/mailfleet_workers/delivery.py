@@ -81,6 +81,8 @@ class Delivery:
             finally:
                 self._packer.forget()
                 self._courier.release()
+                if not self._desk.heap.waits(batch.account):
+                    self._desk.connections.pass_on(batch.account)
                 self._report_now()
 
     def _step(self, way: Way, pending: list[Claimed]) -> list[Claimed]:

@@ -192,6 +192,11 @@ class RowHeap:
                 self._by_account[account] = left
             return self._remove(taken)
 
+    def waits(self, account: str) -> bool:
+        """Whether rows of *account* wait here."""
+        with self._lock:
+            return account in self._by_account
+
     def crowded(self, account: str, priority: Priority) -> bool:
         """Whether waiting rows of *account* take so much of the room that other accounts could miss it."""
         with self._lock:

@@ -123,6 +123,14 @@ class ConnectionPool:
                 self._idle[of] = [c for c in kept if c not in doomed]
         _close_all(doomed)
 
+    def pass_on(self, account: str) -> None:
+        """Nothing is to be sent through *account* at the moment: others who wait for a slot have its idle connections."""
+        with self._lock:
+            if self._wanted.get(account, 0.0) <= self._clock():
+                return
+            doomed = [c for of in list(self._idle) if of.name == account for c in self._idle.pop(of)]
+        _close_all(doomed)
+
     def _is_wanted(self, account: str, age_s: float) -> bool:
         with self._lock:
             if account in self._urgent:

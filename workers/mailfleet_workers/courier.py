@@ -172,26 +172,26 @@ class Courier:
             # The disk's fault, not the mail's: no interruption is counted.
             log.exception("journal_failed", extra={"mail_id": row.id, "app": row.app})
             self.give_back([row], WITHHELD_S, "withheld: no journal")
-            self._finished(used=False)
+            self._finished(parcel, used=False)
             return
         if not self._permitted():
             # Nothing was said of it, but permit or slot may be somebody else's by now.
             log.warning("dot_withheld", extra={"mail_id": row.id, "app": row.app, "limit": "lease lapsed"})
             self.give_back([row], WITHHELD_S, "withheld: no limiter")
-            self._finished(used=False)
+            self._finished(parcel, used=False)
             return
         heard = False
         try:
             answer = self._converse(parcel, before_dot)
             heard = True
-            self._finished(used=answer.phase not in _UNHEARD and not answer.refused_locally)
+            self._finished(parcel, used=answer.phase not in _UNHEARD and not answer.refused_locally)
             if not answer.withheld:
                 outcome = self._judge(way, parcel, answer, Phase.DOT if recorded() else Phase.PREPARE)
         except Exception as error:
             log.exception("send_failed", extra={"mail_id": row.id, "app": row.app})
             self._drop()
             if not heard:
-                self._finished(used=True)
+                self._finished(parcel, used=True)
             if journal.dotted(row.id, row.fence):
                 verdict = Judgement(Uncertain(f"{type(error).__name__} after the final dot"))
                 self.add(way, row, verdict, None, parcel.envelope.recipients, Phase.DOT, parcel.before)
@@ -336,9 +336,9 @@ class Courier:
         ]
         self._desk.ledger.give_back(rows, returns)
 
-    def _finished(self, *, used: bool) -> None:
+    def _finished(self, parcel: Parcel, *, used: bool) -> None:
         if self._permits is not None:
-            self._permits.finished(used=used)
+            self._permits.finished(len(parcel.envelope.recipients), used=used)
 
     def _open(self, way: Way, row: Claimed) -> Answer | Refusal | None:
         """Have a connection of the account; what says why there is none."""

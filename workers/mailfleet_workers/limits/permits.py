@@ -24,10 +24,10 @@ class Permits:
         """Whether the permits, and the slot that came with them, are ours for certain: else nothing final may be said."""
         return self._limiter.holds(self._grant.token)
 
-    def finished(self, *, used: bool) -> None:
-        """The next mail has ended; not *used* means that no server can have heard of it."""
-        if self._left:
-            self._end(used=used)
+    def finished(self, recipients: int, *, used: bool) -> None:
+        """A mail with so many *recipients* has ended; not *used* means that no server can have heard of it."""
+        if recipients in self._left:
+            self._end(recipients, used=used)
             if self._grant.tight:
                 self._told = self._report
                 self._limiter.report([self._report])
@@ -35,11 +35,12 @@ class Permits:
     def close(self) -> list[Report]:
         """What the limiter has not been told yet; permits that are left were not used."""
         while self._left:
-            self._end(used=False)
+            self._end(self._left[0], used=False)
         return [] if self._report == self._told else [self._report]
 
-    def _end(self, *, used: bool) -> None:
-        recipients, was = self._left.pop(0), self._report
+    def _end(self, recipients: int, *, used: bool) -> None:
+        self._left.remove(recipients)
+        was = self._report
         self._report = Report(
             was.token,
             was.remaining - 1,

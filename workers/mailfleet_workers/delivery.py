@@ -10,6 +10,7 @@ import math
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,9 +35,11 @@ UNKNOWN_ACCOUNT_S = 300.0
 #: Who stands in line for a connection longer than this gives its mails back: others of its app may have one. Seconds.
 MOST_LINE_S = 10.0
 #: A process that got no further slot works with those that it has for so long, in seconds.
-CAPPED_S = 5.0
+CAPPED_S = 0.5
 #: A mail behind a closed gate comes back after this time at the latest, in seconds: an operator may open it sooner.
 MOST_GATE_S = 3600.0
+#: So many mails are built with one look at the database, also where permits come one by one.
+AHEAD = 8
 #: What was refused for long is not asked for again within this time, in seconds: the limits may have changed then.
 REMEMBER_S = 5.0
 
@@ -50,6 +53,8 @@ class Delivery:
         self._packer = Packer(desk, self._courier)
         self._reports: list[Report] = []
         self._in_line_since: float | None = None
+        self._asleep = ExitStack()
+        self._sleeps = False
         self._tight = False
 
     @property
@@ -76,6 +81,7 @@ class Delivery:
             self._courier.settle()
             self._courier.give_back(pending, None, None)
         finally:
+            self._wake()
             try:
                 self._courier.settle()
             finally:
@@ -101,12 +107,18 @@ class Delivery:
             return self._closed(way, pending, gate)
         if (refused := desk.refusals.get(first)) is not None:
             return self._refused(way, pending, refused, again=True)
-        chunk = first_chunk(pending, self._size(name))
+        size = self._size(name)
+        chunk = first_chunk(pending, size)
+        if not self._packer.has(chunk):
+            chunk = first_chunk(pending, max(size, AHEAD))
         parcels, unpacked = self._packer.pack(way, chunk)
         parcels = self._let_through(way, parcels)
         rest = [*unpacked, *pending[len(chunk) :]]
         if not parcels:
             return rest
+        parcels, later = parcels[:size], parcels[size:]
+        self._packer.keep(later)
+        rest = [*(parcel.row for parcel in later), *rest]
         granted = self._ask(way, parcels)
         if isinstance(granted, Refusal):
             # What follows a colon is somebody's words: no label for a metric.
@@ -115,6 +127,7 @@ class Delivery:
             self._packer.keep(parcels)
             return self._refused(way, [*(parcel.row for parcel in parcels), *rest], granted)
         self._in_line_since = None
+        self._wake()
         desk.meter.permits(first.app, name, way.host, len(parcels), granted.permits)
         # What does not leave has no permits.
         permits = None if way.dry_run else Permits(desk.limiter, granted, _recipients(parcels))
@@ -195,8 +208,16 @@ class Delivery:
             desk.refusals.remember(first, refusal, REMEMBER_S)
         others = desk.heap.take_account(name, below=first.priority)
         # It may be a gate, which an operator may open sooner.
-        self._courier.park(way, [*rows, *others], min(refusal.wait_s, MOST_GATE_S), reason)
+        after_s = min(refusal.wait_s, MOST_GATE_S)
+        if self._is_rule(name, refusal.rule):
+            # What waits for a permit is there before it is free, and sleeps what is left.
+            after_s -= min(self._max_idle_ms(way) / 1000, after_s / 2)
+        self._courier.park(way, [*rows, *others], after_s, reason)
         return []
+
+    def _is_rule(self, account: str, refused_by: str) -> bool:
+        limits = None if self._desk.book is None else self._desk.book.of(account)
+        return limits is not None and any(str(rule) == refused_by for rule in limits.rules)
 
     def _max_idle_ms(self, way: Way) -> float:
         limits = None if self._desk.book is None else self._desk.book.of(way.account.name)
@@ -218,12 +239,20 @@ class Delivery:
             self._courier.park(way, surplus, wait_s, reason)
         self._report_now()
         self._courier.release()
-        with desk.heap.asleep(name, first.priority) as first_one:
-            if not first_one:
-                desk.heap.put_back(rows)
-                return []
-            desk.stop.wait(wait_s)
+        # Until it is known whether there is more now, no other thread asks for the same.
+        if not self._sleeps:
+            self._sleeps = self._asleep.enter_context(desk.heap.asleep(name, first.priority))
+        if not self._sleeps:
+            self._wake()
+            desk.heap.put_back(rows)
+            return []
+        desk.stop.wait(wait_s)
         return rows
+
+    def _wake(self) -> None:
+        """Let other threads of the account go on."""
+        self._sleeps = False
+        self._asleep.close()
 
     def _report_now(self) -> None:
         reports, self._reports = self._reports, []

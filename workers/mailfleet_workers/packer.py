@@ -31,6 +31,10 @@ class Packer:
         """Remember *parcels*, whose rows are asked for again soon."""
         self._kept |= {(parcel.row.id, parcel.row.fence): parcel for parcel in parcels}
 
+    def has(self, rows: Sequence[Claimed]) -> bool:
+        """Whether all of *rows* are built."""
+        return all((row.id, row.fence) in self._kept for row in rows)
+
     def forget(self) -> None:
         """The batch is over."""
         self._kept.clear()

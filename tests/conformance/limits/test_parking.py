@@ -74,6 +74,13 @@ def test_what_fits_comes_at_once(world_of: WorldOf) -> None:
     assert waits[10] > 0.5
 
 
+def test_what_is_free_after_a_wait_is_not_spread(used_up: World) -> None:
+    """Of a wait that ends while permits become free, those free by then are for the first; nothing is slower for it."""
+    waits = park(used_up, 300, after_s=3.5)
+    assert waits[29] == pytest.approx(3.5, abs=0.1)
+    assert waits[-1] == pytest.approx(29.5, abs=1.5)
+
+
 def test_none_comes_before_it_may(used_up: World) -> None:
     """After a wait that was told by a server, mails come at the pace of the rule as well, not all in one moment."""
     waits = park(used_up, 100, after_s=3600.0)

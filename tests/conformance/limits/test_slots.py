@@ -28,7 +28,7 @@ def test_never_more_connections_than_slots(world_of: WorldOf) -> None:
     refusal = refused(world.limiter.ask(wish("t4", slot="s4")))
     assert refusal.rule == "account connections 3"
     assert refusal.slot
-    assert 0.1 <= refusal.wait_s <= 0.501
+    assert 0.05 <= refusal.wait_s <= 0.501
 
 
 def test_a_slot_given_back_is_free_at_once(world_of: WorldOf) -> None:

@@ -2,18 +2,18 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from mailfleet_schema.content import Address, Content
 from mailfleet_schema.statements.gate import Gate
 from mailfleet_schema.states import Priority
-from mailfleet_workers.limits.base import Refusal
+from mailfleet_workers.limits.base import Grant, Refusal, Report, Request
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.gates import EVERYBODY
 from mailfleet_workers.limits.local import LocalLimiter
@@ -34,9 +34,14 @@ def office_of(engine: Engine, tmp_path: Path) -> Iterator[Make]:
     """Makes a worker under the rules given, on the real clock; it sends eight mails at once."""
     made: list[Office] = []
 
-    def make(*rules: Rule, idle_ms: int = 0, clock: Callable[[], float] = time.monotonic) -> Office:
+    def make(
+        *rules: Rule,
+        idle_ms: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        limiter: type[LocalLimiter] = LocalLimiter,
+    ) -> Office:
         book = Book({"default": Limits("default", HOST, rules, max_idle_ms=idle_ms)})
-        office = Office(engine, tmp_path, chunk=8, limiter=LocalLimiter(book, clock))
+        office = Office(engine, tmp_path, chunk=8, limiter=limiter(book, clock))
         office.desk = replace(office.desk, book=book)
         office.sender = Sender(office.desk)
         made.append(office)
@@ -96,6 +101,62 @@ def test_one_thread_sleeps_for_an_account(office_of: Make) -> None:
     office.deliver()
     assert office.states([*first, *later, *urgent]) == ["sent"] * 4
     office.nothing_is_left()
+
+
+class Watching(LocalLimiter):
+    """Calls `at_ask` before each question."""
+
+    at_ask: Callable[[], None] = staticmethod(lambda: None)
+
+    def ask(self, request: Request, reports: Sequence[Report] = ()) -> Grant | Refusal:
+        self.at_ask()
+        return super().ask(request, reports)
+
+
+def test_nobody_asks_beside_who_has_slept(office_of: Make) -> None:
+    """When its wait is over the sleeper asks first: other threads take rows of the account if there is a permit again."""
+    office = office_of(rule("1/500ms"), idle_ms=5000, limiter=Watching)
+    assert isinstance(office.limiter, Watching)
+    taken: list[bool] = []
+
+    def look() -> None:
+        batch = office.heap.take(most=1, high_only=False, timeout_s=0.0)
+        taken.append(batch is not None)
+        if batch is not None:
+            office.heap.put_back(batch.rows)
+            office.heap.finished("default")
+
+    office.limiter.at_ask = look
+    ids = emitted(office, 2)
+    office.hint(*ids)
+    batch = office.heap.take(most=2, high_only=False, timeout_s=0.0)
+    later = emitted(office, 1, "b")
+    office.hint(*later)
+    assert batch is not None
+    office.sender._delivery.deliver(batch)
+    # Before the first permit, before the refusal, after the sleep; by then it has a thread of its own again.
+    assert taken == [True, True, False]
+    look()
+    assert taken[-1]
+    assert office.states(ids) == ["sent"] * 2
+    office.deliver()
+
+
+def test_permits_one_by_one_read_contents_together(office_of: Make, engine: Engine) -> None:
+    """Where permits are short mails ask one by one; what they say is read for several at once."""
+    office = office_of(rule("6/400ms"), idle_ms=5000)
+    reads: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def seen(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        if "mail_content" in statement and statement.lstrip().startswith("SELECT"):
+            reads.append(statement)
+
+    ids = emitted(office, 12)
+    office.deliver(*ids)
+    event.remove(engine, "before_cursor_execute", seen)
+    assert office.states(ids) == ["sent"] * 12
+    assert 2 <= len(reads) <= 4
 
 
 def test_a_long_wait_parks_the_account(office_of: Make) -> None:

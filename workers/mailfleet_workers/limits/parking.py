@@ -29,7 +29,7 @@ def _free_ms(
     rest = behind - rounds * limit
     wait_ms = next(wait_ms for wait_ms, gone in releases if gone >= rest)
     free_ms = wait_ms + rounds * round_ms
-    if after_ms > releases[0][0]:
+    if after_ms > releases[max(0, len(releases) - 2)][0]:
         free_ms = max(free_ms, after_ms + (behind - 1) * round_ms / limit)
     return free_ms
 

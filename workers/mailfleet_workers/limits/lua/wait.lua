@@ -39,7 +39,9 @@ function ops.park()
   for at = 13, #ARGV, 2 do
     local r, limit = rule(ARGV[at]), tonumber(ARGV[at + 1])
     if rank == 2 then limit = math.max(1, math.floor(limit * (1 - reserve))) end
-    limits[#limits + 1] = { limit = limit, free = limit - r.sum - r.flight, rounds = r.window + r.width, leaves = releases(r) }
+    local leaves = releases(r)
+    local last = (leaves[#leaves - 1] or leaves[1]).wait
+    limits[#limits + 1] = { limit = limit, free = limit - r.sum - r.flight, rounds = r.window + r.width, leaves = leaves, last = last }
   end
   local waits, first, last = {}, nil, 0
   for k = 1, mails do
@@ -57,13 +59,14 @@ function ops.park()
         l.at = at
         local free = math.max(l.leaves[at].wait, 0) + rounds * l.rounds
         -- After a longer wait all of them are free: then at the pace of the rule.
-        if after > l.leaves[1].wait then free = math.max(free, after + (behind - 1) * l.rounds / l.limit) end
+        if after > l.last then free = math.max(free, after + (behind - 1) * l.rounds / l.limit) end
         wait = math.max(wait, free)
       end
     end
     first, last = first or wait, math.max(last, wait)
-    -- Early, so that they are there when their permits are: what is left of their wait they sleep.
-    waits[k] = string.format('%.0f', math.max(after, last - math.min(0.7 * max_idle, last / 2)))
+    -- Early, so that they are there when their permits are: what is left of their wait they sleep. Hints wait for whole
+    -- seconds and take a moment, so that they come as much later as not at all.
+    waits[k] = string.format('%.0f', math.max(after, last - math.min(0.9 * max_idle + 200, last / 2)))
   end
   if last > 0 then
     local from, till = math.min(came, now + first), now + last + 1

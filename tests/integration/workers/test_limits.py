@@ -31,7 +31,7 @@ Make = Callable[..., Office]
 
 @pytest.fixture
 def office_of(engine: Engine, tmp_path: Path) -> Iterator[Make]:
-    """Makes a worker under the rules given, on the real clock; it sends eight mails at once."""
+    """Makes a worker under the rules given, on the real clock; it sends *chunk* mails at once."""
     made: list[Office] = []
 
     def make(
@@ -39,9 +39,10 @@ def office_of(engine: Engine, tmp_path: Path) -> Iterator[Make]:
         idle_ms: int = 0,
         clock: Callable[[], float] = time.monotonic,
         limiter: type[LocalLimiter] = LocalLimiter,
+        chunk: int = 8,
     ) -> Office:
         book = Book({"default": Limits("default", HOST, rules, max_idle_ms=idle_ms)})
-        office = Office(engine, tmp_path, chunk=8, limiter=limiter(book, clock))
+        office = Office(engine, tmp_path, chunk=chunk, limiter=limiter(book, clock))
         office.desk = replace(office.desk, book=book)
         office.sender = Sender(office.desk)
         made.append(office)
@@ -144,7 +145,7 @@ def test_nobody_asks_beside_who_has_slept(office_of: Make) -> None:
 
 def test_permits_one_by_one_read_contents_together(office_of: Make, engine: Engine) -> None:
     """Where permits are short mails ask one by one; what they say is read for several at once."""
-    office = office_of(rule("6/400ms"), idle_ms=5000)
+    office = office_of(rule("6/400ms"), idle_ms=5000, chunk=1)
     reads: list[str] = []
 
     @event.listens_for(engine, "before_cursor_execute")

@@ -17,7 +17,7 @@ def opened(url: str, limits: Limits, *, lease_s: float = 15.0) -> RedisLimiter:
     """A limiter that may grant at once: nothing was sent before it."""
     limiter = RedisLimiter(url, Book({limits.account: limits}), instance="bench", lease_s=lease_s)
     for lacking in limiter.unready():
-        limiter.seed(lacking.host, [(name, ()) for name, _, _ in lacking.rules])
+        limiter.seed(lacking.host, [(name, ()) for name, _, _ in lacking.rules], epoch=lacking.epoch)
     return limiter
 
 

@@ -73,15 +73,21 @@ class _Told(Book):
         self.tell()
 
 
-def redis(request: pytest.FixtureRequest, limits: Book) -> World:
-    """A world in a real Redis, on a clock of its own: the script reads it where it would ask Redis for the time."""
-    url, prefix = request.getfixturevalue("session_redis").url, f"conformance:{uuid.uuid4().hex}"
+def timed_by(key: str) -> str:
+    """The script on a clock of its own: it reads *key* where it would ask Redis for the time."""
     text = re.sub(
         r"local clock = redis.call\('TIME'\)\nlocal now = .*",
-        f"local now = tonumber(redis.call('GET', '{prefix}'))",
+        f"local now = tonumber(redis.call('GET', '{key}'))",
         script_text(),
     )
     assert "'TIME'" not in text
+    return text
+
+
+def redis(request: pytest.FixtureRequest, limits: Book) -> World:
+    """A world in a real Redis, on a clock of its own."""
+    url, prefix = request.getfixturevalue("session_redis").url, f"conformance:{uuid.uuid4().hex}"
+    text = timed_by(prefix)
     client = Redis.from_url(url)
     request.addfinalizer(client.close)
     now, book = [1_000_000.0], _Told(limits.all())
@@ -103,7 +109,7 @@ def redis(request: pytest.FixtureRequest, limits: Book) -> World:
 
     def tell() -> None:
         for lacking in limiter.unready():
-            limiter.seed(lacking.host, [(name, ()) for name, _, _ in lacking.rules])
+            limiter.seed(lacking.host, [(name, ()) for name, _, _ in lacking.rules], epoch=lacking.epoch)
 
     book.tell = tell
     tell()

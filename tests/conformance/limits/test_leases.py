@@ -1,5 +1,7 @@
 """Leases: what a process that is gone held does not stay taken, and what a live one holds does."""
 
+from dataclasses import replace
+
 from mailfleet_workers.limits.base import Report
 from mailfleet_workers.limits.book import Limits
 from tests.conformance.limits.conftest import WorldOf
@@ -81,11 +83,55 @@ def test_a_slot_that_others_have_now_is_lost(world_of: WorldOf) -> None:
     for number in (2, 3):
         granted(others.ask(wish(f"t{number}", slot=f"s{number}")))
     assert world.limiter.renew().lost == (first,)
+    assert not world.limiter.holds("s1")
     assert not world.limiter.renew().lost
+    assert not world.limiter.holds("s1")
     assert others.holds("s2")
     assert others.holds("s3")
     world.limiter.close_slot(first)
     refused(others.ask(wish("t4", slot="s4")))
+
+
+def test_a_permit_that_counts_as_sent_never_holds_again(world_of: WorldOf) -> None:
+    """Who slept through its lease does not have its permits back by a renewal: others may have what they left."""
+    world = world_of(LIMITS)
+    granted(world.limiter.ask(wish("t1", 3)))
+    world.pass_busy_s(int(LEASE_S) + 1)
+    world.pass_s(1.1)
+    for _ in range(2):
+        world.limiter.renew()
+        assert not world.limiter.holds("t1")
+    assert granted(world.another().ask(wish("t2", 3))).permits == 3
+    world.limiter.report([Report("t1", 1, 1)])
+    world.limiter.renew()
+    assert not world.limiter.holds("t1")
+    world.limiter.report([Report("t1", 0)])
+    assert world.another().holds("t2")
+
+
+def test_a_slot_whose_place_at_the_host_is_taken_is_lost(world_of: WorldOf) -> None:
+    """A place of the account that nobody wanted is not enough: the host's place is another account's by now."""
+    default = Limits("default", HOST, connections=1, host_connections=1)
+    world = world_of(default, replace(default, account="other"))
+    first = granted(world.limiter.ask(wish("t1", slot="s1"))).slot
+    world.limiter.report([Report("t1", 0)])
+    world.pass_busy_s(int(LEASE_S) + 1)
+    others = world.another()
+    second = granted(others.ask(wish("t2", account="other", slot="s2"))).slot
+    assert second is not None
+    assert world.limiter.renew().lost == (first,)
+    assert not world.limiter.holds("s1")
+    assert others.holds("s2")
+    others.close_slot(second)
+    granted(others.ask(wish("t3", account="other", slot="s3")))
+
+
+def test_a_slot_asked_for_again_is_the_same(world_of: WorldOf) -> None:
+    """A question for a slot alone, repeated after a lost answer, takes nothing more."""
+    world = world_of(replace(LIMITS, connections=1))
+    question = wish("t1", 0, slot="s1")
+    assert granted(world.limiter.ask(question)).slot == granted(world.limiter.ask(question)).slot
+    assert refused(world.limiter.ask(wish("t2", slot="s2"))).slot
 
 
 def test_a_lapsed_slot_that_nobody_took_is_ours_again(world_of: WorldOf) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from mailfleet_workers.limits.base import Limiter, Login, Refusal, Slot
 from mailfleet_workers.limits.book import Limits
 from tests.conformance.limits.conftest import WorldOf
-from tests.conformance.limits.kinds import HOST, World, refused, wish
+from tests.conformance.limits.kinds import HOST, LEASE_S, World, refused, wish
 
 GAP = Limits("default", HOST, connections=10, login_gap_ms=500)
 CREDENTIALS = Limits("default", HOST, connections=10, login=True)
@@ -173,6 +173,21 @@ def test_never_more_than_three_tries_in_the_dark(world_of: WorldOf) -> None:
     for slot in slots:
         world.limiter.logged_in(slot, Login.REFUSED)
     assert waits(world, "4") > QUARTER_S - 1
+
+
+def test_a_login_may_last_longer_than_a_lease(world_of: WorldOf) -> None:
+    """Logins of slots that are renewed are in progress until they end, however long a server takes."""
+    for limits in (CREDENTIALS, GAP, Limits("default", HOST, host_login_gap_ms=500)):
+        world = world_of(limits)
+        slots = [opened(world.limiter, f"{number}") for number in range(3 if limits.login else 1)]
+        for _ in range(3):
+            world.pass_s(LEASE_S * 0.6)
+            assert not world.limiter.renew().lost
+            waits(world, "early")
+        for slot in slots:
+            world.limiter.logged_in(slot, Login.DONE)
+        world.pass_s(0.6)
+        opened(world.limiter, "next")
 
 
 def test_a_connection_that_fails_says_nothing_of_the_password(world_of: WorldOf) -> None:

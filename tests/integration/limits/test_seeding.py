@@ -13,7 +13,7 @@ from mailfleet_schema.statements.attempt import Attempt, add_attempts
 from mailfleet_workers.limits.base import Refusal, Report
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.redis import RedisLimiter
-from mailfleet_workers.limits.seeding import Seeding
+from mailfleet_workers.limits.seeding import HEARD_S, Seeding
 from mailfleet_workers.pulse import boottime
 from tests.conformance.limits.kinds import HOST, granted, of_host, recipients, rule, wish
 from tests.waiting import wait_until
@@ -30,11 +30,12 @@ def process(redis_url: str, postgres_engine: Engine) -> Iterator[Make]:
     """Makes what a process has: a limiter of the limits given, and what tells it."""
     made = []
 
-    def make(*limits: Limits, lease_s: float = LEASE_S) -> tuple[RedisLimiter, Seeding]:
+    def make(*limits: Limits, lease_s: float = LEASE_S, **options: Any) -> tuple[RedisLimiter, Seeding]:
         book = Book({one.account: one for one in limits})
         limiter = RedisLimiter(redis_url, book, instance="seeding", lease_s=lease_s, clock=boottime)
         made.append(limiter)
-        return limiter, Seeding(postgres_engine, limiter, lease_s=lease_s)
+        options = {"quiet_s": lease_s} | options
+        return limiter, Seeding(postgres_engine, limiter, lease_s=lease_s, **options)
 
     yield make
     for limiter in made:
@@ -190,19 +191,98 @@ def test_a_host_counts_all_its_accounts(process: Make, postgres_engine: Engine) 
     assert used(limiter) == [55, 60]
 
 
+def test_whose_heart_beats_seldom_is_waited_for(process: Make, postgres_engine: Engine) -> None:
+    """Quiet for more than a lease, but not gone: it may hold permits, so a lease is waited for."""
+    lived(postgres_engine, heard_s=2 * LEASE_S)
+    limiter, seeding = process(DAY, quiet_s=30.0)
+    assert not seeding.run_once()
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    _, quick = process(DAY)
+    assert quick.run_once()
+
+
 def test_a_rule_that_is_new_is_told_alone(process: Make, postgres_engine: Engine) -> None:
-    """Another rule, set while Redis knows everything else, waits for no lease and is told what was sent before it."""
+    """Set while others send, it is told when all have heard of it and a lease is over, also what they sent meanwhile."""
     lived(postgres_engine)
-    limiter, seeding = process(DAY, lease_s=1.5)
+    now = [0.0]
+    limiter, seeding = process(DAY, lease_s=1.5, clock=lambda: now[0])
     wait_until(seeding.run_once, 30, lambda: "nothing was told")
     granted(limiter.ask(wish("before", 2)))
     attempted(postgres_engine, 7, age_s=100.0)
     limiter.book.replace({"default": Limits("default", HOST, (*DAY.rules, rule("10/h")))})
     assert isinstance(limiter.ask(wish("early")), Refusal)
+    for waited_s in (0.0, 2.0, 1.5 + HEARD_S - 0.1):
+        now[0] = waited_s
+        assert not seeding.run_once()
+        assert isinstance(limiter.ask(wish(f"after-{waited_s}")), Refusal)
+    attempted(postgres_engine, 1)  # by somebody who had not heard of it
+    now[0] = 1.5 + HEARD_S
     assert seeding.run_once()
     assert used(limiter)[0] == 2
-    assert used(limiter)[1] >= 7
-    assert granted(limiter.ask(wish("rest", 10))).permits <= 3
+    assert used(limiter)[1] >= 8
+    assert granted(limiter.ask(wish("rest", 10))).permits <= 2
+
+
+def test_another_number_in_the_same_window_is_not_new(process: Make, postgres_engine: Engine) -> None:
+    """It has the memory of the rule before it, in which everybody counts."""
+    lived(postgres_engine)
+    limiter, seeding = process(DAY, lease_s=1.5)
+    wait_until(seeding.run_once, 30, lambda: "nothing was told")
+    limiter.book.replace({"default": Limits("default", HOST, (rule("50/d"),))})
+    assert seeding.run_once()
+    assert granted(limiter.ask(wish("at-once", 60))).permits == 50
+
+
+def test_a_rule_that_comes_while_all_is_forgotten_waits_by_itself(
+    process: Make, redis_url: str, postgres_engine: Engine
+) -> None:
+    """What is known otherwise goes on a lease after the loss; the new rule's account waits for its own time."""
+    lived(postgres_engine)
+    now = [0.0]
+    other = Limits("other", HOST, (rule("5/s"),))
+    limiter, seeding = process(DAY, other, lease_s=1.5, clock=lambda: now[0])
+    wait_until(seeding.run_once, 30, lambda: "nothing was told")
+    forget(redis_url)
+    limiter.renew()
+    limiter.book.replace({"default": Limits("default", HOST, (*DAY.rules, rule("10/h"))), "other": other})
+    assert not seeding.run_once()
+
+    def goes() -> bool:
+        assert not seeding.run_once()
+        return not isinstance(limiter.ask(wish("other", account="other")), Refusal)
+
+    wait_until(goes, 30, lambda: "nothing was told")
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    now[0] = 1.5 + HEARD_S
+    assert seeding.run_once()
+    granted(limiter.ask(wish("default")))
+
+
+def test_a_process_that_starts_with_a_new_rule_waits_for_older_ones(
+    process: Make, postgres_engine: Engine
+) -> None:
+    """Who started before it may have other limits; who started with it has the same, and is not waited for."""
+    lease_s = 1.0
+    _, older = process(DAY, lease_s=lease_s)
+    assert older.run_once()
+    lived(postgres_engine)
+    now = [0.0]
+    wider = Limits("default", HOST, (*DAY.rules, rule("10/h")))
+    limiter, new = process(wider, lease_s=lease_s, clock=lambda: now[0])
+    wait_until(lambda: next(limiter.unready()).age_s > lease_s, 30, lambda: "Redis has forgotten it")
+    assert not new.run_once()
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    now[0] = lease_s + HEARD_S
+    assert new.run_once()
+    granted(limiter.ask(wish("late")))
+
+    with postgres_engine.begin() as connection:
+        connection.execute(text("DELETE FROM mailfleet.worker"))
+    lived(postgres_engine, started_s=1.0)
+    wider = Limits("default", HOST, (*wider.rules, rule("10/min")))
+    limiter, together = process(wider, lease_s=lease_s)
+    assert together.run_once()
+    granted(limiter.ask(wish("at-once")))
 
 
 def test_two_processes_may_tell_it_at_once(process: Make, redis_url: str, postgres_engine: Engine) -> None:
@@ -211,7 +291,8 @@ def test_two_processes_may_tell_it_at_once(process: Make, redis_url: str, postgr
     attempted(postgres_engine, 30)
     lacking = list(limiter.unready())
     for _ in range(2):
-        limiter.seed(HOST, [(name, [(0.0, 30)]) for each in lacking for name, _, _ in each.rules])
+        told = [(name, [(0.0, 30)]) for each in lacking for name, _, _ in each.rules]
+        limiter.seed(HOST, told, epoch=lacking[0].epoch)
     assert one.run_once()
     assert other.run_once()
     assert used(limiter) == [30]

@@ -60,7 +60,9 @@ class Fleet:
             for lacking in limiter.unready():
                 if lacking.age_s < LEASE_S and len(self.sent) > 0:
                     continue
-                limiter.seed(lacking.host, [(name, self.ages()) for name, _, _ in lacking.rules])
+                limiter.seed(
+                    lacking.host, [(name, self.ages()) for name, _, _ in lacking.rules], epoch=lacking.epoch
+                )
         except LimiterUnavailable:
             pass
 
@@ -71,11 +73,11 @@ class Fleet:
 
     def send(self, limiter: SharingLimiter, token: str, last_s: float = 0.0) -> bool:
         """Whether a mail was sent."""
-        begun_at = self.now()
         if not isinstance(limiter.ask(wish(token)), Grant) or not limiter.holds(token):
             limiter.report([Report(token, 0, 0, 1, 1)])
             return False
-        sent = Sent(begun_at)
+        # Not before: an answer that takes long says nothing earlier to a server.
+        sent = Sent(self.now())
         self.sent.append(sent)
         time.sleep(last_s)
         sent.ended_at = self.now()
@@ -193,6 +195,8 @@ def test_connections(redis_server: PrivateRedis, fleet_of: Callable[[int], Fleet
         assert limiter.renew().lost == ()
         fleet.ahead_s += LEASE_S + SURE_S + 1
         assert limiter.renew().lost == (old,)
+        with pytest.raises(LimiterUnavailable):
+            list(limiter.unready())  # another thread may ask while the connection is being closed
         assert not limiter.holds("old")
         limiter.close_slot(old)
         fleet.keep(limiter)

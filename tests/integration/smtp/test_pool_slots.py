@@ -7,7 +7,7 @@ import pytest
 
 from mailfleet_workers.account import Account
 from mailfleet_workers.catcher import Catcher, MemoryStore
-from mailfleet_workers.smtp.base import Answer, Phase
+from mailfleet_workers.smtp.base import Answer, Connection, Phase
 from mailfleet_workers.smtp.connection import SmtpTransport
 from mailfleet_workers.smtp.pool import PAUSE_S, TURN_S, WANTED_S, ConnectionPool
 from mailfleet_workers.smtp.pooled import PooledConnection
@@ -273,3 +273,29 @@ def test_a_slot_ends_once_when_the_replacement_is_refused() -> None:
         pool.give_back(connection, answer)
         pool.close()
     assert right.heard == ["opened", "again", "refused at connect", "lingers"]
+
+
+def test_a_slot_ends_when_the_replacement_raises() -> None:
+    """A setting that cannot be read any more is found at the second opening: the slot is given back, once."""
+
+    class Forgetful(SmtpTransport):
+        opened = 0
+
+        def connect(self) -> Connection | Answer:
+            self.opened += 1
+            if self.opened > 1:
+                raise FileNotFoundError("the file with the password")
+            return super().connect()
+
+    pool, right = ConnectionPool(lambda of: Forgetful(of, environ={}), lambda: 0.0), Recording()
+    with Dialogue(_dies_after_one) as server:
+        connection = opened(pool, account(server.port), right)
+        pool.give_back(connection, sent(connection))
+        kept = pool.idle(account(server.port))
+        assert kept is connection
+        with pytest.raises(FileNotFoundError):
+            kept.transmit(envelope(), before_dot=lambda: True)
+        kept.close()
+        kept.close()
+        pool.close()
+    assert right.heard == ["opened", "again", "lingers"]

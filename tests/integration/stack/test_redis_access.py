@@ -58,7 +58,7 @@ def limiter(url: str) -> Iterator[RedisLimiter]:
 def use_everything(limiter: RedisLimiter) -> None:
     """Every kind of call that a worker makes; raises where Redis refuses one."""
     for lacking in limiter.unready():
-        limiter.seed(lacking.host, [(name, [(0.5, 1)]) for name, _, _ in lacking.rules])
+        limiter.seed(lacking.host, [(name, [(0.5, 1)]) for name, _, _ in lacking.rules], epoch=lacking.epoch)
     granted = limiter.ask(Request("g", "shop", "news", HOST, Priority.NORMAL, (1, 2), slot="s"))
     assert isinstance(granted, Grant)
     assert granted.slot is not None

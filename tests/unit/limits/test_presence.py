@@ -13,11 +13,14 @@ def test_a_server_that_is_away_is_not_asked_all_the_time() -> None:
     presence = Presence(lambda: now[0], told.append)
     calls: list[float] = []
 
+    def asked(*, fails: bool) -> str:
+        calls.append(now[0])
+        if fails:
+            raise LimiterUnavailable("no answer in time")
+        return "answer"
+
     def call(*, fails: bool) -> None:
-        with presence.of_call():
-            calls.append(now[0])
-            if fails:
-                raise LimiterUnavailable("no answer in time")
+        assert presence.of_call(asked, fails=fails) == "answer"
 
     for _ in range(3):
         with pytest.raises(LimiterUnavailable, match="no answer in time"):

@@ -175,12 +175,13 @@ class Lacking:
     """A host of which the limiter has forgotten, or never knew, what was sent lately: nothing is granted for it.
 
     It has known nothing for `age_s` seconds; `rules` have the name by which `seed` wants to hear of each, and one of the
-    accounts that it concerns.
+    accounts that it concerns. `epoch` names this memory: another one has to be told anew.
     """
 
     host: str
     age_s: float
     rules: tuple[tuple[str, Rule, Limits], ...]
+    epoch: str
 
 
 class CountingLimiter(Limiter, Protocol):
@@ -192,8 +193,11 @@ class CountingLimiter(Limiter, Protocol):
         """Every host that grants nothing before it is told what was sent."""
         ...
 
-    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]]) -> None:
-        """Tell *host*'s rules, by name, what was sent: pairs of age in seconds and amount, oldest first."""
+    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]], *, epoch: str) -> None:
+        """Tell *host*'s rules, by name, what was sent: pairs of age in seconds and amount, oldest first.
+
+        *epoch* is that of the `Lacking`: what has been forgotten since is not told by it, and nothing happens.
+        """
         ...
 
 

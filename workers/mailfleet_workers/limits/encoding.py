@@ -1,8 +1,9 @@
 """How the script's words are written: rules, reports, and what a process holds."""
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mailfleet_schema.statements.gate import Gate
 from mailfleet_workers.limits.base import Report, Slot
@@ -11,18 +12,37 @@ from mailfleet_workers.limits.redis_script import Packed
 from mailfleet_workers.limits.rule import Rule, Scope, Unit
 from mailfleet_workers.limits.usage import RuleUse, Usage
 
+_RENEWED = ("gone", "lost", "wanted", "wanted!")
+_NO_REPORT = Report("", 0)
+
 
 @dataclass(slots=True)
 class Lease:
-    """A grant or slot that we hold in one epoch, until `until` on our own clock if nobody renews it."""
+    """A grant or slot that we hold in one epoch, until `until` on our own clock if nobody renews it.
+
+    In no epoch yet (``""``) it was granted without Redis, and is still to be told there. `lost` is never ours again, `told`
+    means that its loss was said. A connection that is closed leaves its slot after `linger_s`.
+    """
 
     account: str
     host: str
     epoch: str
     until: float
-    report: Report = field(default_factory=lambda: Report("", 0))
+    report: Report = _NO_REPORT
     rules: str = ""
     slot: Slot | None = None
+    lost: bool = False
+    told: bool = False
+    linger_s: float = 0.0
+
+    def renew(self, epoch: str, until: float, *, lost: bool) -> None:
+        """It is ours until then in *epoch*, or *lost*."""
+        self.epoch, self.until = epoch, -math.inf if lost else until
+        self.lost = self.told = lost
+
+    def adopted(self, epoch: str, now: float) -> bool:
+        """Whether *epoch* has to take it as it is: it was granted before that, and nobody else can have it by *now*."""
+        return self.epoch != epoch and (not self.epoch or now < self.until)
 
 
 def suffix(rule: Rule, limits: Limits) -> str:
@@ -64,9 +84,8 @@ class Spec:
     @classmethod
     def of(cls, limits: Limits, owner: str) -> "Spec":
         """For questions of *owner*."""
-        words = [
-            owner,
-            limits.account,
+        rules = counted(limits)
+        numbers = [
             limits.reserve,
             limits.max_idle_ms,
             1 if len(limits.weights) > 1 else 0,
@@ -75,13 +94,13 @@ class Spec:
             limits.login_gap_ms,
             limits.host_login_gap_ms,
             1 if limits.login else 0,
-            *(
-                word
-                for name, rule in counted(limits).items()
-                for word in (name, rule.rate.window_ms, rule.rate.limit)
-            ),
         ]
-        return cls(limits, Packed.of(words), " ".join(counted(limits)))
+        for rule in rules.values():
+            numbers += [rule.rate.window_ms, rule.rate.limit, rule.unit is Unit.RECIPIENTS]
+        # As doubles: the script reads them at once.
+        packed = struct.pack(f"<{len(numbers)}d", *numbers)
+        names = " ".join(rules)
+        return cls(limits, Packed.of((owner, limits.account, packed, names, *rules)), names)
 
 
 def lines(reports: Sequence[Report]) -> str:
@@ -98,18 +117,19 @@ def login_words(slot: Slot, limits: Limits) -> list[object]:
     return [slot.token, slot.account, *gaps, 1 if limits.login else 0]
 
 
-def held_grant(held: Lease, epoch: str) -> str:
-    """A grant for `renew`; one of another epoch is to be adopted."""
-    r, adopt = held.report, int(held.epoch != epoch)
+def held_grant(held: Lease, epoch: str, now: float) -> str:
+    """A grant for `renew`, and whether it is to be adopted."""
+    r = held.report
     amounts = f"{r.remaining} {r.remaining_recipients} {r.unused} {r.unused_recipients}"
-    return f"{r.token} {amounts} {adopt} {held.rules}\n"
+    return f"{r.token} {amounts} {int(held.adopted(epoch, now))} {held.rules}\n"
 
 
-def held_slot(token: str, held: Lease, epoch: str, accounts: Mapping[str, Limits]) -> str:
-    """A slot for `renew`; one of another epoch is to be adopted."""
+def held_slot(token: str, held: Lease, epoch: str, accounts: Mapping[str, Limits], now: float) -> str:
+    """A slot for `renew`: 1 is to be adopted; 2 is of another epoch and lapsed there, so it is not ours."""
     limits = accounts.get(held.account)
     most = limits.connections or 0 if limits else 0
-    return f"{token} {held.account} {most} {int(held.epoch != epoch)}\n"
+    adopt = 0 if held.epoch == epoch else 1 if held.adopted(epoch, now) else 2
+    return f"{token} {held.account} {most} {adopt}\n"
 
 
 def renewal_words(
@@ -117,17 +137,36 @@ def renewal_words(
     accounts: Mapping[str, Limits],
     grants: Mapping[str, Lease],
     slots: Mapping[str, Lease],
+    now: float,
     epoch: str,
 ) -> list[object]:
     """All that *owner* holds of a host with *accounts*, for `renew` in *epoch*."""
     return [
         owner,
         next((one.host_connections or 0 for one in accounts.values()), 0),
-        "".join(held_grant(held, epoch) for held in grants.values()),
-        "".join(held_slot(token, held, epoch, accounts) for token, held in slots.items()),
+        "".join(held_grant(held, epoch, now) for held in grants.values()),
+        "".join(held_slot(token, held, epoch, accounts, now) for token, held in slots.items()),
         " ".join({held.account for held in slots.values()}),
         " ".join({name for each in accounts.values() for name in counted(each)}),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What `renew` answers in `epoch`: grants that count as sent by now, slots of others, accounts whose slots are wanted."""
+
+    epoch: str
+    gone: frozenset[str]
+    lost: frozenset[str]
+    wanted: frozenset[str]
+    urgent: frozenset[str]
+
+    @classmethod
+    def of(cls, epoch: str, answer: Sequence[bytes]) -> "Renewed":
+        """*answer* has a word of what it says, and a name, in each item."""
+        said = [one.decode().partition(" ") for one in answer]
+        about = [frozenset(name for word, _, name in said if word == what) for what in _RENEWED]
+        return cls(epoch, *about)
 
 
 def gate_words(gates: Sequence[Gate], book: Mapping[str, Limits]) -> dict[str, list[object]]:

@@ -166,9 +166,10 @@ class LocalLimiter:
                 for key, rule in self._lacks(limits).items():
                     found.setdefault(limits.host, []).append((repr(key), rule, limits))
         for host, rules in found.items():
-            yield Lacking(host, math.inf, tuple(rules))
+            yield Lacking(host, math.inf, tuple(rules), "")
 
-    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]]) -> None:
+    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]], *, epoch: str) -> None:
+        del epoch  # a process has one memory
         amounts = dict(sent)
         with self._lock:
             now_ms = self._now_ms()

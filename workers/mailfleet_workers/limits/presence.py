@@ -1,12 +1,15 @@
 """Whether the limiter's server answers: known to every thread, so that not each of them waits for it in vain."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from mailfleet_workers.limits.base import LimiterUnavailable
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Between two questions to a server that did not answer, in seconds.
 AWAY_S = 0.5
@@ -24,14 +27,13 @@ class Presence:
         #: When it was first found not to answer; None while it does.
         self.since: float | None = None
 
-    @contextmanager
-    def of_call(self) -> Iterator[None]:
-        """Around one call. Raises LimiterUnavailable at once, without the call, when one has just failed."""
+    def of_call(self, call: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
+        """What *call* returns. Raises LimiterUnavailable at once, without the call, when one has just failed."""
         away = self.away
         if away is not None and self._clock() < self._until:
             raise LimiterUnavailable(away)
         try:
-            yield
+            answer = call(*args, **options)
         except LimiterUnavailable as error:
             self._until = self._clock() + AWAY_S
             first, self.away = self.away is None, str(error)
@@ -45,3 +47,4 @@ class Presence:
             self.away = self.since = None
             log.warning("limiter_available")
             self._told(True)
+        return answer

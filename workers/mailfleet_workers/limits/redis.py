@@ -5,12 +5,10 @@ has lost what it knew, it says so (another epoch), and grants nothing before `Se
 Leases of permits and slots are renewed by `renew`; what this process holds is adopted by a new epoch.
 """
 
-import logging
 import math
-import threading
 import uuid
 from collections.abc import Callable, Iterator, KeysView, Sequence
-from dataclasses import replace
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -30,6 +28,7 @@ from mailfleet_workers.limits.base import (
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.encoding import (
     Lease,
+    Renewed,
     Spec,
     counted,
     gate_words,
@@ -41,13 +40,12 @@ from mailfleet_workers.limits.encoding import (
     rules_of,
 )
 from mailfleet_workers.limits.gates import GateCache
+from mailfleet_workers.limits.holdings import Holdings
 from mailfleet_workers.limits.line import RANK
 from mailfleet_workers.limits.presence import AWAY_S, Presence
 from mailfleet_workers.limits.redis_script import Script
 from mailfleet_workers.limits.usage import Usage
 from mailfleet_workers.pulse import boottime
-
-log = logging.getLogger(__name__)
 
 #: A lease counts as lost to us so much before Redis takes it back, in seconds.
 MARGIN_S = 1.0
@@ -83,9 +81,8 @@ class RedisLimiter:
         self.instance = instance
         self._gates = GateCache(clock)
         self.gate = self._gates.gate
-        self._lock = threading.Lock()
-        self._grants: dict[str, Lease] = {}
-        self._slots: dict[str, Lease] = {}
+        self._held = Holdings(clock)
+        self.holds = self._held.holds
         self._specs: dict[str, Spec] = {}
         self._ready: dict[str, tuple[str, KeysView[str]]] = {}
 
@@ -99,6 +96,16 @@ class RedisLimiter:
         self._instance = value
         self._script.prefix = f"mailfleet:{value}"
 
+    def _call(
+        self,
+        host: str,
+        operation: str,
+        *words: object | Callable[[str], list[object]],
+        epoch: str | None = None,
+    ) -> tuple[str, list[Any]]:
+        """As `Script.call`, at once LimiterUnavailable where that was just so."""
+        return self._presence.of_call(self._script.call, host, operation, *words, epoch=epoch)
+
     # Asking.
 
     def ask(self, request: Request, reports: Sequence[Report] = ()) -> Grant | Refusal:
@@ -107,25 +114,21 @@ class RedisLimiter:
             self.report(reports)
             slot = None if request.slot is None else Slot(request.slot, request.account, request.host)
             return Grant(request.token, request.permits, slot)
-        mine, others = self._taken_along(reports, limits.host) if reports else ([], [])
+        mine, others = self._held.of_host(reports, limits.host) if reports else ([], [])
         if others:
             self.report(others)
+        if request.slot is not None:
+            self._tell_ends()
+        spec = self._spec(limits)
         try:
             asked_at = self._clock()
-            with self._presence.of_call():
-                epoch, answer = self._script.call(limits.host, "ask", *self._question(request, limits, mine))
+            epoch, answer = self._call(limits.host, "ask", *_question(request, limits, mine), spec.words)
         except LimiterUnavailable as error:
-            self._kept(mine)
+            self._held.keep(mine)
             return _refused_away(error)
-        self._noted(mine)
-        return self._answered(request, limits, answer, epoch, asked_at)
-
-    def _question(self, request: Request, limits: Limits, reports: Sequence[Report]) -> list[object]:
-        slot = (limits.slots and request.slot) or "-"
-        wished = ",".join(map(str, request.recipients)) or "-"
-        weight = limits.weights.get(request.app, 1)
-        question = f"{request.token} {request.app} {RANK[request.priority]} {weight} {slot} {wished}"
-        return [question, lines(reports) if reports else "", self._spec(limits).words]
+        if mine:
+            self._held.told(mine)
+        return self._answered(request, spec, answer, epoch, asked_at)
 
     def _spec(self, limits: Limits) -> Spec:
         spec = self._specs.get(limits.account)
@@ -134,22 +137,20 @@ class RedisLimiter:
         return spec
 
     def _answered(
-        self, request: Request, limits: Limits, answer: list[Any], epoch: str, asked_at: float
+        self, request: Request, spec: Spec, answer: list[Any], epoch: str, asked_at: float
     ) -> Grant | Refusal:
+        limits = spec.limits
         # Four words and the rest: what may have spaces comes last.
         match answer[0]:
             case b"yes":
                 slot = None if request.slot is None else Slot(request.slot, request.account, request.host)
                 permits, until = int(answer[1]), asked_at + self.lease_s - MARGIN_S
-                report = Report(request.token, permits, sum(request.recipients[:permits]))
-                names = self._spec(limits).names
-                with self._lock:
-                    if permits:
-                        self._grants[request.token] = Lease(
-                            limits.account, limits.host, epoch, until, report, names
-                        )
-                    if slot is not None and limits.slots:
-                        self._slots[slot.token] = Lease(limits.account, limits.host, epoch, until, slot=slot)
+                whose = limits.account, limits.host, epoch, until
+                if permits:
+                    report = Report(request.token, permits, sum(request.recipients[:permits]))
+                    self._held.granted(Lease(*whose, report, spec.names))
+                if slot is not None and limits.slots:
+                    self._held.opened(Lease(*whose, slot=slot))
                 tight, want = answer[2] == b"1", int(answer[3])
                 return Grant(request.token, permits, slot, tight=tight, wanted=want > 0, urgent=want > 1)
             case b"gate":
@@ -165,44 +166,13 @@ class RedisLimiter:
                 wait_s, want = float(answer[1]) / 1000, int(answer[3])
                 return Refusal(rule, wait_s, slot=answer[2] != b"0", wanted=want > 0, urgent=want > 1)
 
-    def _taken_along(self, reports: Sequence[Report], host: str) -> tuple[list[Report], list[Report]]:
-        with self._lock:
-            mine = [one for one in reports if (held := self._grants.get(one.token)) and held.host == host]
-            return mine, [one for one in reports if one not in mine]
-
     def report(self, reports: Sequence[Report]) -> None:
-        for host, ours in self._kept(reports).items():
+        for host, ours in self._held.keep(reports).items():
             try:
-                with self._presence.of_call():
-                    self._script.call(host, "report", lines(ours))
+                self._call(host, "report", lines(ours))
             except LimiterUnavailable:
                 continue
-            self._noted(ours)
-
-    def _kept(self, reports: Sequence[Report]) -> dict[str, list[Report]]:
-        """Those of *reports* that are about our grants, by host; `renew` says them if nothing does before."""
-        by_host: dict[str, list[Report]] = {}
-        with self._lock:
-            for one in reports:
-                held = self._grants.get(one.token)
-                if held is not None:
-                    held.report = one
-                    by_host.setdefault(held.host, []).append(one)
-        return by_host
-
-    def _noted(self, reports: Sequence[Report]) -> None:
-        with self._lock:
-            for one in reports:
-                if one.remaining == 0:
-                    self._grants.pop(one.token, None)
-                elif one.token in self._grants:
-                    self._grants[one.token].report = one
-
-    def holds(self, token: str) -> bool:
-        with self._lock:
-            held = self._grants.get(token) or self._slots.get(token)
-            # Nothing is known of a token whose account has no limits.
-            return held is None or self._clock() < held.until
+            self._held.told(ours)
 
     def park(
         self, *, app: str, account: str, priority: Priority, mails: int, after_s: float
@@ -222,8 +192,7 @@ class RedisLimiter:
             *rules_of(limits),
         ]
         try:
-            with self._presence.of_call():
-                _, answer = self._script.call(limits.host, "park", *words)
+            _, answer = self._call(limits.host, "park", *words)
         except LimiterUnavailable:
             return [after_s] * mails
         return [float(wait) / 1000 for wait in answer]
@@ -234,9 +203,9 @@ class RedisLimiter:
         limits = self.book.of(slot.account)
         if limits is None or not limits.slots:
             return None
+        self._tell_ends()
         try:
-            with self._presence.of_call():
-                _, answer = self._script.call(limits.host, "login", *login_words(slot, limits))
+            _, answer = self._call(limits.host, "login", *login_words(slot, limits))
         except LimiterUnavailable as error:
             return _refused_away(error)
         if answer[0] == b"yes":
@@ -244,55 +213,64 @@ class RedisLimiter:
         return Refusal(answer[1].decode(), float(answer[2]) / 1000, slot=True)
 
     def logged_in(self, slot: Slot, login: Login) -> None:
-        limits = self.book.of(slot.account)
-        if limits is None or not limits.slots:
-            return
-        try:
-            with self._presence.of_call():
-                self._script.call(limits.host, "logged_in", *login_words(slot, limits), login.value)
-        except LimiterUnavailable as error:
-            log.warning("login_not_told", extra={"account": slot.account, "error": str(error)})
+        self._held.put_off(slot, login)
+        self._tell_ends()
+
+    def _tell_ends(self) -> None:
+        """Say how logins ended; what nobody hears is said later."""
+        for slot, login in self._held.put_off_ends():
+            limits = self.book.of(slot.account)
+            if limits is None or not limits.slots:
+                continue
+            try:
+                self._call(limits.host, "logged_in", *login_words(slot, limits), login.value)
+            except LimiterUnavailable:
+                self._held.put_off(slot, login)
 
     def close_slot(self, slot: Slot, *, linger_s: float = 0.0) -> None:
-        with self._lock:
-            held = self._slots.pop(slot.token, None)
-        if held is None:
-            return
+        # Else the end of its connection would be the end of its login.
+        self._tell_ends()
+        held = self._held.close(slot, linger_s)
+        if held is not None:
+            self._tell_closed(held.host, slot, linger_s)
+
+    def _tell_closed(self, host: str, slot: Slot, linger_s: float) -> None:
         limits = self.book.of(slot.account) or Limits(slot.account, slot.host)
-        words = login_words(slot, limits)
         try:
-            with self._presence.of_call():
-                self._script.call(held.host, "close", *words, round(linger_s * 1000))
+            self._call(host, "close", *login_words(slot, limits), round(linger_s * 1000))
         except LimiterUnavailable:
             return  # its lease ends
 
     def renew(self) -> Renewal:
+        self._tell_ends()
         lost: list[Slot] = []
         wanted: set[str] = set()
         urgent: set[str] = set()
         for host, accounts in self._hosts().items():
-            with self._lock:
-                grants = {t: held for t, held in self._grants.items() if held.host == host}
-                slots = {t: held for t, held in self._slots.items() if held.host == host}
+            grants, slots = self._held.to_renew(host)
             asked_at = self._clock()
-            words = partial(renewal_words, self.owner, accounts, grants, slots)
+            words = partial(renewal_words, self.owner, accounts, grants, slots, asked_at)
             try:
-                with self._presence.of_call():
-                    epoch, answer = self._script.call(host, "renew", words)
+                answer = Renewed.of(*self._call(host, "renew", words))
             except LimiterUnavailable:
+                lost += self._held.lapsed(host)
                 continue
-            gone = {word.decode()[5:] for word in answer if word.startswith(b"lost ")}
-            urgent |= {word.decode()[8:] for word in answer if word.startswith(b"wanted! ")}
-            wanted |= {word.decode()[7:] for word in answer if word.startswith(b"wanted ")}
-            with self._lock:
-                # A grant and the slot that came with it may have one token.
-                for held in (*grants.values(), *slots.values()):
-                    held.epoch, held.until = epoch, asked_at + self.lease_s - MARGIN_S
-                    if held.slot is None and held.report.remaining == 0:
-                        self._grants.pop(held.report.token, None)
-                lapsed = [self._slots.pop(token) for token in gone if token in self._slots]
-            lost += [one.slot for one in lapsed if one.slot is not None]
+            urgent |= answer.urgent
+            wanted |= answer.wanted
+            until = asked_at + self.lease_s - MARGIN_S
+            gone, ended, closed = self._held.renewed(grants, slots, answer, until)
+            lost += gone
+            self._end_again(host, ended, closed)
         return Renewal(tuple(lost), tuple(sorted(wanted | urgent)), tuple(sorted(urgent)))
+
+    def _end_again(self, host: str, ended: Sequence[Report], closed: Sequence[Lease]) -> None:
+        """What ended while its renewal was on its way: whichever of the two came first, it has ended."""
+        if ended:
+            with suppress(LimiterUnavailable):
+                self._call(host, "report", lines(ended))
+        for one in closed:
+            if one.slot is not None:
+                self._tell_closed(host, one.slot, one.linger_s)
 
     def _hosts(self) -> dict[str, dict[str, Limits]]:
         """The hosts that have anything to limit, each with its accounts."""
@@ -315,8 +293,7 @@ class RedisLimiter:
     def _tell_gates(self, gates: Sequence[Gate]) -> None:
         for host, words in gate_words(gates, self.book.all()).items():
             try:
-                with self._presence.of_call():
-                    self._script.call(host, "gates", *words)
+                self._call(host, "gates", *words)
             except LimiterUnavailable:
                 return
 
@@ -328,49 +305,46 @@ class RedisLimiter:
             known = self._ready.get(host) == (self._script.epoch(host), rules.keys())
             if known and self._presence.away is None:
                 continue  # nothing was lost since
-            with self._presence.of_call():
-                epoch, answer = self._script.call(host, "status", *rules)
+            epoch, answer = self._call(host, "status", *rules)
             missing = [name.decode() for name in answer[2:]]
             if int(answer[1]) and not missing:
                 self._ready[host] = epoch, rules.keys()
                 continue
-            yield Lacking(host, float(answer[0]) / 1000, tuple((name, *rules[name]) for name in missing))
+            yield Lacking(
+                host, float(answer[0]) / 1000, tuple((name, *rules[name]) for name in missing), epoch
+            )
 
-    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]]) -> None:
+    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]], *, epoch: str) -> None:
         words: list[object] = []
         for name, ages in sent:
             words += [name, " ".join(f"{age_s * 1000:.0f} {amount}" for age_s, amount in ages)]
-        with self._presence.of_call():
-            self._script.call(host, "seed", *words)
+        self._call(host, "seed", *words, epoch=epoch)
 
     def usage(self, account: str) -> Usage:
         """What is used of the limits of *account*. Raises LimiterUnavailable, and KeyError for an unknown account."""
         limits = self.book.all()[account]
-        with self._presence.of_call():
-            _, answer = self._script.call(limits.host, "usage", account, *rules_of(limits))
+        _, answer = self._call(limits.host, "usage", account, *rules_of(limits))
         return read_usage(limits, [float(one) for one in answer], lease_s=self.lease_s)
 
     # What was granted without Redis: see `sharing`.
 
     def held(self) -> tuple[list[Lease], list[Lease]]:
         """The grants that are not finished, and the slots."""
-        with self._lock:
-            grants = [one for one in self._grants.values() if one.report.remaining]
-            return [replace(one) for one in grants], [replace(one) for one in self._slots.values()]
+        return self._held.all()
 
     def take_over(self, grants: Sequence[Lease], slots: Sequence[Lease]) -> None:
         """What was granted without Redis is ours from now on: the next `renew` tells Redis of it."""
-        with self._lock:
-            self._grants.update((one.report.token, one) for one in grants)
-            self._slots.update((one.slot.token, one) for one in slots if one.slot is not None)
+        for one in grants:
+            self._held.granted(one)
+        for one in slots:
+            self._held.opened(one)
 
     def forget(self, host: str, *, older_s: float) -> None:
         """Have Redis forget what it knows of *host* since longer than *older_s*; a younger memory stays.
 
         Raises LimiterUnavailable.
         """
-        with self._presence.of_call():
-            self._script.call(host, "forget", round(older_s * 1000))
+        self._call(host, "forget", round(older_s * 1000))
 
     @property
     def away(self) -> str | None:
@@ -389,3 +363,11 @@ class RedisLimiter:
 
 def _refused_away(error: LimiterUnavailable) -> Refusal:
     return Refusal(f"limiter unavailable: {error}", 2 * AWAY_S)
+
+
+def _question(request: Request, limits: Limits, reports: Sequence[Report]) -> tuple[str, str]:
+    slot = (limits.slots and request.slot) or "-"
+    wished = ",".join(map(str, request.recipients)) or "-"
+    weight = limits.weights.get(request.app, 1)
+    question = f"{request.token} {request.app} {RANK[request.priority]} {weight} {slot} {wished}"
+    return question, lines(reports) if reports else ""

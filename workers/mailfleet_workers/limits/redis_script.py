@@ -6,8 +6,7 @@ another one that took over, notices and begins a new epoch.
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Self
@@ -47,17 +46,22 @@ class Packed:
 
     @classmethod
     def of(cls, words: Sequence[object]) -> Self:
-        """*words* together; those among them that are packed already stay so."""
-        count, parts = 0, []
-        for word in words:
-            if type(word) is Packed:
-                count += word.count
-                parts.append(word.data)
-            else:
-                text = str(word).encode()
-                count += 1
-                parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
-        return cls(count, b"".join(parts))
+        """*words* together."""
+        return cls(*pack(words))
+
+
+def pack(words: Sequence[object]) -> tuple[int, bytes]:
+    """How many *words* there are, and all of them; those among them that are packed already stay so."""
+    count, parts = 0, []
+    for word in words:
+        if type(word) is Packed:
+            count += word.count
+            parts.append(word.data)
+        else:
+            text = word if type(word) is bytes else str(word).encode()
+            count += 1
+            parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
+    return count, b"".join(parts)
 
 
 class _Link:
@@ -71,11 +75,9 @@ class _Link:
         text = info.decode() if isinstance(info, bytes) else str(info)
         found = [line for line in text.splitlines() if line.startswith("run_id:")]
         self.run_id = found[0].partition(":")[2].strip() if found else ""
-        self.used = False
 
     def command(self, *words: object) -> Any:
-        packed = Packed.of(words)
-        self._connection.send_packed_command([b"*%d\r\n%b" % (packed.count, packed.data)])
+        self._connection.send_packed_command([b"*%d\r\n%b" % pack(words)])
         return self._connection.read_response(disable_decoding=True)
 
     def close(self) -> None:
@@ -116,7 +118,8 @@ class Script:
         )
         self._lock = threading.Lock()
         self._free: list[_Link] = []
-        self._room = threading.BoundedSemaphore(MOST)
+        self._room = threading.Condition(self._lock)
+        self._lent = 0
         self._epochs: dict[str, str] = {}
         self._closed = False
 
@@ -125,18 +128,23 @@ class Script:
         return self._epochs.get(host, "")
 
     def call(
-        self, host: str, operation: str, *words: object | Callable[[str], Words]
+        self,
+        host: str,
+        operation: str,
+        *words: object | Callable[[str], Words],
+        epoch: str | None = None,
     ) -> tuple[str, list[Any]]:
         """What *operation* of the script answers for *host*, and the epoch in which it did.
 
-        A single callable instead of words is asked for them with each epoch that is tried. Raises LimiterUnavailable.
+        A single callable instead of words is asked for them with each epoch that is tried. Of *epoch* alone where one is
+        given: in another nothing happens, and the answer is empty. Raises LimiterUnavailable.
         """
         try:
             try:
-                return self._call(host, operation, *words)
+                return self._call(host, operation, words, epoch)
             except _Stale:
                 # A kept connection that its server has closed meanwhile: every operation may be repeated.
-                return self._call(host, operation, *words)
+                return self._call(host, operation, words, epoch)
         except _Stale as error:
             raise LimiterUnavailable(str(error)) from None
         except TimedOut:
@@ -147,16 +155,17 @@ class Script:
             raise LimiterUnavailable(f"{type(error).__name__}: {error}") from None
 
     def _call(
-        self, host: str, operation: str, *words: object | Callable[[str], Words]
+        self, host: str, operation: str, words: tuple[object | Callable[[str], Words], ...], only: str | None
     ) -> tuple[str, list[Any]]:
         key = f"{self.prefix}:{{{host}}}"
         for _ in range(3):
-            epoch = self._epochs.get(host, "")
+            epoch = self._epochs.get(host, "") if only is None else only
             given = words[0](epoch) if words and callable(words[0]) else words
-            with self._link() as link:
-                answer = self._run(link, self._head(key, operation, link.run_id, epoch), given)
+            answer = self._asked(key, operation, epoch, given)
             if answer and answer[0] == b"epoch":
                 self._epochs[host] = answer[1].decode()
+                if only is not None:
+                    return self._epochs[host], []
                 continue
             return epoch, answer
         raise LimiterUnavailable("its state changes all the time: is something else writing to it?")
@@ -183,35 +192,52 @@ class Script:
         assert isinstance(found, list)  # noqa: S101 - every operation answers so
         return found
 
-    @contextmanager
-    def _link(self) -> Iterator[_Link]:
-        """A connection for one call, kept if it is in order afterwards."""
-        with self._room:
-            with self._lock:
-                link = self._free.pop() if self._free else None
-            used = link is not None
-            if link is None:
-                link = _Link(self._pool)
-            try:
-                yield link
-            except ReadOnlyError:
-                # A replica now: the name of the server may lead to another one.
-                link.close()
+    def _asked(self, key: str, operation: str, epoch: str, words: Sequence[object]) -> list[Any]:
+        """The answer to one call; its connection is kept if it is in order afterwards."""
+        link, used = self._borrow()
+        kept: _Link | None = link
+        try:
+            return self._run(link, self._head(key, operation, link.run_id, epoch), words)
+        except ReadOnlyError:
+            # A replica now: the name of the server may lead to another one.
+            kept = None
+            self._forget()
+            raise
+        except ResponseError:
+            raise
+        except BaseException as error:
+            kept = None
+            if used and isinstance(error, Disconnected) and not isinstance(error, TimedOut):
                 self._forget()
-                raise
-            except ResponseError:
-                self._keep(link)
-                raise
-            except BaseException as error:
+                raise _Stale(str(error)) from None
+            raise
+        finally:
+            if kept is None:
                 link.close()
-                if used and isinstance(error, Disconnected) and not isinstance(error, TimedOut):
-                    self._forget()
-                    raise _Stale(str(error)) from None
-                raise
-            self._keep(link)
+            self._give_back(kept)
 
-    def _keep(self, link: _Link) -> None:
+    def _borrow(self) -> tuple[_Link, bool]:
+        """A connection for one call, when there is one, and whether it was used before."""
         with self._lock:
+            while self._lent >= MOST:
+                self._room.wait()
+            self._lent += 1
+            if self._free:
+                return self._free.pop(), True
+        try:
+            return _Link(self._pool), False
+        except BaseException:
+            self._give_back(None)
+            raise
+
+    def _give_back(self, link: _Link | None) -> None:
+        """A call is over; its connection is kept unless it is closed."""
+        with self._lock:
+            if self._lent == MOST:
+                self._room.notify()
+            self._lent -= 1
+            if link is None:
+                return
             if not self._closed:
                 self._free.append(link)
                 return

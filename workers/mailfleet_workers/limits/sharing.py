@@ -54,7 +54,8 @@ class SharingLimiter:
         self._part: PartLimiter | None = None
         self._since: float | None = None
         self._number = 0
-        #: The outage in which the connections opened before were reported lost.
+        #: The outage in which the connections opened before were reported lost, and that in which they are closed too.
+        self._said_lost: float | None = None
         self._lost_in: float | None = None
         #: Hosts of which Redis does not know everything, and when something was granted last.
         self._unknown: dict[str, float] = {}
@@ -216,11 +217,13 @@ class SharingLimiter:
         with self._lock:
             part, since, now = self._noticed(), self._redis.away_since, self._clock()
             if part is None and since is not None and now - since >= self._redis.lease_s + SURE_S:
-                # Its connections are closed before the first part is granted, in `unready`.
-                self._lost_in = since
                 _, slots = self._redis.held()
                 lapsed = [one.slot for one in slots if one.slot is not None and one.until <= now]
-                told = replace(told, lost=(*told.lost, *lapsed))
+                told = replace(told, lost=tuple(dict.fromkeys((*told.lost, *lapsed))))
+                # Whoever asks closes their connections, before it asks again and the first part is granted.
+                if not told.lost or self._said_lost == since:
+                    self._lost_in = since
+                self._said_lost = since
         if part is None:
             return told
         ours = part.renew()
@@ -261,10 +264,10 @@ class SharingLimiter:
             names = ((f"{self._mark}{name}", rule, limits) for name, rule, limits in lacking.rules)
             yield replace(lacking, rules=tuple(names))
 
-    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]]) -> None:
+    def seed(self, host: str, sent: Sequence[tuple[str, Sequence[tuple[float, int]]]], *, epoch: str) -> None:
         ours = [(name, each) for name, each in sent if name.startswith(_MARK)]
         if not ours:
-            self._redis.seed(host, sent)
+            self._redis.seed(host, sent, epoch=epoch)
             return
         with self._lock:
             part, mark = self._noticed(), self._mark
@@ -274,6 +277,7 @@ class SharingLimiter:
                 part.seed(
                     host,
                     [(name.removeprefix(mark), part_of_sent(each, self._shares)) for name, each in parts],
+                    epoch=epoch,
                 )
 
     @property

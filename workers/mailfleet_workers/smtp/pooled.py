@@ -62,6 +62,7 @@ class PooledConnection(Connection):
         self._idle_since = 0.0
         self._right = right
         self._orderly = True
+        self._closed = False
 
     @property
     def slot(self) -> str | None:
@@ -74,7 +75,8 @@ class PooledConnection(Connection):
         if isinstance(opened, Answer):
             if self._right is not None:
                 self._right.opened(opened)
-                self._right.close(orderly=False)
+            self._orderly = False
+            self.close()
             return opened
         if self._right is not None:
             self._right.opened(None)
@@ -105,16 +107,22 @@ class PooledConnection(Connection):
             return False
         connection, self._connection = self._connection, None
         self._be(None)
+        self._orderly = False
         if connection is not None:
             connection.close()
         return True
 
     def close(self) -> None:
+        """End it, and the right to it, once however often that is said."""
         connection, self._connection = self._connection, None
         self._be(None)
-        if connection is not None:
-            connection.close()
-            if self._right is not None:
+        closed, self._closed = self._closed, True
+        try:
+            if connection is not None:
+                connection.close()
+        finally:
+            # Also where there was nothing to close: the attempt to replace a dead one may have failed.
+            if self._right is not None and not closed:
                 self._right.close(orderly=self._orderly)
 
     def may_stay(self, answer: Answer | None) -> bool:

@@ -2,39 +2,36 @@
 
 local ops = {}
 
--- "token app priority weight slot recipients" (- for no slot, - for no mail) reports, owner account reserve max_idle shares
--- connections host_connections gap host_gap counted, then for each rule its suffix, window and limit.
+-- "token app priority weight slot recipients" (- for no slot, - for no mail) reports owner account numbers names, then each
+-- rule's name. The numbers, as doubles: reserve max_idle shares connections host_connections gap host_gap counted, then each
+-- rule's window, limit, and whether it counts recipients. The names are all of them in one.
 function ops.ask()
   local token, app, rank, weight, slot, wished = string.match(ARGV[5], '^(%S+) (%S+) (%d) (%d+) (%S+) (%S+)$')
-  rank, weight = tonumber(rank), tonumber(weight)
-  local owner, account, reserve, max_idle, shares = ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
-  local connections, host_connections = tonumber(ARGV[12]), tonumber(ARGV[13])
-  local gap, host_gap, counted = tonumber(ARGV[14]), tonumber(ARGV[15]), ARGV[16] == '1'
+  local owner, account, numbers, suffixes = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+  local reserve, max_idle, shares, connections, host_connections, gap, host_gap, counted = struct.unpack('<dddddddd', numbers)
+  rank, weight, shares, counted = tonumber(rank), tonumber(weight), shares == 1, counted == 1
 
-  -- Everything is read at once, before what is reported changes it.
-  local keys, limits, count = { base .. 'gate:host', base .. 'gate:account:' .. account }, {}, 0
-  for at = 17, #ARGV, 3 do
-    count = count + 1
-    keys[#keys + 1] = base .. ARGV[at]
+  local first, limits = tonumber(string.match(wished, '%d+')), {}
+  if first then -- else only a slot is asked for
+    for at = 11, #ARGV do
+      local window, limit, of_recipients = struct.unpack('<ddd', numbers, 65 + 24 * (at - 11))
+      local r = rule(ARGV[at], window, of_recipients == 1 and 'r' or 'm')
+      r.suffix, r.limit = ARGV[at], limit
+      limits[at - 10] = r
+    end
   end
-  local values = redis.call('MGET', unpack(keys))
-  local first = tonumber(string.match(wished, '%d+'))
-  for at = 1, count do rule(ARGV[14 + 3 * at], values[at + 2], tonumber(ARGV[15 + 3 * at])) end
   if ARGV[6] ~= '' then reports(ARGV[6]) end
   reap()
-  if not first then count = 0 end -- only a slot is asked for
-  for at = 1, count do
-    local suffix, limit = ARGV[14 + 3 * at], tonumber(ARGV[16 + 3 * at])
-    local r, class = rule(suffix), limit
-    if rank == 2 then class = math.max(1, math.floor(limit * (1 - reserve))) end
+  for _, r in ipairs(limits) do
+    local most = r.limit
+    if rank == 2 then r.limit = math.max(1, math.floor(most * (1 - reserve))) end
     if r.unit == 'r' then
-      if first > limit then
+      if first > most then
         save_rules()
-        return string.format('no inf 0 0 %s', suffix)
+        return string.format('no inf 0 0 %s', r.suffix)
       end
-      class = math.max(class, first)
+      r.limit = math.max(r.limit, first)
     end
-    limits[at] = { rule = r, limit = class }
   end
 
   local line_key = base .. 'line:' .. account
@@ -68,9 +65,10 @@ function ops.ask()
     return string.format('yes %d 0 %d', grant.permits, want)
   end
   if meta.open == 0 then return refuse('not ready', 1000, 0) end
+  local gates = redis.call('MGET', base .. 'gate:host', base .. 'gate:account:' .. account)
   for at = 1, 2 do
-    if values[at] then
-      local gate = cmsgpack.unpack(values[at])
+    if gates[at] then
+      local gate = cmsgpack.unpack(gates[at])
       if gate.till > now then
         save_rules()
         local whose = at == 1 and 'host' or 'account'
@@ -78,14 +76,16 @@ function ops.ask()
       end
     end
   end
-  for _, l in ipairs(limits) do
-    if l.rule.ready == 0 then return refuse('not ready', 1000, 0) end
+  for _, r in ipairs(limits) do
+    if r.ready == 0 then return refuse('not ready', 1000, 0) end
   end
 
   -- The connection.
   local slots_key, host_slots_key = base .. 'slots:' .. account, base .. 'slots'
   local logins_key, host_logins_key = base .. 'logins:' .. account, base .. 'logins'
-  if slot ~= '-' then
+  -- Asked again after an answer that was lost, it is taken already.
+  local opens = slot ~= '-' and not is_open(slots_key, slot)
+  if opens then
     for at, key in ipairs({ slots_key, host_slots_key }) do
       local most = at == 1 and connections or host_connections
       if most > 0 then
@@ -137,9 +137,9 @@ function ops.ask()
   local ahead = higher + poorer
 
   local free, free_r = math.huge, math.huge
-  for _, l in ipairs(limits) do
-    local left = l.limit - l.rule.sum - l.rule.flight - ahead
-    if l.rule.unit == 'm' then free = math.min(free, left) else free_r = math.min(free_r, left) end
+  for _, r in ipairs(limits) do
+    local left = r.limit - r.sum - r.flight - ahead
+    if r.unit == 'm' then free = math.min(free, left) else free_r = math.min(free_r, left) end
   end
   local permits, amount = 0, 0
   for text in string.gmatch(wished, '%d+') do
@@ -150,42 +150,38 @@ function ops.ask()
 
   if first and permits == 0 then
     local blocked = false
-    for _, l in ipairs(limits) do
-      local need = l.rule.unit == 'm' and 1 or first
-      if need > l.limit - l.rule.sum - l.rule.flight then blocked = true end
+    for _, r in ipairs(limits) do
+      local need = r.unit == 'm' and 1 or first
+      if need > r.limit - r.sum - r.flight then blocked = true end
     end
     if not blocked then return refuse(higher > 0 and 'priority' or 'share', 20 * ahead, slot ~= '-' and 3 or 0) end
     -- The first release that nobody of our kind was told of.
     local till, why
     for before = 0, #told do
       till, why = now, nil
-      for at, l in ipairs(limits) do
-        local free_then = free_at(l.rule, l.limit, (l.rule.unit == 'm' and 1 or first) + ahead + before)
-        if free_then >= till then till, why = free_then, ARGV[14 + 3 * at] end
+      for _, r in ipairs(limits) do
+        local free_then = free_at(r, r.limit, (r.unit == 'm' and 1 or first) + ahead + before)
+        if free_then >= till then till, why = free_then, r.suffix end
       end
       if not told[before + 1] or told[before + 1] > till then break end
     end
     return refuse(why, till - now, slot ~= '-' and 3 or 0)
   end
 
-  local suffixes, tight = {}, #line > 0
-  for at, l in ipairs(limits) do
-    l.rule.flight = l.rule.flight + (l.rule.unit == 'm' and permits or amount)
-    l.rule.dirty = true
-    suffixes[at] = l.rule.suffix
-    if (l.limit - l.rule.sum - l.rule.flight) * 10 < l.limit then tight = true end
+  local tight = #line > 0
+  for _, r in ipairs(limits) do
+    r.flight = r.flight + (r.unit == 'm' and permits or amount)
+    r.dirty = true
+    if (r.limit - r.sum - r.flight) * 10 < r.limit then tight = true end
   end
   save_rules()
   if first then
-    redis.call('HSET', grants, token, pack_grant({
-      left = permits, left_r = amount, unused = 0, unused_r = 0, till = now + lease, permits = permits,
-      rules = table.concat(suffixes, ' '),
-    }))
-    redis.call('PEXPIRE', grants, DAY)
+    local grant = { left = permits, left_r = amount, unused = 0, unused_r = 0, till = now + lease, permits = permits, rules = suffixes }
+    redis.call('HSET', grants, token, pack_grant(grant))
   end
   if own then redis.call('HDEL', line_key, mine) end
   if shares and first then serve(account, app, rank, permits / weight, had, last_had, waiting) end
-  if slot ~= '-' then
+  if opens then
     redis.call('ZADD', slots_key, now + lease, slot)
     redis.call('ZADD', host_slots_key, now + lease, slot)
     redis.call('PEXPIRE', slots_key, DAY)
@@ -195,3 +191,7 @@ function ops.ask()
   end
   return string.format('yes %d %d %d', permits, tight and 1 or 0, want)
 end
+
+
+-- What follows is of the other operations, and need not be made for this one.
+if op == 'ask' then return ops.ask() end

@@ -23,16 +23,10 @@ function ops.seed()
       for age, count in string.gmatch(ARGV[at + 1], '(%S+) (%d+)') do
         add(math.floor((now - tonumber(age)) / r.width), tonumber(count))
       end
-      local place, size = 1, #r.log
-      while place < size do
-        add(struct.unpack('<dI4', r.log, place))
-        place = place + 12
-      end
+      for _, count, bucket in entries(r) do add(bucket, count) end
       table.sort(buckets)
-      r.log, r.sum, r.ready, r.dirty = '', 0, 1, true
-      for _, bucket in ipairs(buckets) do
-        r.log, r.sum = r.log .. struct.pack('<dI4', bucket, counts[bucket]), r.sum + counts[bucket]
-      end
+      r.log, r.sum, r.count, r.till, r.ready, r.dirty = '', 0, 0, math.huge, 1, true
+      for _, bucket in ipairs(buckets) do append(r, bucket, counts[bucket]) end
     end
   end
   save_rules()

@@ -40,9 +40,10 @@ function ops.close()
 end
 
 -- owner connections-of-host, then: grants as TOKEN LEFT LEFT_R UNUSED UNUSED_R ADOPT RULES...; slots as
--- TOKEN ACCOUNT MOST ADOPT; accounts whose line is of interest; rules to keep. Each list in one argument, by lines.
+-- TOKEN ACCOUNT MOST ADOPT, where ADOPT 2 is of another epoch and lapsed; accounts whose line is of interest; rules to keep. Each list in one argument, by lines.
 function ops.renew()
   local owner, host_most = ARGV[5], tonumber(ARGV[6])
+  local answer, logins, prolonged = { 'yes' }, {}, {}
   for token, a, b, c, d, adopt, suffixes in string.gmatch(ARGV[7], '(%S+) (%d+) (%d+) (%d+) (%d+) (%d) ([^\n]*)\n') do
     local packed = redis.call('HGET', grants, token)
     if packed then
@@ -50,7 +51,10 @@ function ops.renew()
       finish(grant, tonumber(a), tonumber(b), tonumber(c), tonumber(d))
       grant.till = now + lease
       save_grant(token, grant)
-    elseif adopt == '1' then
+    elseif adopt ~= '1' then
+      -- Its lease ran out, and it counts as sent.
+      answer[#answer + 1] = 'gone ' .. token
+    elseif a ~= '0' or b ~= '0' then
       -- Granted in the epoch before.
       local left, left_r = tonumber(a), tonumber(b)
       local grant = { left = left, left_r = left_r, unused = tonumber(c), unused_r = tonumber(d), till = now + lease, permits = left, rules = suffixes }
@@ -59,27 +63,33 @@ function ops.renew()
         r.flight, r.dirty = r.flight + (r.unit == 'm' and left or left_r), true
       end
       redis.call('HSET', grants, token, pack_grant(grant))
-      redis.call('PEXPIRE', grants, DAY)
     end
   end
-  local answer = { 'yes' }
   for token, account, most, adopt in string.gmatch(ARGV[8], '(%S+) (%S+) (%d+) (%d)\n') do
     local key, host_key = base .. 'slots:' .. account, base .. 'slots'
-    local held = redis.call('ZSCORE', key, token)
+    local held = is_open(key, token) and is_open(host_key, token)
     if not held and adopt == '0' then
       -- It lapsed. Ours again if nobody took it.
+      redis.call('ZREM', key, token)
+      redis.call('ZREM', host_key, token)
       most = tonumber(most)
       held = (most == 0 or open_slots(key) < most) and (host_most == 0 or open_slots(host_key) < host_most)
     end
-    if held or adopt == '1' then
+    -- One of another epoch that lapsed there is not ours, but its connection is open still.
+    if held or adopt ~= '0' then
       redis.call('ZADD', key, now + lease, token)
       redis.call('ZADD', host_key, now + lease, token)
       redis.call('PEXPIRE', key, DAY)
       redis.call('PEXPIRE', host_key, DAY)
-    else
-      answer[#answer + 1] = 'lost ' .. token
+      for _, each in ipairs({ base .. 'logins:' .. account, base .. 'logins' }) do
+        logins[each] = logins[each] or logins_of(each)
+        local progress = logins[each].progress
+        if progress[token] then progress[token], prolonged[each] = now + lease, true end
+      end
     end
+    if not held and adopt ~= '1' then answer[#answer + 1] = 'lost ' .. token end
   end
+  for each in pairs(prolonged) do save_logins(each, logins[each]) end
   for account in string.gmatch(ARGV[9], '%S+') do
     local key, others = base .. 'line:' .. account, {}
     for _, one in ipairs((line_of(key, ''))) do
@@ -89,13 +99,9 @@ function ops.renew()
     if want > 0 then answer[#answer + 1] = (want == 2 and 'wanted! ' or 'wanted ') .. account end
   end
   reap()
-  for suffix in string.gmatch(ARGV[10], '%S+') do
-    local r = rules[suffix]
-    if not (r and r.dirty) then
-      local window = tonumber(string.match(suffix, '(%d+)$'))
-      redis.call('PEXPIRE', base .. suffix, math.ceil(2 * window + HOUR))
-    end
-  end
   save_rules()
+  for suffix in string.gmatch(ARGV[10], '%S+') do
+    redis.call('PEXPIRE', base .. suffix, 2 * tonumber(string.match(suffix, '%d+$')) + HOUR)
+  end
   return answer
 end

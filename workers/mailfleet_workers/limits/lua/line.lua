@@ -5,6 +5,12 @@ local function open_slots(key)
   return redis.call('ZCARD', key)
 end
 
+-- Whether the slot is taken by *token*; for some time after nobody was heard a lease that ran out counts too.
+local function is_open(key, token)
+  local till = redis.call('ZSCORE', key, token)
+  return till and (tonumber(till) > now or now < meta.guard)
+end
+
 -- Who waits a short time: OWNER APP PRIORITY -> when to come again, what it lacks (`refuse` has the numbers), since when.
 local function line_of(key, mine)
   local found, own = {}, nil
@@ -68,7 +74,7 @@ local function logins_of(key)
   local packed = redis.call('GET', key)
   local found = packed and cmsgpack.unpack(packed) or { next = 0, progress = {}, refused = {} }
   for token, till in pairs(found.progress) do
-    if till <= now then found.progress[token] = nil end
+    if till <= now and now >= meta.guard then found.progress[token] = nil end
   end
   return found
 end
@@ -110,6 +116,7 @@ local function begin_login(key, token, gap, counted)
   if gap <= 0 and not counted then return end
   local logins = logins_of(key)
   logins.progress[token] = now + lease
+  if logins.told == token then logins.told = nil end
   save_logins(key, logins)
 end
 
@@ -117,7 +124,9 @@ local function end_login(key, token, how, gap)
   local logins = logins_of(key)
   logins.progress[token] = nil
   if how == 'done' then logins.refused, logins.broken = {}, nil end
-  if how == 'refused' then
+  -- Said twice, after an answer that was lost, it is one refusal.
+  if how == 'refused' and logins.told ~= token then
+    logins.told = token
     forget_refusals(logins)
     logins.refused[#logins.refused + 1] = now
     while #logins.refused > TRIES do table.remove(logins.refused, 1) end

@@ -7,16 +7,21 @@ local op, run_id, epoch, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
 
-local BUCKETS, HOUR, DAY = 60, 3600000, 86400000
+local BUCKETS, HOUR, DAY, FORTY_DAYS = 60, 3600000, 86400000, '3456000000'
 local GRACE, BEHIND = 250, 50 -- how long somebody in line is expected past its time; how far an app may be behind
 local BREAK, TRIES = 900000, 3 -- after so many refused logins nobody logs in for so long
 
 -- The host: when its epoch began, whether it is open, when it was last asked, when leases that ran out are looked for, until
 -- when they are not; then the epoch's name, and the run id of its server.
 local meta, held = {}, redis.call('GET', KEYS[1])
+-- The host's key and its grants live as long as each other; so that the hash is there from the beginning it has a field of
+-- no name.
 local function save_meta()
   local numbers = struct.pack('<ddddd', meta.began, meta.open, meta.last, meta.reap, meta.guard)
-  redis.call('SET', KEYS[1], numbers .. meta.epoch .. ' ' .. run_id, 'PX', '3456000000')
+  redis.call('SET', KEYS[1], numbers .. meta.epoch .. ' ' .. run_id, 'PX', FORTY_DAYS)
+  local grants = KEYS[1] .. ':' .. meta.epoch .. ':grants'
+  redis.call('HSETNX', grants, '', '')
+  redis.call('PEXPIRE', grants, FORTY_DAYS)
 end
 if held then
   meta.began, meta.open, meta.last, meta.reap, meta.guard = struct.unpack('<ddddd', held)
@@ -40,63 +45,104 @@ if meta.epoch ~= epoch then return { 'epoch', meta.epoch } end
 
 local base = KEYS[1] .. ':' .. epoch .. ':'
 
--- Rules. A value: ready, sum of the log, in flight; then the log, oldest first: 12 bytes each for a bucket and its count.
+-- Rules. A value: ready, sum of the log, in flight, when the oldest entry leaves, the youngest entry's bucket and count; then
+-- the entries before that, oldest first: 12 bytes each for a bucket and its count. Most calls need the first part only.
 local rules = {}
+local HEAD, ENTRY = '<dddddd', '<dI4'
 
-local function rule(suffix, value, window)
+-- What of the log is left by now; it is in `r.log` from then on.
+local function read_log(r)
+  local all = redis.call('GET', r.key) or ''
+  local at, size = 49, #all
+  while at < size do
+    local bucket, count = struct.unpack(ENTRY, all, at)
+    if now < (bucket + 1) * r.width + r.window then break end
+    r.sum, at = r.sum - count, at + 12
+  end
+  r.log = string.sub(all, at) .. r.more
+  if r.log == '' and now >= (r.bucket + 1) * r.width + r.window then r.sum, r.count = r.sum - r.count, 0 end
+  local oldest = r.log ~= '' and struct.unpack(ENTRY, r.log) or r.count > 0 and r.bucket
+  r.till = oldest and (oldest + 1) * r.width + r.window or math.huge
+end
+
+local function rule(suffix, window, unit)
   local r = rules[suffix]
   if r then return r end
-  window = window or tonumber(string.match(suffix, '%d+$'))
-  local unit = string.match(suffix, ':([mr]):%d+$')
-  r = { suffix = suffix, unit = unit, window = window, width = window / BUCKETS, ready = 0, sum = 0, flight = 0, log = '' }
-  rules[suffix] = r
-  if value == nil then value = redis.call('GET', base .. suffix) end
-  if not value then return r end
-  local at
-  r.ready, r.sum, r.flight, at = struct.unpack('<ddd', value)
-  local size, first = #value, at
-  while at < size do
-    local bucket, count = struct.unpack('<dI4', value, at)
-    if now < (bucket + 1) * r.width + r.window then break end
-    r.sum = r.sum - count
-    at = at + 12
+  if not window then
+    unit, window = string.match(suffix, ':([mr]):(%d+)$')
+    window = tonumber(window)
   end
-  r.dirty = at > first
-  r.log = string.sub(value, at)
+  r = {
+    key = base .. suffix, unit = unit, window = window, width = window / BUCKETS, dirty = false, log = false, more = '',
+    ready = 0, sum = 0, flight = 0, till = math.huge, bucket = 0, count = 0,
+  }
+  rules[suffix] = r
+  local head = redis.call('GETRANGE', r.key, '0', '47')
+  if head == '' then
+    r.log = ''
+    return r
+  end
+  r.ready, r.sum, r.flight, r.till, r.bucket, r.count = struct.unpack(HEAD, head)
+  if now >= r.till then
+    read_log(r)
+    r.dirty = true
+  end
   return r
 end
 
-local function log(r, count)
-  if count <= 0 then return end
-  local bucket, size = math.floor(now / r.width), #r.log
+-- *count* more in a *bucket* that is no older than the youngest.
+local function append(r, bucket, count)
   r.sum, r.dirty = r.sum + count, true
-  if size > 0 then
-    local last, before = struct.unpack('<dI4', r.log, size - 11)
-    if last >= bucket then
-      r.log = string.sub(r.log, 1, size - 12) .. struct.pack('<dI4', last, before + count)
-      return
-    end
+  if r.count > 0 and bucket <= r.bucket then
+    r.count = r.count + count
+    return
   end
-  r.log = r.log .. struct.pack('<dI4', bucket, count)
+  if r.count > 0 then
+    local entry = struct.pack(ENTRY, r.bucket, r.count)
+    if r.log then r.log = r.log .. entry else r.more = entry end
+  else
+    r.till = (bucket + 1) * r.width + r.window
+  end
+  r.bucket, r.count = bucket, count
+end
+
+local function log(r, count)
+  if count > 0 then append(r, math.floor(now / r.width), count) end
 end
 
 local function save_rules()
-  for suffix, r in pairs(rules) do
+  for _, r in pairs(rules) do
     if r.dirty then
-      redis.call('SET', base .. suffix, struct.pack('<ddd', r.ready, r.sum, r.flight) .. r.log, 'PX', 2 * r.window + HOUR)
+      local head = struct.pack(HEAD, r.ready, r.sum, r.flight, r.till, r.bucket, r.count)
+      if r.log then
+        redis.call('SET', r.key, head .. r.log, 'PX', 2 * r.window + HOUR)
+      else
+        redis.call('SETRANGE', r.key, '0', head)
+        if r.more ~= '' then redis.call('APPEND', r.key, r.more) end
+      end
     end
+  end
+end
+
+-- All entries, oldest first: when each leaves, and its count.
+local function entries(r)
+  if not r.log then read_log(r) end
+  local at, size = 1, #r.log
+  return function()
+    local bucket, count = r.bucket, r.count
+    if at < size then bucket, count = struct.unpack(ENTRY, r.log, at) elseif at > size + 1 or count == 0 then return nil end
+    at = at + 12
+    return (bucket + 1) * r.width + r.window, count, bucket
   end
 end
 
 -- When what counts now leaves: waits, and how many have left by then. Of what is in flight nothing is known but that it cannot
 -- leave before a window.
 local function releases(r)
-  local found, sum, at, size = {}, 0, 1, #r.log
-  while at < size do
-    local bucket, count = struct.unpack('<dI4', r.log, at)
+  local found, sum = {}, 0
+  for leaves, count in entries(r) do
     sum = sum + count
-    found[#found + 1] = { wait = (bucket + 1) * r.width + r.window - now, sum = sum }
-    at = at + 12
+    found[#found + 1] = { wait = leaves - now, sum = sum }
   end
   found[#found + 1] = { wait = r.window + r.width, sum = math.huge }
   return found
@@ -105,18 +151,15 @@ end
 -- When *amount* more are free of a limit, if the first of them are taken as soon as they are.
 local function free_at(r, limit, amount)
   local rounds = math.floor((amount - 1) / limit)
-  local missing, at, size = r.sum + r.flight + amount - rounds * limit - limit, 1, #r.log
-  local free = now
+  local missing, free = r.sum + r.flight + amount - rounds * limit - limit, now
   if missing > 0 then
     free = now + r.window + r.width
-    while at < size do
-      local bucket, count = struct.unpack('<dI4', r.log, at)
+    for leaves, count in entries(r) do
       missing = missing - count
       if missing <= 0 then
-        free = (bucket + 1) * r.width + r.window
+        free = leaves
         break
       end
-      at = at + 12
     end
   end
   return free + rounds * (r.window + r.width)
@@ -179,12 +222,14 @@ local function reap()
   meta.reap = now + lease
   local all = redis.call('HGETALL', grants)
   for at = 1, #all, 2 do
-    local grant = unpack_grant(all[at + 1])
-    if grant.till <= now then
-      finish(grant, 0, 0, 0, 0)
-      redis.call('HDEL', grants, all[at])
-    else
-      meta.reap = math.min(meta.reap, grant.till)
+    if all[at] ~= '' then
+      local grant = unpack_grant(all[at + 1])
+      if grant.till <= now then
+        finish(grant, 0, 0, 0, 0)
+        redis.call('HDEL', grants, all[at])
+      else
+        meta.reap = math.min(meta.reap, grant.till)
+      end
     end
   end
   save_meta()

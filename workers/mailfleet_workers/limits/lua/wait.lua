@@ -8,6 +8,8 @@ function ops.report()
   return { 'yes' }
 end
 
+if op == 'report' then return ops.report() end
+
 -- app priority account mails after reserve weight max_idle, then for each rule its suffix and limit.
 function ops.park()
   local app, rank, account, mails, after = ARGV[5], tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])

@@ -162,7 +162,7 @@ class Pool:
             resolve=self._resolve,
             seeding=None
             if self._counting is None
-            else Seeding(self._engine, self._counting, lease_s=plan.lease_s),
+            else Seeding(self._engine, self._counting, lease_s=plan.lease_s, quiet_s=plan.patience.quiet_s),
         )
         self._keeper.refresh()
         self._service_threads = [

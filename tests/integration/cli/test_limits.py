@@ -37,6 +37,8 @@ accounts = ["default"]
 
 def configure(command: Command, engine: Engine) -> Rows:
     command.environ["MAILFLEET_DATABASE_URL"] = engine.url.render_as_string(hide_password=False)
+    if engine.dialect.name == "postgresql":
+        command.environ["MAILFLEET_REDIS_URL"] = "redis://127.0.0.1:9/0"  # nobody there
     (command.directory / "mailfleet.toml").write_text(SETTINGS)
     return Rows(engine)
 
@@ -95,6 +97,7 @@ def test_a_limit_is_changed_and_taken_back(command: Command, rows: Rows) -> None
         "before": 10,
         "now": 5,
         "mails": 0,
+        "begins_in_s": 0.0,
     }
     assert rules(command)[:2] == ["account messages 20/s", "account messages 10000/d"]
     assert "changed while running" in command("limits").stdout
@@ -106,6 +109,14 @@ def test_a_limit_is_changed_and_taken_back(command: Command, rows: Rows) -> None
     assert rules(command)[:2] == ["account messages 14/s", "account messages 100/d"]
     with rows.engine.begin() as connection:
         assert [one.name for one in changes(connection)] == ["connections"]
+
+
+def test_a_new_window_begins_later(command: Command, fleet: Rows) -> None:
+    """Mail waits until every worker counts in it, which is said; another number in a window applies at once."""
+    said = command("limits", "set", "account:default", "messages", "5/s", "20/min").stdout.splitlines()
+    assert said[1:] == ["A window is new: its mail waits 20 s, until every worker counts in it."]
+    assert command.json("limits", "set", "account:default", "messages", "9/s")["begins_in_s"] == 0.0
+    assert command.json("limits", "unset", "account:default", "messages")["begins_in_s"] == 20.0
 
 
 def test_rules_can_be_lifted(command: Command, rows: Rows) -> None:
@@ -135,6 +146,14 @@ def test_rules_can_be_lifted(command: Command, rows: Rows) -> None:
             "name: expected messages, recipients, connections or",
         ),
         (("unset", "account:default", "speed"), "name: expected messages, recipients, connections"),
+        (
+            ("unset", "host:smtp.example.com", "max_idle_ms"),
+            "name: expected messages, recipients, connections or login_gap_ms, got 'max_idle_ms'",
+        ),
+        (
+            ("unset", "account:defualt", "messages"),
+            "scope: expected an account of the settings (did you mean",
+        ),
     ],
 )
 def test_what_means_no_limit_is_refused(
@@ -164,10 +183,27 @@ def test_a_raised_limit_brings_back_what_it_put_off(command: Command, rows: Rows
 
 
 def test_a_fleet_without_redis(command: Command, fleet: Rows) -> None:
-    """It is said that nobody counts."""
+    """It is said that nobody counts, and no limit is set that nobody would keep; one that was set can be taken back."""
+    command("limits", "set", "account:default", "connections", "2")
+    del command.environ["MAILFLEET_REDIS_URL"]
     assert command.json("limits")["trouble"].startswith("redis_url is not set")
-    said = command("limits", "set", "account:default", "connections", "1").stdout
+    [said] = command.complaints("limits", "set", "account:default", "connections", "1")
+    assert said.startswith("redis_url: expected redis://host:6379/0: workers of a fleet keep limits in Redis")
+    with fleet.engine.begin() as connection:
+        assert [one.value for one in changes(connection)] == ["2"]
+    said = command("limits", "unset", "account:default", "connections").stdout
     assert "redis_url is not set: a fleet keeps its limits in Redis." in said
+
+
+def test_what_is_changed_of_an_account_that_is_gone_can_be_taken_back(command: Command, rows: Rows) -> None:
+    """It is in no settings any more, but its change is in the database."""
+    command("limits", "set", "account:big", "messages", "1/s")
+    (command.directory / "mailfleet.toml").write_text(SETTINGS.replace("accounts.big", "accounts.large"))
+    result = command("limits", "unset", "account:big", "messages")
+    assert result.stderr == "mailfleet: note: account big is not in these settings\n"
+    assert result.stdout.startswith("account:big messages: none (was 1/s)")
+    [said] = command.complaints("limits", "unset", "account:big", "messages")
+    assert said.startswith("scope: expected an account of the settings")
 
 
 def test_what_is_used_comes_from_redis(command: Command, fleet: Rows, redis_url: str) -> None:

@@ -139,7 +139,7 @@ def test_a_malformed_rule_ends_every_command(command: Command) -> None:
     )
     expected = (
         "accounts.default.limits.messages[1]: expected NUMBER/WINDOW, such as 14/s, 30/min, 300/10s or 10000/d: from 1"
-        " to 100,000,000 in a window of 100 ms to 31 days (ms, s, min, h, d), got '0/d' (mailfleet.toml)"
+        " to 100,000,000 in a window of 100 ms to 31 days (ms, s, min, h, d; a month is 31d), got '0/d' (mailfleet.toml)"
     )
     for words in (("config", "check"), ("list",), ("worker", "billing")):
         assert command.complaints(*words) == [expected]

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Engine, TextClause, text
 
 from mailfleet_schema.dialects import Dialect, dialect_named
-from mailfleet_schema.statements import account, claim, operate, reconcile, settle, waiting, worker
+from mailfleet_schema.statements import account, claim, operate, reconcile, sent, settle, waiting, worker
 from mailfleet_schema.statements.claim import Return
 from mailfleet_schema.statements.settle import Settlement
 from mailfleet_schema.states import Phase, State
@@ -94,6 +94,38 @@ def fill_quiet(engine: Engine) -> None:
     _insert(engine, _BACKLOG, QUEUED_SINCE)
 
 
+#: Attempts of the last four weeks, one every 24 seconds; and how many of them are in one of their index's ranges.
+ATTEMPTS = 100_000
+ATTEMPTS_OF_A_RANGE = 20_000
+
+
+def fill_attempts(engine: Engine) -> None:
+    """Attempts in the order of their time, as they are written."""
+    d = dialect_named(engine.dialect.name)
+    if d.name == "postgresql":
+        start, series = "", f"generate_series(1, {ATTEMPTS}) AS s(n)"
+    else:
+        start, series = (
+            f"WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {ATTEMPTS})",
+            "s",
+        )
+    ended = d.plus(d.now, f"(n - {ATTEMPTS}) * 24.0")
+    columns = "mail_id, fence, worker_id, account, host, phase, verdict, recipients, ended_at"
+    values = f"n, 1, 1, 'default', 'mx.example.com', 'eod', 'ok', 1, {ended}"
+    with engine.begin() as connection:
+        connection.execute(
+            text(f"{start} INSERT INTO {d.table('mail_attempt')} ({columns}) SELECT {values} FROM {series}")
+        )
+    _analyse(engine)
+
+
+def attempts(engine: Engine) -> "Planned":
+    """What a rule of a minute is told from the attempts; `most` is of their table."""
+    d = dialect_named(engine.dialect.name)
+    parameters = {"accounts": d.bind_names(["default"]), "host": None, "window_s": 60.0, "step_s": 1.0}
+    return Planned("sent attempts", sent._attempts, parameters, ATTEMPTS_OF_A_RANGE)
+
+
 @dataclass(frozen=True)
 class Planned:
     """A statement as it is run. `most` is how many rows of `mail` it may visit, None when that is not bounded."""
@@ -114,7 +146,7 @@ def planned(engine: Engine) -> list[Planned]:
             return list(connection.execute(text(query)).scalars())
 
         queued, prepare = some("app = 'app-1' AND state = 'queued'"), some("phase = 'prepare'")
-        dot, doubt, sent = some("phase = 'dot'"), some("state = 'doubt'"), some("state = 'sent'")
+        dot, doubt, through = some("phase = 'dot'"), some("state = 'doubt'"), some("state = 'sent'")
         worker.register(connection, app="app-1", host="here", pid=1, version="1")
         looks = (
             f"SELECT min(look_at), max(look_at) FROM (SELECT look_at FROM {d.table('mail')}"
@@ -123,7 +155,7 @@ def planned(engine: Engine) -> list[Planned]:
         first, last = (d.read_instant(one) for one in connection.execute(text(looks)).one())
     assert first is not None
     assert last is not None
-    assert all(len(ids) == CHUNK for ids in (queued, prepare, dot, doubt, sent))
+    assert all(len(ids) == CHUNK for ids in (queued, prepare, dot, doubt, through))
 
     def pairs(ids: list[int]) -> str:
         return d.bind_rows([{"mail_id": mail_id, "fence": 1, "worker_id": None} for mail_id in ids])
@@ -147,6 +179,7 @@ def planned(engine: Engine) -> list[Planned]:
         "account": "default",
         "heard_s": waiting.GATE_HEARD_S,
     }
+    accounts = {"accounts": d.bind_names(["default"])}
     domain = '%@example.net"%'
     # The page is read once to choose it and once to change it.
     chunk, twice, pages = CHUNK, 2 * CHUNK, 2 * PAGE
@@ -190,6 +223,7 @@ def planned(engine: Engine) -> list[Planned]:
         ),
         Planned("come_back", waiting._come_back, {**gated, "domain": None}, pages),
         Planned("come_back of a domain", waiting._come_back, {**gated, "domain": domain}, pages),
+        Planned("sent unknown", sent._unknown, {**accounts, "window_s": 86_400.0}, None),
         Planned("settle_doubts", reconcile._settle_doubts, page, pages),
         Planned("take_back", reconcile._take_back, quiet, None),
         Planned("ownerless", reconcile._ownerless, {}, None),
@@ -198,7 +232,7 @@ def planned(engine: Engine) -> list[Planned]:
             Planned(
                 operation.name,
                 operate._STATEMENTS[operation],
-                {"ids": d.bind_ids(sent), "reason": None, **app},
+                {"ids": d.bind_ids(through), "reason": None, **app},
                 chunk,
             )
             for operation in operate.OPERATIONS

@@ -18,7 +18,16 @@ from mailfleet_schema.dialects import dialect_named
 from mailfleet_schema.engine import open_engine
 from tests.fix_postgres import execute
 from tests.fix_schema import copy_of_template
-from tests.integration.schema.planned import Planned, fill_new, fill_quiet, fill_settled, planned
+from tests.integration.schema.planned import (
+    ATTEMPTS,
+    Planned,
+    attempts,
+    fill_attempts,
+    fill_new,
+    fill_quiet,
+    fill_settled,
+    planned,
+)
 from tests.services.base import PostgresServer
 
 FILLED = {"settled": fill_settled, "quiet": fill_quiet, "new": fill_new}
@@ -61,11 +70,11 @@ def test_sqlite_goes_by_indexes(sqlite_filled: Engine) -> None:
             connection.execute(statement, one.parameters)
             print(f"sqlite {one.name}: {(time.perf_counter() - started) * 1000:.2f} ms")
             connection.rollback()
-        # `m` is the table's alias where it is updated. An index over the rows in `sending` only may be read whole.
+        # `m` is the table's alias where it is updated. Indexes over rows in `sending` or in doubt only may be read whole.
         scans = [
             line
             for line in plan
-            if re.match(r"SCAN (mailfleet_mail|m)\b(?! USING (COVERING )?INDEX mail_held_by)", line)
+            if re.match(r"SCAN (mailfleet_mail|m)\b(?! USING (COVERING )?INDEX mail_(held_by|doubt))", line)
         ]
         assert any("mailfleet_mail" in line or " m " in line for line in plan), plan
         if scans:
@@ -73,12 +82,12 @@ def test_sqlite_goes_by_indexes(sqlite_filled: Engine) -> None:
     assert scanned == {}
 
 
-def _scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of the plan that reads the mail table."""
-    if node.get("Relation Name") == "mail" and node["Node Type"].endswith("Scan"):
+def _scans(node: dict[str, Any], table: str = "mail") -> Iterator[dict[str, Any]]:
+    """Every node of the plan that reads *table*."""
+    if node.get("Relation Name") == table and node["Node Type"].endswith("Scan"):
         yield node
     for child in node.get("Plans", []):
-        yield from _scans(child)
+        yield from _scans(child, table)
 
 
 def _visited(node: dict[str, Any]) -> int:
@@ -110,3 +119,24 @@ def test_postgresql_goes_by_indexes(postgres_filled: Engine) -> None:
         if "Seq Scan" in kinds or (one.most is not None and visited > one.most):
             wrong[one.name] = (visited, one.most, kinds)
     assert wrong == {}
+
+
+def test_attempts_are_found_by_their_time(engine: Engine) -> None:
+    """What was sent within a minute is read without the month before it."""
+    fill_attempts(engine)
+    one = attempts(engine)
+    if engine.dialect.name == "sqlite":
+        statement = one.statement(dialect_named("sqlite"))
+        with engine.connect() as connection:
+            lines = [
+                row[3] for row in connection.execute(text(f"EXPLAIN QUERY PLAN {statement}"), one.parameters)
+            ]
+        assert any("USING INDEX mail_attempt_ended (ended_at>?)" in line for line in lines), lines
+        return
+    plan, milliseconds = _explain(engine, one)
+    scans = list(_scans(plan, "mail_attempt"))
+    visited = sum(_visited(scan) for scan in scans)
+    print(f"postgresql {one.name}: {milliseconds:.2f} ms, {visited} rows")
+    assert [scan["Node Type"] for scan in scans] == ["Bitmap Heap Scan"]
+    assert one.most is not None
+    assert visited <= one.most < ATTEMPTS

@@ -260,7 +260,7 @@ def test_no_connection_costs_no_permit(office_of: Make) -> None:
         ids = emitted(office, 5, f"r{n}-")
         office.deliver(*ids)
         assert all(state.startswith("queued: wait") for state in office.states(ids))
-        office.limiter.refresh_gates([])
+        office.limiter.refresh_gates([Gate("host", HOST, 0.0, n + 1, "opened")])
         assert used(office) == [0]
     ids = emitted(office, 5)
     office.deliver(*ids)

@@ -137,6 +137,14 @@ def test_an_unknown_name_has_suggestions(name: str, meant: str) -> None:
     assert caught.value.expected == f"a provider that `mailfleet presets` lists {meant}".strip()
 
 
+@pytest.mark.parametrize("name", ["m365/foo", "m365/"])
+def test_a_plan_of_a_provider_without_plans(name: str) -> None:
+    """The provider is known: that there are no plans of it is what is wrong."""
+    with pytest.raises(UnknownPreset) as caught:
+        preset(name)
+    assert str(caught.value) == f"{name}: expected m365, which has no plans"
+
+
 def test_words() -> None:
     """Limits are said as people say them."""
     assert words.of_preset(preset("sweb")) == (

@@ -162,7 +162,7 @@ def test_changes_win_over_keys(tmp_path: Path) -> None:
         ("account", "messages", "[" * 100_000),
         ("account", "connections", "0"),
         ("account", "connections", "true"),
-        ("account", "connections", "null"),
+        ("account", "login_gap_ms", "null"),
         ("account", "login_gap_ms", "NaN"),
         ("account", "bytes", "1"),
         ("host", "max_idle_ms", "5"),
@@ -190,6 +190,9 @@ def test_a_limit_is_looked_at_by_itself() -> None:
     """Who sets a limit while workers run is told what is wrong as if it stood in the file."""
     assert check_limit("account", "messages", ["14/s"]) == ("14/s",)
     assert check_limit("host", "connections", 3) == 3
+    assert check_limit("account", "connections", None) is None
+    with pytest.raises(SettingsError, match="login_gap_ms: expected a limit, got none"):
+        check_limit("account", "login_gap_ms", None)
     with pytest.raises(SettingsError, match=r"messages\[1\]: expected NUMBER/WINDOW.*got 'x'"):
         check_limit("account", "messages", ["14/s", "x"])
     with pytest.raises(SettingsError, match=r"message: expected a known key \(did you mean messages\?\)"):
@@ -224,7 +227,7 @@ def test_workers_with_limits_need_redis(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError, match=r"^redis_url: expected redis://.*accounts\.default has limits"):
         check_settings(settings, ["billing"])
     check_settings(load(tmp_path, 'redis_url = "redis://h"\n' + FLEET + HOST + text), ["billing"])
-    assert any(note.startswith("redis_url: workers of accounts.default") for note in notes(settings))
+    assert any(note.startswith("redis_url: accounts.default has limits") for note in notes(settings))
 
 
 @pytest.mark.parametrize("text", FREE.values(), ids=FREE.keys())

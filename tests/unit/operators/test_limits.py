@@ -105,6 +105,7 @@ ACCOUNT, HOST = scope.Scope("account", "default"), scope.Scope("host", "smtp.exa
         ("recipients", ["300 per 10 s"], ["300/10s"]),
         ("recipients", ["none"], []),
         ("connections", ["3"], 3),
+        ("connections", ["none"], None),
         ("login_gap_ms", ["0"], 0),
         ("max_idle_ms", ["500"], 500),
     ],
@@ -124,8 +125,8 @@ def test_words_of_an_operator(name: str, values: Sequence[str], value: object) -
         (ACCOUNT, "messages", ["none", "2/s"], "messages[0]: expected NUMBER/WINDOW"),
         (ACCOUNT, "messages", [" , "], "messages: expected at least one rule, or none, got nothing"),
         (ACCOUNT, "connections", ["0"], "connections: expected a number from 1, got 0"),
-        (ACCOUNT, "connections", ["none"], "connections: expected one whole number, got 'none'"),
-        (ACCOUNT, "connections", ["3", "4"], "connections: expected one whole number, got '3 4'"),
+        (ACCOUNT, "connections", ["3", "4"], "connections: expected one whole number, or none, got '3 4'"),
+        (ACCOUNT, "login_gap_ms", ["none"], "login_gap_ms: expected one whole number, got 'none'"),
         (ACCOUNT, "max_idle_ms", ["²"], "max_idle_ms: expected one whole number, got '²'"),
         (
             ACCOUNT,
@@ -141,6 +142,13 @@ def test_words_that_mean_no_limit(where: scope.Scope, name: str, values: list[st
     with pytest.raises(SettingsError) as refused:
         read_limit(where, name, values)
     assert str(refused.value).startswith(line)
+
+
+def test_connections_can_be_lifted() -> None:
+    """`none` wins over the number of the settings, as it does over rules."""
+    changes = [read_limit(ACCOUNT, "connections", ["none"]), read_limit(HOST, "connections", ["none"])]
+    default, _ = limits_status(SETTINGS, changes, None, "x").accounts
+    assert (default.connections_limit, default.host_connections_limit) == (None, None)
 
 
 def test_only_accounts_and_hosts_have_limits() -> None:

@@ -216,6 +216,44 @@ def test_what_settings_refer_to_must_be_there(tmp_path: Path, path: Path) -> Non
     assert missing(settings, {"MAILFLEET_BILLING_PASSWORD": "p"}) == []
 
 
+def test_workers_that_will_not_start_are_noted(path: Path) -> None:
+    """Limits of a fleet need Redis: the accounts that have them are named."""
+    text = 'database_url = "postgresql:///m"\ndelivery = "live"\n[accounts.default]\nhost = "a"\npreset = "m365"\n'
+    path.write_text(text)
+    assert notes(Settings.load({}, path)) == [
+        "redis_url: accounts.default has limits, and workers that use them do not start without it"
+    ]
+    path.write_text(f'{text}[accounts.other]\nhost = "b"\nlimits.connections = 1\n')
+    assert notes(Settings.load({}, path)) == [
+        "redis_url: accounts.default, accounts.other have limits, and workers that use them do not start without it"
+    ]
+
+
+def test_a_share_that_is_too_little_is_noted(path: Path) -> None:
+    """With a static share an account whose limit has no part for each process sends nothing: that is said before."""
+    shared = 'redis_url = "redis://h/0"\n[limits]\nwhen_away = "share"\nshares = 8\n'
+    accounts = """
+        [accounts.default]
+        host = "a"
+        limits.messages = ["14/s", "5/d"]
+        [accounts.few]
+        host = "b"
+        limits.connections = 7
+        [accounts.enough]
+        host = "c"
+        limits.connections = 8
+        limits.messages = ["8/s"]
+    """
+    fleet = 'delivery = "live"\ndatabase_url = "postgresql:///m"\n'
+    path.write_text(f"{fleet}{shared}{accounts}")
+    assert notes(Settings.load({}, path)) == [
+        "accounts.default: sends nothing while Redis is away, account messages 5/d is too little for 8 shares",
+        "accounts.few: sends nothing while Redis is away, account connections 7 is too little for 8 shares",
+    ]
+    path.write_text(f"{fleet}{shared.replace('share', 'wait', 1)}{accounts}")
+    assert notes(Settings.load({}, path)) == []
+
+
 def test_mail_in_the_clear_is_noted(path: Path) -> None:
     """An account without encryption is allowed and noted."""
     assert notes(Settings.load({}, path)) == [

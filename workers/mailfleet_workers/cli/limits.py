@@ -150,13 +150,16 @@ def set_command(
     name: Name,
     values: Annotated[
         list[str],
-        typer.Argument(metavar="VALUE...", help="Rules such as 14/s 10000/d, or none; or one number."),
+        typer.Argument(
+            metavar="VALUE...",
+            help="Rules such as 14/s 10000/d; or one number; none lifts rules, or the number of connections.",
+        ),
     ],
     as_json: Json = False,
 ) -> None:
     """Let VALUE apply instead of what the settings say, until `limits unset`. Workers follow within seconds.
 
-    It replaces all rules of that name: set account:default messages 20/s 10000/d.
+    It replaces all rules of that name: mailfleet limits set account:default messages 20/s "300 per 10 s".
     """
     context = of(ctx)
     asked = limit_scope(parse_scope(scope))
@@ -173,6 +176,7 @@ def unset_command(ctx: typer.Context, scope: ScopeWord, name: Name, as_json: Jso
     context = of(ctx)
     asked = limit_scope(parse_scope(scope))
     with operating(context) as engine:
+        scope_of(context, engine, scope)
         found = unset_limit(engine, context.settings, asked, name)
     _tell(context, found, as_json=as_json)
 
@@ -192,6 +196,9 @@ def _tell(context: Context, found: Changed, *, as_json: bool) -> None:
         f"{found.scope}:{found.key} {found.name}: {now} (was {before}); workers follow within seconds{back}."
     )
     console.print(screen.cell(what), soft_wrap=True)
+    if found.begins_in_s:
+        new = f"A window is new: its mail waits {span(found.begins_in_s)}, until every worker counts in it."
+        console.print(screen.cell(new, "dim"), soft_wrap=True)
     if context.settings.redis_url is None and not context.embedded:
         console.print(
             screen.cell("redis_url is not set: a fleet keeps its limits in Redis.", "yellow"), soft_wrap=True

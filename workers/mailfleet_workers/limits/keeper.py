@@ -1,6 +1,8 @@
 """What keeps the limits of one process in order: leases, gates, changed limits, and a limiter that has lost its memory.
 
-Every two seconds, in a thread of its own: a lease must be renewed however long a pass of the reconciler takes.
+Every two seconds, in two threads of its own. One renews: a lease must be renewed however long a pass of the reconciler
+takes, and however long the database takes to answer the other, which looks at gates and limits, and tells the limiter
+what was sent in a month.
 """
 
 import logging
@@ -15,6 +17,7 @@ from mailfleet_schema.statements import gate, limit
 from mailfleet_schema.statements.limit import LimitChange
 from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.limits.book import Book, Limits
+from mailfleet_workers.limits.resolve import limited
 from mailfleet_workers.limits.seeding import Seeding
 from mailfleet_workers.smtp.pool import ConnectionPool
 
@@ -27,7 +30,10 @@ Resolve = Callable[[Sequence[LimitChange]], Mapping[str, Limits]]
 
 
 class Keeper:
-    """Looks after *limiter*. *book*, *resolve* and *seeding* are None where nothing is limited."""
+    """Looks after *limiter*. *resolve* is None where nobody changes limits.
+
+    *book* and *seeding* are None where nothing is limited: then what operators change is only complained about.
+    """
 
     def __init__(
         self,
@@ -47,37 +53,52 @@ class Keeper:
         self._resolve = resolve
         self._seeding = seeding
         self._every_s = every_s
-        self._changes: Sequence[LimitChange] = ()
+        self._changes: list[LimitChange] = []
 
     def run(self, stop: threading.Event) -> None:
-        """Again and again until *stop*."""
+        """Renew, and look, each again and again until *stop*. Both have ended when this returns."""
+        name = f"{threading.current_thread().name}-leases"
+        renewing = threading.Thread(target=self._again, args=(self.renew, stop), name=name, daemon=True)
+        renewing.start()
+        self._again(self.refresh, stop)
+        renewing.join()
+
+    def _again(self, run_once: Callable[[], None], stop: threading.Event) -> None:
         while not stop.wait(self._every_s):
             try:
-                self.run_once()
+                run_once()
             except SQLAlchemyError as error:
                 log.warning("limits_not_read", extra={"error": type(error).__name__})
             except Exception:
                 # A bug in one part must not end the leases.
                 log.exception("limits_not_kept")
 
-    def run_once(self) -> None:
-        """Renew, then look. Raises SQLAlchemyError when the database does not answer; leases are renewed then too."""
+    def renew(self) -> None:
+        """Keep the leases, and close connections that are others' now, or that others wait for."""
         renewal = self._limiter.renew()
         for account in renewal.wanted:
             self._connections.want(account, at_once=account in renewal.urgent)
         if renewal.lost:
             log.warning("slots_lost", extra={"slots": len(renewal.lost)})
             self._connections.close_lapsed({slot.token for slot in renewal.lost})
-        self.refresh()
 
     def refresh(self) -> None:
         """Know the gates that are closed, and the limits; before anything is hinted, and before the first row is claimed."""
         with read_only(self._engine) as connection:
             gates = gate.gates(connection)
-            changes = limit.changes(connection) if self._resolve is not None else ()
+            changes = limit.changes(connection) if self._resolve is not None else []
         self._limiter.refresh_gates(gates)
-        if self._book is not None and self._resolve is not None and changes != self._changes:
-            self._book.replace(self._resolve(changes))
+        if self._resolve is not None and changes != self._changes:
+            if self._book is None:
+                self._not_followed(self._resolve(changes), self._resolve(()))
+            else:
+                self._book.replace(self._resolve(changes))
             self._changes = changes
         if self._seeding is not None:
             self._seeding.run_once()
+
+    def _not_followed(self, asked: Mapping[str, Limits], known: Mapping[str, Limits]) -> None:
+        """Say loudly which accounts operators have limited in vain."""
+        accounts = [name for name, one in asked.items() if one != known.get(name) and limited(one)]
+        if accounts:
+            log.error("limits_not_followed", extra={"accounts": accounts})

@@ -102,6 +102,8 @@ def preset(name: str) -> Preset:
             or difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
             or _called(name.lower())
         )
+        if near == [provider := name.partition("/")[0]] and "/" in name:
+            raise UnknownPreset(name, f"{provider}, which has no plans")
         listed = " or ".join(filter(None, (", ".join(near[:-1]), *near[-1:])))
         meant = f" (did you mean {listed}?)" if near else ""
         raise UnknownPreset(name, f"a provider that `mailfleet presets` lists{meant}")

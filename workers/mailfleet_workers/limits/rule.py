@@ -6,7 +6,7 @@ from enum import StrEnum
 
 EXPECTED = (
     "NUMBER/WINDOW, such as 14/s, 30/min, 300/10s or 10000/d:"
-    " from 1 to 100,000,000 in a window of 100 ms to 31 days (ms, s, min, h, d)"
+    " from 1 to 100,000,000 in a window of 100 ms to 31 days (ms, s, min, h, d; a month is 31d)"
 )
 MOST = 100_000_000
 LEAST_WINDOW_MS, MOST_WINDOW_MS = 100, 31 * 86_400_000

@@ -14,17 +14,18 @@ from mailfleet_workers.limits.base import LimiterUnavailable
 from mailfleet_workers.limits.book import Limits
 from mailfleet_workers.limits.resolve import limits_of
 from mailfleet_workers.limits.rule import Rate, Rule
+from mailfleet_workers.limits.seeding import HEARD_S
 from mailfleet_workers.limits.usage import RuleUse, Usage
 from mailfleet_workers.operators.gates import bring_back
 from mailfleet_workers.operators.scope import InvalidScope, Scope, servers
 from mailfleet_workers.settings import Settings
-from mailfleet_workers.settings.limits import check_limit
+from mailfleet_workers.settings.limits import LIFTED, check_limit
 from mailfleet_workers.settings.problems import Words, nearest
 from mailfleet_workers.views.base import View
 
 #: The name under which the catching server of the embedded mode is shown.
 CATCHER = "catching-server"
-#: What lifts the rules of a name.
+#: What lifts the rules of a name, and a number of connections.
 NONE = "none"
 _RULES = ("messages", "recipients")
 
@@ -92,7 +93,7 @@ class Changed(View):
     """What became of a limit: `before` and `now` as the settings write it, None where nothing was or is set.
 
     `changed` False says that nobody had changed it, so that there was nothing to take back. `mails` came back that a
-    limit had put off, where more is allowed than before.
+    limit had put off, where more is allowed than before. Where a window is new, mail waits `begins_in_s` seconds for it.
     """
 
     scope: str
@@ -102,6 +103,7 @@ class Changed(View):
     before: Any
     now: Any
     mails: int = 0
+    begins_in_s: float = 0.0
 
 
 def limits_status(
@@ -173,12 +175,10 @@ def limit_scope(scope: Scope) -> Scope:
 def read_limit(scope: Scope, name: str, values: Sequence[str]) -> LimitChange:
     """The change that *values*, words of an operator, mean for limit *name* of *scope*.
 
-    Rules stand in one word or several, also with commas between them; `none` lifts them. Raises SettingsError with what
-    was expected.
+    Rules stand in one word or several, also with commas between them; `none` lifts them, and a number of connections.
+    Raises SettingsError with what was expected.
     """
-    known = NAMES if scope.scope == "account" else tuple(one for one in NAMES if one != "max_idle_ms")
-    if name not in known:
-        raise SettingsError("name", f"{', '.join(known[:-1])} or {known[-1]}{nearest(name, known)}", name)
+    _check_name(scope, name)
     words = [word.strip() for value in values for word in value.split(",") if word.strip()]
     value: Any
     if name in _RULES:
@@ -187,25 +187,40 @@ def read_limit(scope: Scope, name: str, values: Sequence[str]) -> LimitChange:
             raise SettingsError(name, "at least one rule, or none", Words("nothing"))
         check_limit(scope.scope, name, value)
         value = [str(Rate.parse(word)) for word in value]
+    elif name in LIFTED and words == [NONE]:
+        value = check_limit(scope.scope, name, None)
     else:
         if len(words) != 1 or not (words[0].isascii() and words[0].isdigit() and len(words[0]) < 10):
-            raise SettingsError(name, "one whole number", " ".join(words))
+            expected = "one whole number, or none" if name in LIFTED else "one whole number"
+            raise SettingsError(name, expected, " ".join(words))
         value = check_limit(scope.scope, name, int(words[0]))
     return LimitChange(scope.scope, scope.key, name, json.dumps(value))
+
+
+def _check_name(scope: Scope, name: str) -> None:
+    known = NAMES if scope.scope == "account" else tuple(one for one in NAMES if one != "max_idle_ms")
+    if name not in known:
+        raise SettingsError("name", f"{', '.join(known[:-1])} or {known[-1]}{nearest(name, known)}", name)
 
 
 def set_limit(engine: Engine, settings: Settings, change: LimitChange) -> Changed:
     """Put *change* in force; workers follow within seconds. What is granted already stays granted.
 
-    Mail that was put off comes back if rules allow more than before.
+    Mail that was put off comes back if rules allow more than before. Raises SettingsError where workers of a fleet could
+    not follow it.
     """
+    if settings.redis_url is None and not settings.database_url.startswith("sqlite"):
+        expected = "redis://host:6379/0: workers of a fleet keep limits in Redis, and follow none without it"
+        raise SettingsError("redis_url", expected, Words("none"))
     return _changed(engine, settings, Scope(change.scope, change.key), change.name, change)
 
 
 def unset_limit(engine: Engine, settings: Settings, scope: Scope, name: str) -> Changed:
-    """Let the settings apply to *name* of *scope* again; `changed` False when nobody had changed it."""
-    if name not in NAMES:
-        raise SettingsError("name", f"{', '.join(NAMES[:-1])} or {NAMES[-1]}{nearest(name, NAMES)}", name)
+    """Let the settings apply to *name* of *scope* again; `changed` False when nobody had changed it.
+
+    Raises SettingsError for a name that *scope* has no limits of.
+    """
+    _check_name(scope, name)
     return _changed(engine, settings, scope, name, None)
 
 
@@ -222,7 +237,10 @@ def _changed(
         now = _value(settings, limit.changes(connection), scope, name)
     if name in _RULES and _looser(before, now):
         mails = bring_back(engine, scope, servers=servers(settings), limited=True)
-    return Changed(scope.scope, scope.key, name, changed, before, now, mails)
+    begins_in_s = 0.0
+    if name in _RULES and _windows(now) - _windows(before) and not settings.database_url.startswith("sqlite"):
+        begins_in_s = settings.limits.lease_s + HEARD_S
+    return Changed(scope.scope, scope.key, name, changed, before, now, mails, begins_in_s)
 
 
 def _value(settings: Settings, changes: Sequence[LimitChange], scope: Scope, name: str) -> Any:
@@ -240,6 +258,10 @@ def _value(settings: Settings, changes: Sequence[LimitChange], scope: Scope, nam
     if name in _RULES:
         return [str(one.rate) for one in limits.rules if (one.scope, one.unit) == (scope.scope, name)] or None
     return getattr(limits, f"host_{name}" if scope.scope == "host" else name)
+
+
+def _windows(rules: Any) -> set[int]:
+    return {Rate.parse(rule).window_ms for rule in rules or ()}
 
 
 def _looser(before: Any, now: Any) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from mailfleet.errors import InvalidMail, MailfleetError
 from mailfleet.validation.addresses import addr_spec
 from mailfleet_schema.names import InvalidName, check_name
-from mailfleet_schema.statements import gate, waiting, worker
+from mailfleet_schema.statements import gate, limit, waiting, worker
 from mailfleet_schema.topology import SHARED_APP
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.settings.problems import nearest
@@ -101,7 +101,7 @@ def servers(settings: Settings) -> dict[str, str]:
 def known(connection: Connection, settings: Settings, scope: Scope) -> str | None:
     """Whether *scope* means something: None if it is in *settings*, else a remark why it is accepted all the same.
 
-    A name that the database knows (its mail, workers or gates) is accepted, and so is any host. Raises
+    A name that the database knows (its mail, workers, gates or changed limits) is accepted, and so is any host. Raises
     InvalidScope for an account or app that nobody knows.
     """
     name = scope.key
@@ -109,7 +109,8 @@ def known(connection: Connection, settings: Settings, scope: Scope) -> str | Non
         case "account":
             if name in settings.accounts:
                 return None
-            if _gated(connection, scope) or waiting.account_queued(connection, name):
+            changed = any((one.scope, one.key) == (scope.scope, name) for one in limit.changes(connection))
+            if changed or _gated(connection, scope) or waiting.account_queued(connection, name):
                 return f"account {name} is not in these settings"
             raise _unknown(scope, "an account", settings.accounts)
         case "app":

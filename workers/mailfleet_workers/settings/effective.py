@@ -88,15 +88,30 @@ def notes(settings: Settings) -> list[str]:
         for host in settings.hosts
         if host not in used
     ]
-    if settings.redis_url is None and not settings.database_url.startswith("sqlite"):
+    embedded = settings.database_url.startswith("sqlite")
+    if settings.redis_url is None and not embedded:
         of_them = [f"accounts.{name}" for name, one in known.items() if limited(one)]
         if of_them:
+            have = "has" if len(of_them) == 1 else "have"
             found.append(
-                f"redis_url: workers of {', '.join(of_them)} do not start without it, those have limits"
+                f"redis_url: {', '.join(of_them)} {have} limits, and workers that use them do not start without it"
             )
+    if settings.limits.when_away == "share" and not embedded:
+        found += _too_little(known, settings.limits.shares)
     if settings.delivery == "dry_run" and any(a.host is not None for a in settings.accounts.values()):
         found.append("delivery: nothing really leaves (dry_run); live sends")
     return found
+
+
+def _too_little(known: Mapping[str, Limits], shares: int) -> Iterator[str]:
+    """The accounts that one of *shares* parts of their limits lets send nothing."""
+    # Not at the top: it brings redis, which only workers need.
+    from mailfleet_workers.limits.share import TooLittle, part_of
+
+    for name, one in known.items():
+        part = part_of(one, shares)
+        if isinstance(part, TooLittle):
+            yield f"accounts.{name}: sends nothing while Redis is away, {part.rule} is too little for {shares} shares"
 
 
 def _values(path: tuple[str, ...], model: BaseModel) -> Iterator[tuple[str, Any, FieldInfo]]:

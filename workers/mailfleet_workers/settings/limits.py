@@ -151,11 +151,13 @@ class LimitSettings(BaseModel):
         return value
 
 
+#: What an operator may lift by no value at all: then any number is allowed, whatever the settings and their preset say.
+LIFTED = frozenset({"connections"})
 _MODELS: dict[str, type[HostLimitSettings]] = {"account": AccountLimitSettings, "host": HostLimitSettings}
 
 
 def check_limit(scope: str, name: str, value: object) -> Any:
-    """*value* as limit *name* of an account or host: a tuple of rules as written, or a number.
+    """*value* as limit *name* of an account or host: a tuple of rules as written, a number, or None for one of `LIFTED`.
 
     Raises SettingsError with *name* (`messages[1]`), what was expected and the value: for a scope or name that does not
     exist too.
@@ -163,7 +165,7 @@ def check_limit(scope: str, name: str, value: object) -> Any:
     model = _MODELS.get(scope)
     if model is None:
         raise SettingsError("scope", " or ".join(get_args(Scope)), scope)
-    if name in model.model_fields and value is None:
+    if name in model.model_fields and value is None and name not in LIFTED:
         raise SettingsError(name, "a limit", Words("none"))
     try:
         return getattr(model.model_validate({name: value}), name)

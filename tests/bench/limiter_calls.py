@@ -61,8 +61,10 @@ class Client:
     permits: int = 0
 
     def ping(self) -> int:
-        with self.limiter._script._link() as link:
-            link.command("PING")
+        script = self.limiter._script
+        link, _ = script._borrow()
+        link.command("PING")
+        script._give_back(link)
         return 1
 
     def ask(self, mails: int, slot: str | None = None) -> Grant:

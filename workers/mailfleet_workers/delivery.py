@@ -201,7 +201,7 @@ class Delivery:
             desk.heap.put_back(rows)
             return []
         self._courier.settle()
-        desk.meter.waited(first.app, name, refusal.wait_s)
+        desk.meter.waited(first.app, name, min(refusal.wait_s, MOST_GATE_S))
         if refusal.wait_s * 1000 <= self._max_idle_ms(way) and not self._too_long_in_line(refusal):
             return self._sleep(way, rows, refusal.wait_s, reason)
         if not again:
@@ -263,7 +263,8 @@ class Delivery:
         desk, name = self._desk, way.account.name
         reason = reason_of(gate.scope, gate.reason)
         self._courier.settle()
-        desk.meter.waited(rows[0].app, name, gate.remaining_s)
+        # One that an operator closed has no end.
+        desk.meter.waited(rows[0].app, name, min(gate.remaining_s, MOST_GATE_S))
         if gate.scope == "app":
             # Others that send through this account go on.
             behind = [row for row in rows if row.app == rows[0].app]

@@ -81,6 +81,13 @@ def test_what_is_free_after_a_wait_is_not_spread(used_up: World) -> None:
     assert waits[-1] == pytest.approx(29.5, abs=1.5)
 
 
+def test_all_come_within_a_day(world_of: WorldOf) -> None:
+    """A turn that is years ahead is looked at again after a day: the limit may be another one by then."""
+    world = world_of(Limits("default", HOST, (rule("1/31d"),)))
+    waits = park(world, 300)
+    assert waits[-1] == pytest.approx(86_400, abs=1)
+
+
 def test_none_comes_before_it_may(used_up: World) -> None:
     """After a wait that was told by a server, mails come at the pace of the rule as well, not all in one moment."""
     waits = park(used_up, 100, after_s=3600.0)

@@ -13,6 +13,8 @@ from mailfleet_workers.limits.window import Window, class_limit
 #: Mails come early, so that permits wait for nobody, and sleep what is left: at most so much of their wait, and of what may
 #: be slept.
 _LEAD, _LEAD_IDLE = 0.5, 0.7
+#: Who would have a turn later than this asks again by then: limits may have changed.
+_MOST_MS = 86_400_000
 #: Mails that were parked before are counted together where they come within so long.
 _GRAIN_MS = 100
 
@@ -66,7 +68,8 @@ class Parking:
                     waits[row] = max(waits[row], free_ms)
         own, told, longest = self._parked.setdefault((app, priority), Counter()), [], after_ms
         for wait_ms in waits:
-            longest = max(longest, wait_ms - min(_LEAD_IDLE * limits.max_idle_ms, _LEAD * wait_ms))
+            early_ms = wait_ms - min(_LEAD_IDLE * limits.max_idle_ms, _LEAD * wait_ms)
+            longest = max(longest, min(early_ms, _MOST_MS))
             told.append(longest)
             own[int((now_ms + longest) // _GRAIN_MS) + 1] += 1
         return told

@@ -233,9 +233,8 @@ class Script:
     def _give_back(self, link: _Link | None) -> None:
         """A call is over; its connection is kept unless it is closed."""
         with self._lock:
-            if self._lent == MOST:
-                self._room.notify()
             self._lent -= 1
+            self._room.notify()
             if link is None:
                 return
             if not self._closed:

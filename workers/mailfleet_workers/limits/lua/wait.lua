@@ -67,8 +67,10 @@ function ops.park()
     end
     first, last = first or wait, math.max(last, wait)
     -- Early, so that they are there when their permits are: what is left of their wait they sleep. Hints wait for whole
-    -- seconds and take a moment, so that they come as much later as not at all.
-    waits[k] = string.format('%.0f', math.max(after, last - math.min(0.9 * max_idle + 200, last / 2)))
+    -- seconds and take a moment, so that they come as much later as not at all. After a day they ask again in any case:
+    -- limits may have changed.
+    local early = math.min(last - math.min(0.9 * max_idle + 200, last / 2), DAY)
+    waits[k] = string.format('%.0f', math.max(after, early))
   end
   if last > 0 then
     local from, till = math.min(came, now + first), now + last + 1

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import takewhile
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -110,7 +111,7 @@ class Delivery:
         size = self._size(name)
         chunk = first_chunk(pending, size)
         if not self._packer.has(chunk):
-            chunk = first_chunk(pending, max(size, AHEAD))
+            chunk = _ahead(pending, chunk)
         parcels, unpacked = self._packer.pack(way, chunk)
         parcels = self._let_through(way, parcels)
         rest = [*unpacked, *pending[len(chunk) :]]
@@ -276,6 +277,12 @@ class Delivery:
             way, [*rows, *desk.heap.take_account(name)], min(gate.remaining_s, MOST_GATE_S), reason
         )
         return []
+
+
+def _ahead(pending: Sequence[Claimed], chunk: list[Claimed]) -> list[Claimed]:
+    """*chunk* and what follows it in *pending*, `AHEAD` at most; who was at work when a process ended is built alone."""
+    more = first_chunk(pending, max(len(chunk), AHEAD))
+    return chunk + list(takewhile(lambda row: not row.interruptions, more[len(chunk) :]))
 
 
 def _recipients(parcels: Sequence[Parcel]) -> tuple[int, ...]:

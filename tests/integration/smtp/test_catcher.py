@@ -34,7 +34,7 @@ _FRAGMENTS = [
 
 
 def _send(pool: ConnectionPool, of: Account, message: bytes, *recipients: str) -> None:
-    connection = pool.take(of)
+    connection = pool.idle(of) or pool.open(of)
     assert isinstance(connection, PooledConnection), connection
     envelope = Envelope(SENDER.address, recipients or ("ada@example.net",), message)
     answer = connection.transmit(envelope, before_dot=lambda: True)

@@ -78,11 +78,6 @@ class ConnectionPool:
         self._count(account, 1)
         return connection
 
-    def take(self, account: Account) -> PooledConnection | Answer:
-        """An idle connection or a new one that needs no slot."""
-        kept = self.idle(account)
-        return self.open(account) if kept is None else kept
-
     def give_back(self, connection: PooledConnection, answer: Answer | None) -> None:
         """Keep *connection* for the next mail, or close it when *answer* or its limits speak against that.
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mailfleet_schema.statements.account import unknown_account
 from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.statements.gate import Gate, reason_of
-from mailfleet_schema.states import Phase
+from mailfleet_schema.states import Phase, Priority
 from mailfleet_workers.chunk import MOST, first_chunk
 from mailfleet_workers.courier import WITHHELD_S, Courier
 from mailfleet_workers.desk import Desk, Way
@@ -39,7 +39,8 @@ MOST_LINE_S = 10.0
 CAPPED_S = 0.5
 #: A mail behind a closed gate comes back after this time at the latest, in seconds: an operator may open it sooner.
 MOST_GATE_S = 3600.0
-#: So many mails are built with one look at the database, also where permits come one by one.
+#: So many mails are built with one look at the database, also where permits come one by one; those before the first permit
+#: are not, because their thread may be one of many that get none.
 AHEAD = 8
 #: What was refused for long is not asked for again within this time, in seconds: the limits may have changed then.
 REMEMBER_S = 5.0
@@ -55,7 +56,8 @@ class Delivery:
         self._reports: list[Report] = []
         self._in_line_since: float | None = None
         self._asleep = ExitStack()
-        self._sleeps = False
+        self._sleeps: Priority | None = None
+        self._granted = False
         self._tight = False
 
     @property
@@ -73,7 +75,7 @@ class Delivery:
                 self._courier.give_back(unknown, UNKNOWN_ACCOUNT_S, unknown_account(batch.account))
             # An account is the same for all apps that may use it.
             way = next((one for one in ways.values() if one is not None), None)
-            self._in_line_since = None
+            self._in_line_since, self._granted = None, False
             while pending and way is not None:
                 pending = self._step(way, pending)
         except SQLAlchemyError as error:
@@ -110,7 +112,7 @@ class Delivery:
             return self._refused(way, pending, refused, again=True)
         size = self._size(name)
         chunk = first_chunk(pending, size)
-        if not self._packer.has(chunk):
+        if self._granted and not self._packer.has(chunk):
             chunk = _ahead(pending, chunk)
         parcels, unpacked = self._packer.pack(way, chunk)
         parcels = self._let_through(way, parcels)
@@ -127,7 +129,7 @@ class Delivery:
             desk.meter.permits(first.app, name, way.host, len(parcels), 0, said)
             self._packer.keep(parcels)
             return self._refused(way, [*(parcel.row for parcel in parcels), *rest], granted)
-        self._in_line_since = None
+        self._in_line_since, self._granted = None, True
         self._wake()
         desk.meter.permits(first.app, name, way.host, len(parcels), granted.permits)
         # What does not leave has no permits.
@@ -241,18 +243,19 @@ class Delivery:
         self._report_now()
         self._courier.release()
         # Until it is known whether there is more now, no other thread asks for the same.
-        if not self._sleeps:
-            self._sleeps = self._asleep.enter_context(desk.heap.asleep(name, first.priority))
-        if not self._sleeps:
+        if self._sleeps is not first.priority:
             self._wake()
-            desk.heap.put_back(rows)
-            return []
+            if not self._asleep.enter_context(desk.heap.asleep(name, first.priority)):
+                self._wake()
+                desk.heap.put_back(rows)
+                return []
+            self._sleeps = first.priority
         desk.stop.wait(wait_s)
         return rows
 
     def _wake(self) -> None:
         """Let other threads of the account go on."""
-        self._sleeps = False
+        self._sleeps = None
         self._asleep.close()
 
     def _report_now(self) -> None:

@@ -5,7 +5,7 @@ permit is kept for it from everybody of a lower priority and, where several apps
 that have had more for their weight. Among equals nobody is refused; those that come later are told a later time.
 
 What an app has had is counted as start-time fair queueing does (Goyal, Vin, Cheng: SIGCOMM 1996): an app that comes begins
-where the last one was served. So nobody has a claim on what it left unused, and nobody pays for having been alone. Workers
+where the last one was served, and goes before those that are there. So nobody has a claim on what it left unused, and nobody pays for having been alone. Workers
 are out of line while they send, so an app competes a moment longer, and may be a little behind the others.
 """
 
@@ -19,6 +19,8 @@ from mailfleet_schema.states import Priority
 GRACE_MS = 250
 #: How far an app that competes may be behind the one served last, in permits at weight 1: what it catches up at most.
 _BEHIND = 50.0
+#: Of those that have had the same, who has had nothing lately has had so much less.
+_FIRST = 0.001
 #: So long after its last grant a line with nobody in it is forgotten.
 _REMEMBERED_MS = 10_000
 
@@ -133,7 +135,7 @@ class Line:
         since = self._slot_since_ms(place, now_ms) if slot else None
         self._waiters[place] = _Waiter(told_ms, since, wanted)
         if place.app not in self._shares:
-            self._shares[place.app] = _Share(self._last_had, place.priority, float("-inf"))
+            self._shares[place.app] = _Share(self._last_had - _FIRST, place.priority, float("-inf"))
 
     def leave(self, place: Place) -> None:
         """*place* waits no more, or for so long that nobody keeps anything for it."""
@@ -163,7 +165,7 @@ class Line:
 
     def _had(self, app: str) -> float:
         share = self._shares.get(app)
-        return self._last_had if share is None else max(share.had, self._last_had - _BEHIND)
+        return self._last_had - _FIRST if share is None else max(share.had, self._last_had - _BEHIND)
 
     def _slot_since_ms(self, place: Place, now_ms: float) -> float:
         own = self._waiters.get(place)

@@ -38,7 +38,7 @@ function ops.ask()
   local mine = owner .. ' ' .. app .. ' ' .. rank
   local line, own = line_of(line_key, mine)
   local want = slot == '-' and wanted(line, line_key, rank) or 0
-  local had, last_had = shares_of(shares, account)
+  local had, last_had, paced = shares_of(shares, account)
   -- An app that has had nothing lately goes before those that have, and need not wait for their turns to end.
   local fresh = shares and not had[app]
 
@@ -96,7 +96,7 @@ function ops.ask()
         end
         if open_slots(key) + ahead >= class then
           local why = (at == 1 and 'account' or 'host') .. ' connections ' .. most
-          return refuse(why, math.min(50 * (1 + ahead), 300), own and 1 or fresh and 5 or rank == 0 and 4 or 1)
+          return refuse(why, math.min(50 * (1 + ahead), 300), own and (own.slot > 3 and own.slot or 1) or fresh and 5 or rank == 0 and 4 or 1)
         end
       end
     end
@@ -136,7 +136,24 @@ function ops.ask()
   end
   local ahead = higher + poorer
 
+  -- While several apps wait permits go out one after the other, not all in the moment in which they are free: what comes
+  -- new finds some that are free soon, not a burst that must end first.
+  local pace, rivals = 0, 0
+  for other in pairs(waiting) do
+    if other ~= app then rivals = rivals + 1 end
+  end
+  if first and shares and rivals > 0 then
+    for _, r in ipairs(limits) do
+      if r.unit == 'm' and r.window <= LONGEST_PACED then pace = math.max(pace, 0.8 * r.window / r.limit) end
+    end
+    paced = math.max(paced, now - GRACE)
+    if pace > 0 and not fresh and paced > now then
+      return refuse('share', paced - now + pace * math.min(ahead, 2), slot ~= '-' and 3 or 0)
+    end
+  end
+
   local free, free_r = math.huge, math.huge
+  if pace > 0 and not fresh then free = 1 + math.floor((now - paced) / pace) end
   for _, r in ipairs(limits) do
     local left = r.limit - r.sum - r.flight - ahead
     if r.unit == 'm' then free = math.min(free, left) else free_r = math.min(free_r, left) end
@@ -180,7 +197,7 @@ function ops.ask()
     redis.call('HSET', grants, token, pack_grant(grant))
   end
   if own then redis.call('HDEL', line_key, mine) end
-  if shares and first then serve(account, app, rank, permits / weight, had, last_had, waiting) end
+  if shares and first then serve(account, app, rank, permits / weight, had, last_had, waiting, paced + pace * permits) end
   if opens then
     redis.call('ZADD', slots_key, now + lease, slot)
     redis.call('ZADD', host_slots_key, now + lease, slot)

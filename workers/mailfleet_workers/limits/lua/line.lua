@@ -30,37 +30,37 @@ local function line_of(key, mine)
   return found, own
 end
 
--- What apps have had on one account, permits by weight: start-time fair queueing, as mailfleet_workers.limits.line says it.
+-- What apps have had on one account, permits by weight, and when the next permit may go while several wait: start-time fair queueing, as mailfleet_workers.limits.line says it.
 local function shares_of(wanted, account)
-  local found, last = {}, 0
+  local found, last, paced = {}, 0, 0
   if wanted then
     local all = redis.call('HGETALL', base .. 'shares:' .. account)
     for at = 1, #all, 2 do
       local had, served, rank = struct.unpack('<ddd', all[at + 1])
-      if all[at] == '*' then last = had else found[all[at]] = { had = had, served = served, rank = rank } end
+      if all[at] == '*' then last, paced = had, served else found[all[at]] = { had = had, served = served, rank = rank } end
     end
   end
-  return found, last
+  return found, last, paced
 end
 
 local function had_of(found, last, app)
   local share = found[app]
-  return share and math.max(share.had, last - BEHIND) or last
+  return share and math.max(share.had, last - BEHIND) or last - FIRST
 end
 
--- Somebody of *app* stands in line: it has had as much as the one served last, if nothing is known of it.
+-- Somebody of *app* stands in line: it has had as much as the one served last, if nothing is known of it, and comes before it.
 local function join(account, app, rank)
   local key = base .. 'shares:' .. account
   local last = redis.call('HGET', key, '*')
-  redis.call('HSETNX', key, app, struct.pack('<ddd', last and struct.unpack('<d', last) or 0, -HOUR, rank))
+  redis.call('HSETNX', key, app, struct.pack('<ddd', (last and struct.unpack('<d', last) or 0) - FIRST, -HOUR, rank))
   redis.call('PEXPIRE', key, 60000)
 end
 
-local function serve(account, app, rank, more, found, last, waiting)
+local function serve(account, app, rank, more, found, last, waiting, paced)
   local key = base .. 'shares:' .. account
   local begun = had_of(found, last, app)
   last = math.max(last, begun)
-  redis.call('HSET', key, app, struct.pack('<ddd', begun + more, now, rank), '*', struct.pack('<ddd', last, now, 9))
+  redis.call('HSET', key, app, struct.pack('<ddd', begun + more, now, rank), '*', struct.pack('<ddd', last, paced, 9))
   for other, share in pairs(found) do
     if other ~= app and not waiting[other] and now - share.served > GRACE and share.had <= last then
       redis.call('HDEL', key, other)

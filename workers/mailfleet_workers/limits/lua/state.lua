@@ -8,6 +8,8 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
 
 local BUCKETS, HOUR, DAY, FORTY_DAYS = 60, 3600000, 86400000, '3456000000'
+local FIRST = 0.001 -- of those that have had the same, who has had nothing lately has had so much less
+local LONGEST_PACED = 10000 -- permits of rules of so long a window go one after the other while several apps wait
 local GRACE, BEHIND = 250, 50 -- how long somebody in line is expected past its time; how far an app may be behind
 local BREAK, TRIES = 900000, 3 -- after so many refused logins nobody logs in for so long
 

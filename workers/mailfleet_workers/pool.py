@@ -44,8 +44,8 @@ from mailfleet_workers.telemetry.meter import SILENT, Meter
 
 log = logging.getLogger(__name__)
 
-#: How often connections that were idle for too long are looked for, in seconds.
-CLOSE_IDLE_S = 1.0
+#: So long the start waits for the limiter to be told what was sent, in seconds; who sends earlier is refused meanwhile.
+TOLD_S = 5.0
 
 
 class Pool:
@@ -169,13 +169,18 @@ class Pool:
             self._thread("heartbeat", lambda: self._pulse.run(self._end)),
             self._thread("reconciler", lambda: self._reconciler.run(self._drain)),
             self._thread("limits", lambda: self._keeper.run(self._end)),
-            self._thread("connections", self._close_idle),
+            # In a thread of its own: a server may take its time for a goodbye.
+            self._thread("connections", lambda: self._connections.run(self._end)),
         ]
         self._threads = [
             self._thread(f"sender-{number}", Sender(self._desk(), high_only=high_only).run)
             for number, high_only in enumerate(_kinds(plan.threads))
         ]
-        for thread in (*self._service_threads, *self._threads):
+        for thread in self._service_threads:
+            thread.start()
+        # Else the first mails would be refused, and sleep a second for nothing.
+        self._keeper.looked.wait(TOLD_S)
+        for thread in self._threads:
             thread.start()
 
     @property
@@ -230,11 +235,6 @@ class Pool:
     def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
         return threading.Thread(target=run, name=f"mailfleet-{self._plan.app}-{name}", daemon=True)
 
-    def _close_idle(self) -> None:
-        # In a thread of its own: a server may take its time for a goodbye.
-        while not self._end.wait(CLOSE_IDLE_S):
-            self._connections.close_idle()
-
     def reconcile(self) -> Pass:
         """One pass now, beside those that come by themselves."""
         return self._reconciler.run_once()
@@ -256,6 +256,7 @@ class Pool:
         self._abandon.set()
         in_time = in_time and _join(self._threads, 1.0)
         self._end.set()
+        self._connections.wake()
         _join(self._service_threads, 5.0)
         if in_time:
             self._journal.close()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from mailfleet_workers.limits.base import Report
 from mailfleet_workers.limits.book import Limits
 from tests.conformance.limits.conftest import WorldOf
-from tests.conformance.limits.kinds import HOST, granted, refused, rule, wish
+from tests.conformance.limits.kinds import HOST, LEASE_S, granted, refused, rule, wish
 
 TEN = Limits("default", HOST, (rule("10/s"),), connections=3)
 
@@ -69,6 +69,26 @@ def test_a_rule_more_and_a_rule_less(world_of: WorldOf) -> None:
     assert granted(world.limiter.ask(wish("t5", 20))).permits == 10
 
 
+def test_a_rule_that_begins_while_mail_is_on_its_way(world_of: WorldOf) -> None:
+    """What was granted before it, and lasts long, counts in it from the next renewal until a window after its answer."""
+    world = world_of(TEN)
+    granted(world.limiter.ask(wish("t1", 10)))
+    world.limiter.report([Report("t1", 4, 4)])
+    world.change(with_rules("10/s", "6/min"))
+    for _ in range(6):
+        world.limiter.renew()
+        world.pass_s(5.0)
+    assert granted(world.limiter.ask(wish("t2", 10))).permits == 2
+    refused(world.limiter.ask(wish("t3")))
+    world.limiter.report([Report("t1", 1, 1, 1, 1), Report("t2", 0)])
+    world.limiter.renew()
+    assert granted(world.limiter.ask(wish("t3", 10))).permits == 1
+    world.limiter.report([Report("t1", 0, 0, 1, 1), Report("t3", 0)])
+    refused(world.limiter.ask(wish("t4")))
+    world.pass_s(62.0)
+    assert granted(world.limiter.ask(wish("t4", 10))).permits == 6
+
+
 def test_limits_that_begin_and_end(world_of: WorldOf) -> None:
     """An account is limited from when it gets limits until it loses them; what it was granted before is reported."""
     world = world_of(Limits("default", HOST))
@@ -77,6 +97,21 @@ def test_limits_that_begin_and_end(world_of: WorldOf) -> None:
     assert granted(world.limiter.ask(wish("t2", 64), [Report("t1", 0)])).permits == 2
     world.change()
     assert granted(world.limiter.ask(wish("t3", 64), [Report("t2", 0)])).permits == 64
+
+
+def test_what_was_granted_holds_when_limits_end(world_of: WorldOf) -> None:
+    """A host without any limit is renewed as long as mail to it is on its way, over a connection that has a slot."""
+    world = world_of(TEN)
+    slot = granted(world.limiter.ask(wish("t1", 10, slot="s1"))).slot
+    assert slot is not None
+    world.change(Limits("default", HOST))
+    for _ in range(4):
+        world.pass_s(LEASE_S / 2)
+        assert not world.limiter.renew().lost
+        assert world.limiter.holds("t1")
+        assert world.limiter.holds("s1")
+    world.limiter.report([Report("t1", 0)])
+    world.limiter.close_slot(slot)
 
 
 def test_slots_that_become_fewer(world_of: WorldOf) -> None:

@@ -1,6 +1,5 @@
 """The line: who goes first when several wait, by priority, by weight, by time."""
 
-import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -117,18 +116,18 @@ def test_high_passes_a_backlog_of_bulk(world_of: WorldOf) -> None:
     world = world_of(TEN)
     bulk = [Sender(world.another(), app=f"bulk{number}", priority=BULK) for number in range(6)]
     high = Sender(world.another(), priority=HIGH, pause_s=0.7)
-    run(world, [*bulk, high], 40)
-    assert len(high.sent) > 40
+    run(world, [*bulk, high], 20)
+    assert len(high.sent) > 20
     assert max(high.waited_s) < 1
-    assert sum(len(one.sent) for one in bulk) > 250
+    assert sum(len(one.sent) for one in bulk) > 125
 
 
 def test_a_backlog_uses_the_whole_rate(world_of: WorldOf) -> None:
     """Many who wait for one account leave nothing of its rate unused."""
     world = world_of(TEN)
     crowd = [Sender(world.another(), app=f"app{number}") for number in range(8)]
-    run(world, crowd, 30)
-    assert sum(one.within(0, 30) for one in crowd) >= 0.95 * 300
+    run(world, crowd, 20)
+    assert sum(one.within(0, 20) for one in crowd) >= 0.95 * 200
 
 
 def jain(parts: list[float]) -> float:
@@ -136,16 +135,18 @@ def jain(parts: list[float]) -> float:
     return sum(parts) ** 2 / (len(parts) * sum(part * part for part in parts))
 
 
-@pytest.mark.parametrize("text", ["10/s", "100/s", "20/2s"])
-def test_ten_equal_apps_have_equal_parts(world_of: WorldOf, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "rate", "seconds"), [("10/s", 10, 30), ("100/s", 100, 5), ("20/2s", 10, 30)]
+)
+def test_ten_equal_apps_have_equal_parts(world_of: WorldOf, text: str, rate: int, seconds: int) -> None:
     """Ten apps that always wait for one account are served alike, and use its whole rate."""
     apps = [f"app{number}" for number in range(10)]
     world = world_of(replace(TEN, rules=(rule(text),), weights=dict.fromkeys(apps, 1)))
     crowd = [Sender(world.another(), app=app) for app in apps]
-    run(world, crowd, 30)
+    run(world, crowd, seconds)
     parts = [float(len(one.sent)) for one in crowd]
     assert jain(parts) >= 0.98, parts
-    assert sum(parts) >= 0.9 * 30 * (100 if text == "100/s" else 10)
+    assert sum(parts) >= 0.9 * seconds * rate
 
 
 @pytest.mark.parametrize(("weight", "threads"), [(3, 1), (3, 4), (9, 1)])
@@ -158,10 +159,10 @@ def test_parts_are_by_weight(world_of: WorldOf, weight: int, threads: int) -> No
         granted(world.limiter.ask(wish(f"t{number}", app="before")))
         world.limiter.report([Report(f"t{number}", 0)])
         world.pass_s(0.1)
-    run(world, [*small, large], 60)
+    run(world, [*small, large], 30)
     parts = len(large.sent), sum(len(one.sent) for one in small)
     assert parts[0] / parts[1] == pytest.approx(weight, rel=0.15), parts
-    assert sum(parts) >= 0.9 * 600
+    assert sum(parts) >= 0.9 * 300
 
 
 def test_parts_are_by_app_not_by_threads(world_of: WorldOf) -> None:
@@ -172,7 +173,7 @@ def test_parts_are_by_app_not_by_threads(world_of: WorldOf) -> None:
         app: [Sender(world.another(), app=app) for _ in range(1 + number // 2)]
         for number, app in enumerate(apps)
     }
-    run(world, [one for senders in crowd.values() for one in senders], 60)
+    run(world, [one for senders in crowd.values() for one in senders], 20)
     parts = [float(sum(len(one.sent) for one in senders)) for senders in crowd.values()]
     assert jain(parts) >= 0.98, parts
 
@@ -181,20 +182,20 @@ def test_what_one_app_leaves_others_use(world_of: WorldOf) -> None:
     """An app alone has the whole rate, also while others could come, and after they went."""
     world = world_of(replace(TEN, weights={"one": 1, "two": 9, "three": 1}))
     one = Sender(world.another(), app="one")
-    two = Sender(world.another(), app="two", begins_s=20, ends_s=40)
-    run(world, [one, two], 60)
-    assert one.within(0, 20) >= 0.95 * 200
-    assert one.within(41, 60) >= 0.93 * 190
-    assert two.within(21, 39) == pytest.approx(162, rel=0.1)
+    two = Sender(world.another(), app="two", begins_s=10, ends_s=20)
+    run(world, [one, two], 30)
+    assert one.within(0, 10) >= 0.95 * 100
+    assert one.within(21, 30) >= 0.93 * 90
+    assert two.within(11, 19) == pytest.approx(72, rel=0.1)
 
 
 def test_nobody_pays_for_having_been_alone(world_of: WorldOf) -> None:
     """An app that had the whole rate for itself has its part when others come, at once."""
     world = world_of(replace(TEN, weights={"one": 1, "two": 1}))
-    one, two = Sender(world.another(), app="one"), Sender(world.another(), app="two", begins_s=60)
-    run(world, [one, two], 80)
-    assert one.within(61, 80) == pytest.approx(95, rel=0.1)
-    assert two.within(61, 80) == pytest.approx(95, rel=0.1)
+    one, two = Sender(world.another(), app="one"), Sender(world.another(), app="two", begins_s=30)
+    run(world, [one, two], 50)
+    assert one.within(31, 50) == pytest.approx(95, rel=0.1)
+    assert two.within(31, 50) == pytest.approx(95, rel=0.1)
 
 
 @pytest.mark.parametrize("pause_s", [2.0, 0.2])
@@ -202,21 +203,21 @@ def test_nobody_has_a_claim_on_what_it_left(world_of: WorldOf, pause_s: float) -
     """An app that sent little for a long time is not served before all others when it begins to send much."""
     world = world_of(replace(TEN, rules=(rule("50/s"),), weights={"one": 1, "two": 1}))
     one = [Sender(world.another(), app="one") for _ in range(2)]
-    little = Sender(world.another(), app="two", pause_s=pause_s, ends_s=30)
-    much = [Sender(world.another(), app="two", begins_s=30) for _ in range(2)]
-    run(world, [*one, little, *much], 45)
-    assert sum(sender.within(31, 45) for sender in one) == pytest.approx(350, rel=0.2)
+    little = Sender(world.another(), app="two", pause_s=pause_s, ends_s=20)
+    much = [Sender(world.another(), app="two", begins_s=20) for _ in range(2)]
+    run(world, [*one, little, *much], 30)
+    assert sum(sender.within(21, 30) for sender in one) == pytest.approx(225, rel=0.2)
 
 
 def test_a_small_app_waits_a_second_at_most(world_of: WorldOf) -> None:
-    """A mail now and then of an app beside nine with a backlog: 99 of 100 wait less than a second."""
+    """A mail now and then of an app beside nine with a backlog: it waits less than a second."""
     apps = [f"app{number}" for number in range(10)]
     world = world_of(replace(TEN, weights=dict.fromkeys(apps, 1)))
     crowd = [Sender(world.another(), app=app) for app in apps[1:]]
     small = Sender(world.another(), app=apps[0], pause_s=1.13)
-    run(world, [*crowd, small], 120)
-    assert len(small.sent) > 50
-    assert sorted(small.waited_s)[math.floor(0.99 * len(small.sent))] < 1
+    run(world, [*crowd, small], 60)
+    assert len(small.sent) > 25
+    assert max(small.waited_s) < 1
 
 
 def test_apps_are_not_compared_where_there_is_one(world_of: WorldOf) -> None:

@@ -114,6 +114,21 @@ def test_a_slot_s_next_login_keeps_the_gap(world_of: WorldOf) -> None:
     opened(world.limiter, "2")
 
 
+def test_nobody_logs_in_with_a_slot_that_is_not_its_own(world_of: WorldOf) -> None:
+    """Whose lease was over may have been given to others: it has no right to another connection."""
+    world = world_of(GAP)
+    slot = opened(world.limiter, "1")
+    world.limiter.logged_in(slot, Login.DONE)
+    world.pass_busy_s(int(LEASE_S) + 1)
+    refusal = world.limiter.login(slot)
+    assert refusal is not None
+    assert refusal.rule == "connection lost"
+    assert refusal.slot
+    assert 0 < refusal.wait_s < 1
+    world.limiter.renew()
+    assert world.limiter.login(slot) is None
+
+
 def test_an_account_without_limits_logs_in_at_once(world_of: WorldOf) -> None:
     """Neither a gap nor a breaker: `login` is always allowed."""
     limiter = world_of(Limits("free", HOST)).limiter

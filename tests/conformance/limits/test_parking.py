@@ -7,6 +7,8 @@ import pytest
 from mailfleet_schema.states import Priority
 from mailfleet_workers.limits.base import Report
 from mailfleet_workers.limits.book import Limits
+from mailfleet_workers.limits.local import LocalLimiter
+from mailfleet_workers.limits.redis import RedisLimiter
 from tests.conformance.limits.conftest import WorldOf
 from tests.conformance.limits.kinds import HOST, World, granted, rule, wish
 
@@ -86,6 +88,22 @@ def test_all_come_within_a_day(world_of: WorldOf) -> None:
     world = world_of(Limits("default", HOST, (rule("1/31d"),)))
     waits = park(world, 300)
     assert waits[-1] == pytest.approx(86_400, abs=1)
+
+
+def test_those_that_ask_again_after_a_day_are_not_behind_themselves(world_of: WorldOf) -> None:
+    """Of a backlog of more than a day all have come when the day is over: the next are told times from now on."""
+    world = world_of(Limits("default", HOST, (rule("10/h"),)))
+    assert park(world, 500)[-1] == pytest.approx(86_400, abs=1)
+    world.pass_s(86_402.0)
+    assert park(world, 260)[0] < 10
+
+
+def test_how_long_mail_is_put_off_is_known(used_up: World) -> None:
+    """People see when the last of those parked comes, or a little later."""
+    last = park(used_up, 300)[-1]
+    limiter = used_up.limiter
+    assert isinstance(limiter, RedisLimiter | LocalLimiter)
+    assert limiter.usage("default").parked_s == pytest.approx(last, abs=4)
 
 
 def test_none_comes_before_it_may(used_up: World) -> None:

@@ -1,5 +1,6 @@
 """What a process holds of Redis's limits while Redis is away, empty, or answers at a bad moment."""
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from mailfleet_workers.limits.base import LimiterUnavailable, Login, Refusal, Report, Slot
+from mailfleet_workers.limits.base import Grant, LimiterUnavailable, Login, Refusal, Report, Slot
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.redis import RedisLimiter
 from mailfleet_workers.limits.redis_script import Script, Words
@@ -33,8 +34,10 @@ class Unsteady(Script):
             self.meanwhile.pop(operation, lambda: None)()
             return one
 
-        late = (said,) if words and callable(words[0]) else words
-        return super().call(host, operation, *late, epoch=epoch)
+        if words and callable(words[0]):
+            return super().call(host, operation, said, epoch=epoch)
+        self.meanwhile.pop(operation, lambda: None)()
+        return super().call(host, operation, *words, epoch=epoch)
 
 
 @dataclass
@@ -117,11 +120,57 @@ def test_a_lapsed_lease_is_not_taken_into_a_new_memory(hall: Hall) -> None:
         True,
     ]
     hall.tell(sleeper)
-    assert sleeper.usage("default").rules[0].in_flight == 3
-    # Its connection is open still.
+    assert sleeper.usage("default").rules[0].in_flight == 2 + 3
+    # Its connection is open still, and its mails may be at the server.
     assert sleeper.usage("default").connections == 2
     sleeper.close_slot(slot)
     assert hall.slots() == [young.token.encode()]
+
+
+def test_what_is_lost_counts_as_long_as_it_lasts(hall: Hall) -> None:
+    """After a loss a conversation of a minute keeps its place and its permits, though it holds neither."""
+    limiter, _ = hall.process()
+    granted(limiter.ask(wish("long", 4)))
+    slot = opened(limiter, "long")
+    hall.pass_s(LEASE_S)
+    hall.empty()
+    assert limiter.renew().lost == (slot,)
+    hall.tell(limiter)
+    other, _ = hall.process()
+    for _ in range(6):
+        hall.pass_s(LEASE_S * 0.6)
+        assert not limiter.renew().lost
+        assert not limiter.holds("long")
+        assert not limiter.holds(slot.token)
+        usage = other.usage("default")
+        assert (usage.connections, usage.rules[0].in_flight) == (1, 4)
+    limiter.report([Report("long", 0)])
+    limiter.close_slot(slot)
+    usage = other.usage("default")
+    assert (usage.connections, usage.rules[0].in_flight, usage.rules[0].used) == (0, 0, 4)
+
+
+def test_a_slot_that_others_have_counts_as_long_as_it_is_open(hall: Hall) -> None:
+    """Who slept through its lease has one connection too many: none is opened for those that are closed meanwhile."""
+    limiter, _ = hall.process()
+    other, _ = hall.process()
+    slot = opened(limiter, "sleeps")
+    for _ in range(4):
+        hall.pass_s(LEASE_S * 0.3)
+        other.renew()
+    opened(other, "one")
+    second = opened(other, "two")
+    assert limiter.renew().lost == (slot,)
+    limiter.renew()
+    other.close_slot(second)
+    for _ in range(4):
+        hall.pass_s(LEASE_S * 0.6)
+        assert not limiter.renew().lost
+        other.renew()
+        assert not limiter.holds(slot.token)
+        assert refused(other.ask(wish("t3", slot="s3"))).slot
+    limiter.close_slot(slot)
+    opened(other, "three")
 
 
 def test_what_was_granted_without_redis_is_taken_over(hall: Hall) -> None:
@@ -220,6 +269,60 @@ def test_a_refused_login_is_not_forgotten(hall: Hall, away_s: float) -> None:
     answer = limiter.ask(wish("next", account="login", slot="next"))
     assert isinstance(answer, Refusal)
     assert answer.rule == "login refused"
+
+
+def test_a_refused_login_is_told_before_its_slot_is_free(hall: Hall) -> None:
+    """Who closes its connection waits for the thread that tells of its refusal, and of others before it."""
+    limiter, script = hall.process()
+    slots = [opened(limiter, f"{number}", "login") for number in range(3)]
+    script.away = True
+    for slot in slots:
+        limiter.logged_in(slot, Login.REFUSED)
+    hall.back(script)
+    tells, asked = threading.Event(), threading.Event()
+    answers: list[Grant | Refusal] = []
+
+    def slowly() -> None:
+        tells.set()
+        asked.wait(0.5)  # it must not be asked meanwhile
+
+    def close() -> None:
+        limiter.close_slot(slots[2])
+        answers.append(limiter.ask(wish("next", account="login", slot="next")))
+        asked.set()
+
+    script.meanwhile["logged_in"] = slowly
+    threads = [threading.Thread(target=limiter.renew), threading.Thread(target=close)]
+    for thread in threads:
+        thread.start()
+        assert tells.wait(10)
+    for thread in threads:
+        thread.join(10)
+    assert [refused(answer).rule for answer in answers] == ["login refused"]
+
+
+def test_a_refused_login_that_nobody_heard_is_in_progress(hall: Hall) -> None:
+    """The end of its connection, where Redis hears that alone, does not end it: nobody tries in its place."""
+    limiter, script = hall.process()
+    slots = [opened(limiter, f"{number}", "login") for number in range(3)]
+
+    def fail() -> None:
+        raise LimiterUnavailable("away")
+
+    script.meanwhile["logged_in"] = fail
+    limiter.logged_in(slots[0], Login.REFUSED)
+    hall.back(script)
+    assert limiter.usage("login").login_failures == 0
+    script.meanwhile["logged_in"] = fail
+    # Redis answers again between the two calls.
+    limiter._presence._told = lambda _: hall.pass_s(1.0)
+    limiter.close_slot(slots[0])
+    other, _ = hall.process()
+    assert refused(other.ask(wish("next", account="login", slot="next"))).rule == "logins in progress"
+    limiter.renew()
+    assert limiter.usage("login").login_failures == 1
+    limiter.logged_in(slots[1], Login.DONE)
+    assert limiter.usage("login").login_failures == 0
 
 
 def test_a_refusal_said_twice_is_one(hall: Hall) -> None:

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis import Redis
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 from mailfleet_schema.statements import worker
 from mailfleet_schema.statements.attempt import Attempt, add_attempts
+from mailfleet_schema.statements.sent import Sent, sent
 from mailfleet_workers.limits.base import Refusal, Report
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.redis import RedisLimiter
@@ -19,7 +22,7 @@ from tests.conformance.limits.kinds import HOST, granted, of_host, recipients, r
 from tests.waiting import wait_until
 
 #: Long enough for a busy machine to do something within it.
-LEASE_S = 3.0
+LEASE_S = 1.5
 DAY = Limits("default", HOST, (rule("100/d"),))
 
 Make = Callable[..., tuple[RedisLimiter, Seeding]]
@@ -205,18 +208,18 @@ def test_a_rule_that_is_new_is_told_alone(process: Make, postgres_engine: Engine
     """Set while others send, it is told when all have heard of it and a lease is over, also what they sent meanwhile."""
     lived(postgres_engine)
     now = [0.0]
-    limiter, seeding = process(DAY, lease_s=1.5, clock=lambda: now[0])
+    limiter, seeding = process(DAY, lease_s=1.0, clock=lambda: now[0])
     wait_until(seeding.run_once, 30, lambda: "nothing was told")
     granted(limiter.ask(wish("before", 2)))
     attempted(postgres_engine, 7, age_s=100.0)
     limiter.book.replace({"default": Limits("default", HOST, (*DAY.rules, rule("10/h")))})
     assert isinstance(limiter.ask(wish("early")), Refusal)
-    for waited_s in (0.0, 2.0, 1.5 + HEARD_S - 0.1):
+    for waited_s in (0.0, 2.0, 1.0 + HEARD_S - 0.1):
         now[0] = waited_s
         assert not seeding.run_once()
         assert isinstance(limiter.ask(wish(f"after-{waited_s}")), Refusal)
     attempted(postgres_engine, 1)  # by somebody who had not heard of it
-    now[0] = 1.5 + HEARD_S
+    now[0] = 1.0 + HEARD_S
     assert seeding.run_once()
     assert used(limiter)[0] == 2
     assert used(limiter)[1] >= 8
@@ -226,7 +229,7 @@ def test_a_rule_that_is_new_is_told_alone(process: Make, postgres_engine: Engine
 def test_another_number_in_the_same_window_is_not_new(process: Make, postgres_engine: Engine) -> None:
     """It has the memory of the rule before it, in which everybody counts."""
     lived(postgres_engine)
-    limiter, seeding = process(DAY, lease_s=1.5)
+    limiter, seeding = process(DAY, lease_s=1.0)
     wait_until(seeding.run_once, 30, lambda: "nothing was told")
     limiter.book.replace({"default": Limits("default", HOST, (rule("50/d"),))})
     assert seeding.run_once()
@@ -240,7 +243,7 @@ def test_a_rule_that_comes_while_all_is_forgotten_waits_by_itself(
     lived(postgres_engine)
     now = [0.0]
     other = Limits("other", HOST, (rule("5/s"),))
-    limiter, seeding = process(DAY, other, lease_s=1.5, clock=lambda: now[0])
+    limiter, seeding = process(DAY, other, lease_s=1.0, clock=lambda: now[0])
     wait_until(seeding.run_once, 30, lambda: "nothing was told")
     forget(redis_url)
     limiter.renew()
@@ -253,7 +256,7 @@ def test_a_rule_that_comes_while_all_is_forgotten_waits_by_itself(
 
     wait_until(goes, 30, lambda: "nothing was told")
     assert isinstance(limiter.ask(wish("early")), Refusal)
-    now[0] = 1.5 + HEARD_S
+    now[0] = 1.0 + HEARD_S
     assert seeding.run_once()
     granted(limiter.ask(wish("default")))
 
@@ -283,6 +286,58 @@ def test_a_process_that_starts_with_a_new_rule_waits_for_older_ones(
     limiter, together = process(wider, lease_s=lease_s)
     assert together.run_once()
     granted(limiter.ask(wish("at-once")))
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("SELECT 1", {}, Exception("too long")), KeyError("default")]
+)
+def test_a_host_that_cannot_be_told_keeps_no_other_from_it(
+    process: Make, postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """What fails for the first host is tried again with the next pass; the second one goes at once."""
+    elsewhere = Limits("other", "mx.example.org", (rule("100/d"),))
+    limiter, seeding = process(DAY, elsewhere)
+    attempted(postgres_engine, 5)
+    fails = [True]
+
+    def failing(*given: Any, **options: Any) -> list[Sent]:
+        if fails[0] and options["accounts"] == ["default"]:
+            raise error
+        return sent(*given, **options)
+
+    monkeypatch.setattr("mailfleet_workers.limits.seeding.sent", failing)
+    assert [one.host for one in limiter.unready()] == [HOST, elsewhere.host]
+    for _ in range(2):
+        assert not seeding.run_once()
+        assert isinstance(limiter.ask(wish("early")), Refusal)
+        assert used(limiter, "other") == [0]
+    granted(limiter.ask(replace(wish("other", account="other"), host=elsewhere.host)))
+    fails[0] = False
+    assert seeding.run_once()
+    assert used(limiter) == [5]
+    granted(limiter.ask(wish("late")))
+
+
+def test_a_rule_that_comes_while_others_are_told_is_new(
+    process: Make, postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limits are replaced at any time, also while a long pass goes on: the rule waits for its own time all the same."""
+    lived(postgres_engine)
+    now = [0.0]
+    limiter, seeding = process(DAY, lease_s=1.0, clock=lambda: now[0])
+
+    def slow(*given: Any, **options: Any) -> list[Sent]:
+        limiter.book.replace({"default": Limits("default", HOST, (*DAY.rules, rule("10/h")))})
+        return sent(*given, **options)
+
+    monkeypatch.setattr("mailfleet_workers.limits.seeding.sent", slow)
+    wait_until(seeding.run_once, 30, lambda: "nothing was told")
+    monkeypatch.undo()
+    assert not seeding.run_once()
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    now[0] = 1.0 + HEARD_S
+    assert seeding.run_once()
+    granted(limiter.ask(wish("late")))
 
 
 def test_two_processes_may_tell_it_at_once(process: Make, redis_url: str, postgres_engine: Engine) -> None:

@@ -223,6 +223,35 @@ def test_connections(redis_server: PrivateRedis, fleet_of: Callable[[int], Fleet
     assert limiter.usage("default").ready_in_s > 0
 
 
+def test_what_lapsed_without_redis_is_known_until_it_ends(
+    redis_server: PrivateRedis, fleet_of: Callable[[int], Fleet]
+) -> None:
+    """It never holds again, gives no right to another connection, and is forgotten when it is over."""
+    fleet = fleet_of(2)
+    redis_server.kill()
+    limiter = alone(fleet)
+    slot = granted(limiter.ask(wish("t", slot="s"))).slot
+    assert slot is not None
+    fleet.ahead_s += LEASE_S + 1
+    redis_server.restart()
+
+    def back() -> bool:
+        limiter.ask(wish("probe"))
+        return bool(limiter._gone)
+
+    wait_until(back, 5, lambda: "Redis is not asked")
+    assert limiter._gone == {"t", "s"}
+    assert not limiter.holds("s")
+    again = limiter.login(slot)
+    assert again is not None
+    assert again.rule == "connection lost"
+    limiter.report([Report("t", 1, 1)])
+    assert not limiter.holds("t")
+    limiter.report([Report("t", 0)])
+    limiter.close_slot(slot)
+    assert limiter._gone == set()
+
+
 def test_a_younger_memory_is_not_forgotten_again(
     redis_server: PrivateRedis, fleet_of: Callable[[int], Fleet]
 ) -> None:
@@ -286,12 +315,12 @@ def test_no_window_is_over(
         return len(fleet.sent)
 
     try:
-        before = comes(45, 20, "with Redis")
+        before = comes(25, 20, "with Redis")
         if emptied:
             redis_server.kill()
         else:
             redis_server.freeze()
-        meanwhile = comes(before + 45, 30, "without Redis")
+        meanwhile = comes(before + 25, 30, "without Redis")
         if emptied:
             redis_server.restart()
         else:
@@ -299,7 +328,7 @@ def test_no_window_is_over(
         wait_until(lambda: all(one._redis.away is None for one in both), 5, lambda: "Redis is not found")
         back = len(fleet.sent)
         assert back >= meanwhile
-        comes(back + 45, 20, "with Redis again")
+        comes(back + 25, 20, "with Redis again")
     finally:
         stop.set()
         for thread in threads:

@@ -220,14 +220,14 @@ def test_a_connection_lost_after_mail_is_not_replaced() -> None:
     assert server.connections == 1
 
 
-def test_take_says_why_there_is_no_connection() -> None:
+def test_an_opening_says_why_there_is_no_connection() -> None:
     """A server that refuses the connection is an Answer, not an exception."""
 
     def refusing(peer: Peer) -> None:
         peer.say("554 no")
 
     with Dialogue(refusing) as server:
-        answer = _pool().take(account(server.port))
+        answer = _pool().open(account(server.port))
     assert isinstance(answer, Answer)
     assert (answer.phase, answer.reply) == (Phase.CONNECT, Reply(554, "no"))
 
@@ -261,7 +261,7 @@ def test_idle_connections_are_closed_on_request() -> None:
 
 
 def test_a_closed_pool_lends_nothing_and_closes_what_comes_back() -> None:
-    """After close() a lent connection may finish and is then closed; take is a bug."""
+    """After close() a lent connection may finish and is then closed; to ask for one is a bug."""
     pool = _pool()
     with Dialogue(*_serving(1)) as server:
         of = account(server.port)

@@ -1,7 +1,10 @@
 """Connections that are open by right: when the right ends, whom they make room for, and what is not lent again."""
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -150,6 +153,7 @@ def test_long_idle_connections_end_at_once_when_others_wait(hall: Hall) -> None:
     hall.pool.want("another")
     assert [old.heard, young.heard] == [["opened"], ["opened"]]
     hall.pool.want("default")
+    assert hall.pool.close_idle() == 1
     assert [old.heard, young.heard] == [["opened", "closed"], ["opened"]]
     hall.served(1)
 
@@ -183,8 +187,68 @@ def test_one_connection_ends_at_once(hall: Hall) -> None:
     """The one that is idle longest, however short that is; the others stay."""
     rights = hall.kept("first", "second", "third")
     hall.pool.want("default", at_once=True)
+    assert hall.pool.close_idle() == 1
     assert [right.heard[1:] for right in rights] == [["closed"], [], []]
     hall.served(2)
+
+
+def test_who_wants_a_connection_waits_for_no_goodbye(hall: Hall) -> None:
+    """Who says so may have leases to renew: it is closed by others, and lent to nobody until then."""
+    first, second = hall.kept("first", "second")
+    hall.pool.want("default", at_once=True)
+    assert [first.heard, second.heard] == [["opened"], ["opened"]]
+    lent = hall.pool.idle(hall.account)
+    assert lent is not None
+    assert (lent.slot, hall.pool.idle(hall.account)) == ("second", None)
+    hall.pool.give_back(lent, None)
+    assert hall.pool.close_idle() == 1
+    assert [first.heard, second.heard] == [["opened", "closed"], ["opened"]]
+
+
+def closed(right: Recording) -> bool:
+    return right.heard == ["opened", "closed"]
+
+
+@contextmanager
+def closing(pool: ConnectionPool, number: int) -> Iterator[None]:
+    """Threads that close what is to be closed and look for what is idle once an hour, until the end."""
+    ends = [threading.Event() for _ in range(number)]
+    threads = [threading.Thread(target=pool.run, args=(end, 3600.0), daemon=True) for end in ends]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        # One after the other, as pools of several apps in one process end.
+        for end, thread in zip(ends, threads, strict=True):
+            end.set()
+            pool.wake()
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_what_others_want_is_closed_without_delay(hall: Hall) -> None:
+    """Whoever closes connections need not come by: it is waked up, and ends when it is told to."""
+    rights = hall.kept("first", "second", "third")
+    first, second, third = rights
+    with closing(hall.pool, 2):
+        for one in (first, second):
+            hall.pool.want("default", at_once=True)
+            wait_until(partial(closed, one), 10, lambda: str([right.heard for right in rights]))
+    assert third.heard == ["opened"]
+
+
+@pytest.mark.parametrize("how", ["closed", "lapsed"])
+def test_what_others_want_is_closed_with_all_else(hall: Hall, how: str) -> None:
+    """What nobody has closed yet is closed by whoever closes the pool, or what has lapsed."""
+    rights = hall.kept("first", "second")
+    hall.pool.want("default", at_once=True)
+    if how == "closed":
+        hall.pool.close()
+    else:
+        assert hall.pool.close_lapsed({"first"}) == 1
+    assert [right.heard[1:] for right in rights] == [["closed"], ["closed"] if how == "closed" else []]
+    assert hall.pool.close_idle() == 0
 
 
 def test_one_that_is_lent_ends_when_it_comes_back(hall: Hall) -> None:

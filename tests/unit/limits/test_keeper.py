@@ -1,4 +1,4 @@
-"""What keeps leases, gates and limits in order: its two loops, and what they do when something fails or hangs."""
+"""What keeps leases, gates and limits in order: its loops, and what they do when something fails or hangs."""
 
 import logging
 import threading
@@ -131,6 +131,42 @@ def test_leases_are_renewed_while_the_database_hangs(sqlite_engine: Engine) -> N
         more(lambda: store.asked)
 
 
+def test_limits_are_followed_while_what_was_sent_is_read(sqlite_engine: Engine) -> None:
+    """However long that takes, it does not count without a rule that others count in."""
+    reads, let_go = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        reads.set()
+        assert let_go.wait(30)
+
+    limiter, book = Counting(), Book(resolve(()))
+    keeper = keeper_of(sqlite_engine, limiter, book=book, resolve=resolve, seeding=Store(hang))
+    with running(keeper):
+        assert reads.wait(10)
+        with sqlite_engine.begin() as connection:
+            limit.set_limit(connection, CHANGE)
+        wait_until(lambda: rules(book) == ["account messages 5/s"], 10, lambda: str(rules(book)))
+        assert not keeper.looked.is_set()
+        let_go.set()
+        assert keeper.looked.wait(10)
+
+
+def test_what_was_sent_is_told_at_once(sqlite_engine: Engine) -> None:
+    """Senders that start wait for it, not for two seconds; nor when it failed, nor where nothing is told."""
+    connections = cast("ConnectionPool", Connections())
+    assert Keeper(sqlite_engine, Counting(), connections).looked.is_set()
+
+    def fail() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    for store in (Store(), Store(fail)):
+        seeding = cast("Seeding", store)
+        keeper = Keeper(sqlite_engine, Counting(), connections, seeding=seeding, every_s=3600.0)
+        with running(keeper):
+            assert keeper.looked.wait(10)
+        assert store.asked == 1
+
+
 def test_what_a_renewal_finds_is_done(sqlite_engine: Engine) -> None:
     """Connections that others wait for are passed on, those that are others' now are closed."""
     lost = Slot("lapsed", "default", "smtp.example.com")
@@ -190,12 +226,13 @@ def test_an_error_ends_nothing(
     assert len(said) == 2 + store.asked
 
 
-def test_it_ends_when_it_is_told_to(sqlite_engine: Engine) -> None:
-    """Both loops have ended when `run` returns, however long they would wait."""
+@pytest.mark.parametrize(("store", "number"), [(None, 2), (Store(), 3)])
+def test_it_ends_when_it_is_told_to(sqlite_engine: Engine, store: Store | None, number: int) -> None:
+    """All loops have ended when `run` returns, however long they would wait."""
     limiter = Counting()
-    connections = cast("ConnectionPool", Connections())
-    with running(Keeper(sqlite_engine, limiter, connections, every_s=3600.0)) as ends:
-        wait_until(lambda: len(loops()) == 2, 10, lambda: str(loops()))
+    connections, seeding = cast("ConnectionPool", Connections()), cast("Seeding | None", store)
+    with running(Keeper(sqlite_engine, limiter, connections, seeding=seeding, every_s=3600.0)) as ends:
+        wait_until(lambda: len(loops()) == number, 10, lambda: str(loops()))
         assert ends()
         assert loops() == []
     assert limiter.renewed == 0

@@ -20,8 +20,9 @@ _NO_REPORT = Report("", 0)
 class Lease:
     """A grant or slot that we hold in one epoch, until `until` on our own clock if nobody renews it.
 
-    In no epoch yet (``""``) it was granted without Redis, and is still to be told there. `lost` is never ours again, `told`
-    means that its loss was said. A connection that is closed leaves its slot after `linger_s`.
+    In no epoch yet (``""``) it was granted without Redis, and is still to be told there. `lost` is never ours again, and is
+    renewed all the same until its mail or connection has ended: a server may still take it. `told` means that its loss was
+    said. A connection that is closed leaves its slot after `linger_s`.
     """
 
     account: str
@@ -36,9 +37,9 @@ class Lease:
     linger_s: float = 0.0
 
     def renew(self, epoch: str, until: float, *, lost: bool) -> None:
-        """It is ours until then in *epoch*, or *lost*."""
-        self.epoch, self.until = epoch, -math.inf if lost else until
-        self.lost = self.told = lost
+        """It is ours until then in *epoch*, or *lost* for good."""
+        self.lost = self.told = self.lost or lost
+        self.epoch, self.until = epoch, -math.inf if self.lost else until
 
     def adopted(self, epoch: str, now: float) -> bool:
         """Whether *epoch* has to take it as it is: it was granted before that, and nobody else can have it by *now*."""
@@ -117,18 +118,24 @@ def login_words(slot: Slot, limits: Limits) -> list[object]:
     return [slot.token, slot.account, *gaps, 1 if limits.login else 0]
 
 
-def held_grant(held: Lease, epoch: str, now: float) -> str:
-    """A grant for `renew`, and whether it is to be adopted."""
+def held_grant(held: Lease, epoch: str, now: float, names: Mapping[str, str]) -> str:
+    """A grant for `renew`, with *names*, those of the rules that its account has now: 1 is to be adopted, 2 is lost."""
     r = held.report
     amounts = f"{r.remaining} {r.remaining_recipients} {r.unused} {r.unused_recipients}"
-    return f"{r.token} {amounts} {int(held.adopted(epoch, now))} {held.rules}\n"
+    over = held.lost or held.epoch != epoch or held.until <= now
+    adopt = 1 if held.adopted(epoch, now) else 2 if over else 0
+    rules = names.get(held.account, "")
+    if rules != held.rules:
+        # Those of the grant first, so that they stay what they are.
+        rules = " ".join(dict.fromkeys((*held.rules.split(), *rules.split())))
+    return f"{r.token} {amounts} {adopt} {rules}\n"
 
 
 def held_slot(token: str, held: Lease, epoch: str, accounts: Mapping[str, Limits], now: float) -> str:
-    """A slot for `renew`: 1 is to be adopted; 2 is of another epoch and lapsed there, so it is not ours."""
+    """A slot for `renew`: 1 is to be adopted; 2 is lost, or of another epoch and lapsed there, so it is not ours."""
     limits = accounts.get(held.account)
     most = limits.connections or 0 if limits else 0
-    adopt = 0 if held.epoch == epoch else 1 if held.adopted(epoch, now) else 2
+    adopt = 2 if held.lost else 0 if held.epoch == epoch else 1 if held.adopted(epoch, now) else 2
     return f"{token} {held.account} {most} {adopt}\n"
 
 
@@ -141,13 +148,15 @@ def renewal_words(
     epoch: str,
 ) -> list[object]:
     """All that *owner* holds of a host with *accounts*, for `renew` in *epoch*."""
+    rules = {account: counted(each) for account, each in accounts.items()}
+    names = {account: " ".join(each) for account, each in rules.items()}
     return [
         owner,
         next((one.host_connections or 0 for one in accounts.values()), 0),
-        "".join(held_grant(held, epoch, now) for held in grants.values()),
+        "".join(held_grant(held, epoch, now, names) for held in grants.values()),
         "".join(held_slot(token, held, epoch, accounts, now) for token, held in slots.items()),
         " ".join({held.account for held in slots.values()}),
-        " ".join({name for each in accounts.values() for name in counted(each)}),
+        " ".join({name for each in rules.values() for name in each}),
     ]
 
 

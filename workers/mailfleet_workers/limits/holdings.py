@@ -1,7 +1,7 @@
 """What one process holds of the fleet's limits: permits on their way, connections that are open, ends not told yet.
 
-A lease that is lost stays known until its mail or connection has ended: what is unknown here belongs to an account without
-limits, and holds. Nothing is asked or told here; `RedisLimiter` does that.
+A lease that is lost stays known, and is renewed, until its mail or connection has ended: it counts until then, though it
+does not hold. What is unknown here belongs to an account without limits, and holds. Nothing is asked or told here; `RedisLimiter` does that.
 """
 
 import threading
@@ -97,23 +97,37 @@ class Holdings:
                 del self._ends[next(iter(self._ends))]
 
     def put_off_ends(self) -> list[tuple[Slot, Login]]:
-        """The ends of logins that were put off: whoever gets them tells them, or puts them off again."""
+        """The ends of logins of which nobody has heard yet."""
         if not self._ends:
             return []
         with self._lock:
-            ends, self._ends = list(self._ends.values()), {}
-        return ends
+            return list(self._ends.values())
+
+    def end_told(self, slot: Slot, login: Login) -> None:
+        """The limiter has heard how the *login* of *slot* ended."""
+        with self._lock:
+            if self._ends.get(slot.token) == (slot, login):
+                del self._ends[slot.token]
+
+    def refused_untold(self, slot: Slot) -> bool:
+        """Whether nobody has heard yet that the login of *slot* was refused."""
+        return self._ends.get(slot.token, (slot, None))[1] is Login.REFUSED
 
     # Renewals.
 
+    def hosts(self) -> set[str]:
+        """The hosts of which anything is held."""
+        with self._lock:
+            return {one.host for leases in (self._grants, self._slots) for one in leases.values()}
+
     def to_renew(self, host: str) -> tuple[_Leases, _Leases]:
-        """The grants and slots of *host*, by token, that are not lost."""
+        """The grants and slots of *host*, by token."""
         with self._lock:
             for token, held in list(self._grants.items()):
                 if held.lost and held.report.remaining == 0:
                     del self._grants[token]
-            grants = {t: held for t, held in self._grants.items() if held.host == host and not held.lost}
-            slots = {t: held for t, held in self._slots.items() if held.host == host and not held.lost}
+            grants = {t: held for t, held in self._grants.items() if held.host == host}
+            slots = {t: held for t, held in self._slots.items() if held.host == host}
         return grants, slots
 
     def renewed(
@@ -127,7 +141,7 @@ class Holdings:
         ended: list[Report] = []
         with self._lock:
             for token, held in grants.items():
-                if token not in self._grants and held.epoch != answer.epoch:
+                if token not in self._grants and (held.epoch != answer.epoch or token in answer.gone):
                     ended.append(held.report)
                 held.renew(answer.epoch, until, lost=token in answer.gone)
                 if held.report.remaining == 0:

@@ -1,13 +1,14 @@
 """What keeps the limits of one process in order: leases, gates, changed limits, and a limiter that has lost its memory.
 
-Every two seconds, in two threads of its own. One renews: a lease must be renewed however long a pass of the reconciler
-takes, and however long the database takes to answer the other, which looks at gates and limits, and tells the limiter
-what was sent in a month.
+Every two seconds, in three threads of its own, none of which waits for another. One renews: a lease must be renewed
+however long a pass of the reconciler takes, or the database. One looks at gates and limits: other processes rely on it that
+a limit is heard of within seconds. One tells the limiter what was sent, in a month perhaps, host by host.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -54,17 +55,32 @@ class Keeper:
         self._seeding = seeding
         self._every_s = every_s
         self._changes: list[LimitChange] = []
+        #: Set when it was tried for the first time to tell the limiter what it lacks.
+        self.looked = threading.Event()
+        if seeding is None:
+            self.looked.set()
 
     def run(self, stop: threading.Event) -> None:
-        """Renew, and look, each again and again until *stop*. Both have ended when this returns."""
-        name = f"{threading.current_thread().name}-leases"
-        renewing = threading.Thread(target=self._again, args=(self.renew, stop), name=name, daemon=True)
-        renewing.start()
-        self._again(self.refresh, stop)
-        renewing.join()
+        """Renew, look, and tell, each again and again until *stop*; tell at once. All have ended when this returns."""
+        name = threading.current_thread().name
+        loops = [(self.renew, "leases", self._every_s)]
+        if self._seeding is not None:
+            loops.append((partial(self.tell, self._seeding), "memory", 0.0))
+        beside = [
+            threading.Thread(
+                target=self._again, args=(once, stop, first_s), name=f"{name}-{what}", daemon=True
+            )
+            for once, what, first_s in loops
+        ]
+        for thread in beside:
+            thread.start()
+        self._again(self.refresh, stop, self._every_s)
+        for thread in beside:
+            thread.join()
 
-    def _again(self, run_once: Callable[[], None], stop: threading.Event) -> None:
-        while not stop.wait(self._every_s):
+    def _again(self, run_once: Callable[[], None], stop: threading.Event, wait_s: float) -> None:
+        while not stop.wait(wait_s):
+            wait_s = self._every_s
             try:
                 run_once()
             except SQLAlchemyError as error:
@@ -94,8 +110,13 @@ class Keeper:
             else:
                 self._book.replace(self._resolve(changes))
             self._changes = changes
-        if self._seeding is not None:
-            self._seeding.run_once()
+
+    def tell(self, seeding: Seeding) -> None:
+        """Tell the limiter what it lacks; takes as long as the database does."""
+        try:
+            seeding.run_once()
+        finally:
+            self.looked.set()
 
     def _not_followed(self, asked: Mapping[str, Limits], known: Mapping[str, Limits]) -> None:
         """Say loudly which accounts operators have limited in vain."""

@@ -6,7 +6,7 @@ What it knows ends with the process: the next one is told from the database what
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from mailfleet_schema.statements.gate import Gate
@@ -42,6 +42,7 @@ class Flight:
     until_ms: float
     unused: int = 0
     unused_recipients: int = 0
+    account: str = ""
 
 
 class LocalLimiter:
@@ -66,6 +67,8 @@ class LocalLimiter:
         self._gates = GateCache(clock)
         self._windows: dict[_Key, Window] = {}
         self._flights: dict[str, Flight] = {}
+        #: What is left of grants whose leases ran out: sent, as far as is known, and on its way still.
+        self._lapsed: dict[str, Flight] = {}
         self._lines: dict[str, Line] = {}
         self._parked: dict[str, Parking] = {}
         self._slots = Slots(self._lease_ms)
@@ -146,6 +149,8 @@ class LocalLimiter:
             self._take((), now_ms)
             for flight in self._flights.values():
                 flight.until_ms = now_ms + self._lease_ms
+            for flight in (*self._flights.values(), *self._lapsed.values()):
+                self._join(flight)
             lost = self._slots.renew(self.book.of, now_ms)
             wanted = tuple(sorted(account for account, line in self._lines.items() if line.wanted(now_ms)))
             return Renewal(lost, wanted)
@@ -272,10 +277,19 @@ class LocalLimiter:
                 self._slots.open(slot, now_ms)
         grant = Grant(request.token, permits, slot, tight, standing.wanted)
         if permits:
+            until_ms = now_ms + self._lease_ms
             self._flights[request.token] = Flight(
-                grant, windows, permits, recipients, now_ms + self._lease_ms
+                grant, windows, permits, recipients, until_ms, account=request.account
             )
         return grant
+
+    def _join(self, flight: Flight) -> None:
+        """Count *flight* in the rules that its account has now, too: one may have begun while it was on its way."""
+        limits = self.book.of(flight.account)
+        more = {self._window(limits, rule): rule.unit for rule in limits.rules} if limits is not None else {}
+        for window in more.keys() - flight.windows.keys():
+            window.take(flight.messages if more[window] is Unit.MESSAGES else flight.recipients)
+        flight.windows = {**more, **flight.windows}
 
     def _refuse(
         self,
@@ -298,16 +312,18 @@ class LocalLimiter:
     def _take(self, reports: Iterable[Report], now_ms: float) -> None:
         """Take *reports* into account, and what nobody renewed as sent."""
         for report in reports:
-            flight = self._flights.get(report.token)
-            if flight is not None:
-                _finish(flight, report, now_ms)
-                if not flight.messages and not flight.recipients:
-                    del self._flights[report.token]
+            for flights in (self._flights, self._lapsed):
+                flight = flights.get(report.token)
+                if flight is not None:
+                    _finish(flight, report, now_ms)
+                    if not flight.messages and not flight.recipients:
+                        del flights[report.token]
         # Leases begin or are renewed with the same length, so the oldest stand first.
         while self._flights:
             token, flight = next(iter(self._flights.items()))
             if flight.until_ms > now_ms:
                 break
+            self._lapsed[token] = replace(flight, windows={})
             _finish(flight, Report(token, 0), now_ms)
             del self._flights[token]
         if now_ms - self._forgot_ms >= _FORGET_MS:

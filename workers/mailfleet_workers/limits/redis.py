@@ -6,6 +6,7 @@ Leases of permits and slots are renewed by `renew`; what this process holds is a
 """
 
 import math
+import threading
 import uuid
 from collections.abc import Callable, Iterator, KeysView, Sequence
 from contextlib import suppress
@@ -83,6 +84,7 @@ class RedisLimiter:
         self.gate = self._gates.gate
         self._held = Holdings(clock)
         self.holds = self._held.holds
+        self._telling = threading.Lock()
         self._specs: dict[str, Spec] = {}
         self._ready: dict[str, tuple[str, KeysView[str]]] = {}
 
@@ -203,6 +205,8 @@ class RedisLimiter:
         limits = self.book.of(slot.account)
         if limits is None or not limits.slots:
             return None
+        if not self.holds(slot.token):
+            return Refusal("connection lost", 0.1, slot=True)
         self._tell_ends()
         try:
             _, answer = self._call(limits.host, "login", *login_words(slot, limits))
@@ -217,21 +221,27 @@ class RedisLimiter:
         self._tell_ends()
 
     def _tell_ends(self) -> None:
-        """Say how logins ended; what nobody hears is said later."""
-        for slot, login in self._held.put_off_ends():
-            limits = self.book.of(slot.account)
-            if limits is None or not limits.slots:
-                continue
-            try:
-                self._call(limits.host, "logged_in", *login_words(slot, limits), login.value)
-            except LimiterUnavailable:
-                self._held.put_off(slot, login)
+        """Say how logins ended; what nobody hears is said later.
+
+        When this returns they are told, also those that another thread tells: a slot that is closed, or asked for, before
+        a refusal is told would be a further try.
+        """
+        with self._telling:
+            for slot, login in self._held.put_off_ends():
+                limits = self.book.of(slot.account)
+                if limits is not None and limits.slots:
+                    try:
+                        self._call(limits.host, "logged_in", *login_words(slot, limits), login.value)
+                    except LimiterUnavailable:
+                        continue
+                self._held.end_told(slot, login)
 
     def close_slot(self, slot: Slot, *, linger_s: float = 0.0) -> None:
         # Else the end of its connection would be the end of its login.
         self._tell_ends()
         held = self._held.close(slot, linger_s)
-        if held is not None:
+        # After a refusal that nobody heard its login has to be in progress: it ends with the lease, or when that is told.
+        if held is not None and not self._held.refused_untold(slot):
             self._tell_closed(held.host, slot, linger_s)
 
     def _tell_closed(self, host: str, slot: Slot, linger_s: float) -> None:
@@ -246,7 +256,7 @@ class RedisLimiter:
         lost: list[Slot] = []
         wanted: set[str] = set()
         urgent: set[str] = set()
-        for host, accounts in self._hosts().items():
+        for host, accounts in self._to_renew().items():
             grants, slots = self._held.to_renew(host)
             asked_at = self._clock()
             words = partial(renewal_words, self.owner, accounts, grants, slots, asked_at)
@@ -271,6 +281,10 @@ class RedisLimiter:
         for one in closed:
             if one.slot is not None:
                 self._tell_closed(host, one.slot, one.linger_s)
+
+    def _to_renew(self) -> dict[str, dict[str, Limits]]:
+        """Those hosts, and those whose limits were lifted while something of them is on its way."""
+        return {host: {} for host in self._held.hosts()} | self._hosts()
 
     def _hosts(self) -> dict[str, dict[str, Limits]]:
         """The hosts that have anything to limit, each with its accounts."""

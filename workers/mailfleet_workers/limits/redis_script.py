@@ -25,8 +25,12 @@ _PARTS = ("state", "line", "ask", "wait", "lease", "epoch")
 TIMEOUT_S = 0.5
 #: Beginnings of calls that are kept: a few for each host.
 MOST_HEADS = 1000
-#: Connections of one process: its threads take turns.
+#: Connections of one process: its threads take turns. There is one more for renewals, which wait for nobody.
 MOST = 4
+#: The operation that keeps leases.
+_RENEWAL = "renew"
+#: Who waits for a turn while calls are not answered has no answer either, after so many times the time of a call.
+_TURNS = 1.2
 
 Words = list[object]
 
@@ -116,6 +120,7 @@ class Script:
             protocol=2,
             client_name="mailfleet",
         )
+        self._patience_s = _TURNS * timeout_s
         self._lock = threading.Lock()
         self._free: list[_Link] = []
         self._room = threading.Condition(self._lock)
@@ -194,7 +199,8 @@ class Script:
 
     def _asked(self, key: str, operation: str, epoch: str, words: Sequence[object]) -> list[Any]:
         """The answer to one call; its connection is kept if it is in order afterwards."""
-        link, used = self._borrow()
+        waits = operation != _RENEWAL
+        link, used = self._borrow(waits=waits)
         kept: _Link | None = link
         try:
             return self._run(link, self._head(key, operation, link.run_id, epoch), words)
@@ -214,27 +220,32 @@ class Script:
         finally:
             if kept is None:
                 link.close()
-            self._give_back(kept)
+            self._give_back(kept, waited=waits)
 
-    def _borrow(self) -> tuple[_Link, bool]:
-        """A connection for one call, when there is one, and whether it was used before."""
+    def _borrow(self, *, waits: bool = True) -> tuple[_Link, bool]:
+        """A connection for one call, when there is one, and whether it was used before; at once, if nobody *waits*."""
         with self._lock:
-            while self._lent >= MOST:
-                self._room.wait()
-            self._lent += 1
+            if waits:
+                # Looked at first because nearly every call finds one at once.
+                if self._lent >= MOST and not self._room.wait_for(
+                    lambda: self._lent < MOST, self._patience_s
+                ):
+                    raise LimiterUnavailable("no answer to those before in time")
+                self._lent += 1
             if self._free:
                 return self._free.pop(), True
         try:
             return _Link(self._pool), False
         except BaseException:
-            self._give_back(None)
+            self._give_back(None, waited=waits)
             raise
 
-    def _give_back(self, link: _Link | None) -> None:
+    def _give_back(self, link: _Link | None, *, waited: bool = True) -> None:
         """A call is over; its connection is kept unless it is closed."""
         with self._lock:
-            self._lent -= 1
-            self._room.notify()
+            if waited:
+                self._lent -= 1
+                self._room.notify()
             if link is None:
                 return
             if not self._closed:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import worker
@@ -57,29 +58,51 @@ class Seeding:
         self._quiet_s = max(lease_s, quiet_s)
         self._clock = clock
         self._late_s = lease_s + HEARD_S
-        #: The memories that were not too new with the last pass, None before the first; and when too new ones were found.
-        self._known: set[_Memory] | None = None
+        #: The memories that were not too new with the last pass; when too new ones were found; hosts that were looked at.
+        self._known: set[_Memory] = set()
         self._since: dict[_Memory, float] = {}
+        self._seen: set[str] = set()
 
     def run_once(self) -> bool:
-        """Whether the limiter knows everything now. Raises SQLAlchemyError when the database does not answer."""
+        """Whether the limiter knows everything now. A host that cannot be told keeps none of the others from it."""
+        # What is replaced meanwhile has not been looked at.
+        book = self._limiter.book.all().values()
         late: set[_Memory] = set()
+        failed: set[str] = set()
+        told = True
         try:
-            told = [self._tell(one, late) for one in self._limiter.unready()]
+            for lacking in self._limiter.unready():
+                told &= self._told(lacking, late, failed)
         except LimiterUnavailable:
             return False  # it has been said
-        book = self._limiter.book.all().values()
-        self._known = {_memory(rule, limits) for limits in book for rule in limits.rules} - late
-        self._since = {memory: since for memory, since in self._since.items() if memory in late}
-        return all(told) and not late
+        memories = {_memory(rule, limits) for limits in book for rule in limits.rules}
+        looked = {memory for memory in memories if memory[0] not in failed} - late
+        self._known = looked | (memories & self._known)
+        untold = late | {memory for memory in memories if memory[0] in failed}
+        self._since = {memory: since for memory, since in self._since.items() if memory in untold}
+        self._seen |= {limits.host for limits in book} - failed
+        return told and not late
+
+    def _told(self, lacking: Lacking, late: set[_Memory], failed: set[str]) -> bool:
+        try:
+            return self._tell(lacking, late)
+        except LimiterUnavailable:
+            raise
+        except SQLAlchemyError as error:
+            log.warning("limiter_not_told", extra={"host": lacking.host, "error": type(error).__name__})
+        except Exception:
+            # A bug, of which the other hosts know nothing.
+            log.exception("limiter_not_told", extra={"host": lacking.host})
+        failed.add(lacking.host)
+        return False
 
     def _late(self, connection: Connection, lacking: Lacking) -> set[_Memory]:
         """The memories that cannot be told yet, because somebody may not count in them."""
-        first = self._known is None
+        first = lacking.host not in self._seen
         if math.isinf(lacking.age_s) or (first and lacking.age_s < self._lease_s):
             return set()  # nobody else grants anything, or the host is new itself
         now = self._clock()
-        lacks = {_memory(rule, limits) for _, rule, limits in lacking.rules} - (self._known or set())
+        lacks = {_memory(rule, limits) for _, rule, limits in lacking.rules} - self._known
         late = {memory for memory in lacks if now - self._since.setdefault(memory, now) < self._late_s}
         if late and first:
             # With the limits it started with, it need not wait for those that started together with it.

@@ -171,6 +171,9 @@ class SharingLimiter:
             part.report(reports)
         # After that: what is handed over meanwhile is told there.
         self._redis.report(reports)
+        if self._gone:
+            with self._lock:
+                self._gone.difference_update(one.token for one in reports if one.remaining == 0)
 
     def holds(self, token: str) -> bool:
         with self._lock:
@@ -192,6 +195,8 @@ class SharingLimiter:
     # Connections.
 
     def login(self, slot: Slot) -> Refusal | None:
+        if not self.holds(slot.token):
+            return Refusal("connection lost", 0.1, slot=True)
         part = self._sharing()
         if part is not None and part.granted(slot.token):
             return part.login(slot)
@@ -209,6 +214,8 @@ class SharingLimiter:
         if part is not None:
             part.close_slot(slot, linger_s=linger_s)
         self._redis.close_slot(slot, linger_s=linger_s)
+        with self._lock:
+            self._gone.discard(slot.token)
 
     def renew(self) -> Renewal:
         for host in list(self._unknown):

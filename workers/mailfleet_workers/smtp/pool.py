@@ -3,7 +3,7 @@
 A connection is lent to one thread at a time, and kept only after a transaction that left it in order, for at most
 `max_messages`, `max_age_s` and `max_idle_s` of its account. How many may be open at once is not decided here: each is
 opened with a slot of the limiter, and gives it back when it is closed. Where others wait for a slot, idle connections
-are closed, and used ones have their turn.
+are closed, and used ones have their turn. A server may take its time for a goodbye, so a thread of its own runs `run`.
 """
 
 import threading
@@ -21,6 +21,8 @@ TURN_S = 2.0
 PAUSE_S = 0.5
 #: Somebody who waits for a slot says so again within this time, in seconds.
 WANTED_S = 3.0
+#: How often connections that were idle for too long are looked for, in seconds.
+CLOSE_IDLE_S = 1.0
 
 
 class ConnectionPool:
@@ -46,6 +48,9 @@ class ConnectionPool:
         self._urgent: set[str] = set()
         self._lent: Counter[str] = Counter()
         self._closed = False
+        #: Taken out by `want`, to be closed by `run`; the condition has the lock above.
+        self._doomed: list[PooledConnection] = []
+        self._handed = threading.Condition(self._lock)
 
     def idle(self, account: Account) -> PooledConnection | None:
         """A connection that is open already; None if there is none. Raises RuntimeError after `close`.
@@ -101,11 +106,12 @@ class ConnectionPool:
     def want(self, account: str, *, at_once: bool = False) -> None:
         """Others wait for a slot of *account*: its idle connections end soon, used ones after their turn.
 
-        With *at_once* one of them ends now, or when it comes back.
+        With *at_once* one of them ends now, or when it comes back. Idle ones are lent to nobody from now on, and closed
+        by the thread in `run`: who calls this may have leases to renew.
         """
         with self._lock:
             self._wanted[account] = self._clock() + WANTED_S
-            doomed = []
+            doomed = self._doomed
             if at_once:
                 kept = next((kept for of, kept in self._idle.items() if of.name == account and kept), None)
                 if kept is None:
@@ -116,7 +122,8 @@ class ConnectionPool:
                 kept = self._idle[of]
                 doomed += [c for c in kept if c.age_s() >= TURN_S or c.idle_seconds() >= PAUSE_S]
                 self._idle[of] = [c for c in kept if c not in doomed]
-        _close_all(doomed)
+            if doomed:
+                self._handed.notify_all()
 
     def pass_on(self, account: str) -> None:
         """Nothing is to be sent through *account* at the moment: others who wait for a slot have its idle connections."""
@@ -136,18 +143,19 @@ class ConnectionPool:
     def close_lapsed(self, slots: Collection[str]) -> int:
         """Close idle connections of *slots*, which are others' now; returns how many. Used ones end after their mail."""
         with self._lock:
-            doomed = [c for kept in self._idle.values() for c in kept if c.slot in slots]
+            doomed = [c for kept in (*self._idle.values(), self._doomed) for c in kept if c.slot in slots]
+            self._doomed = [c for c in self._doomed if c not in doomed]
             for account, kept in list(self._idle.items()):
                 self._idle[account] = [c for c in kept if c not in doomed]
         return _close_all(doomed)
 
     def close_idle(self, *, older_than: float | None = None) -> int:
-        """Close connections idle for *older_than* seconds (0: all; None: each account's `max_idle_s`).
+        """Close connections idle for *older_than* seconds (0: all; None: each account's `max_idle_s`), and what others want.
 
         Returns how many were closed.
         """
-        doomed: list[PooledConnection] = []
         with self._lock:
+            doomed, self._doomed = self._doomed, []
             for account, kept in list(self._idle.items()):
                 limit = account.max_idle_s if older_than is None else older_than
                 doomed += [c for c in kept if c.expired(limit)]
@@ -158,11 +166,27 @@ class ConnectionPool:
                     del self._idle[account]
         return _close_all(doomed)
 
+    def run(self, stop: threading.Event, every_s: float = CLOSE_IDLE_S) -> None:
+        """Close at once what others want, and every *every_s* what was idle for too long, until *stop* and then `wake`.
+
+        Several threads may do so; what is left in the end is closed by `close`.
+        """
+        while not stop.is_set():
+            self.close_idle()
+            with self._handed:
+                self._handed.wait_for(lambda: self._doomed or stop.is_set(), every_s)
+
+    def wake(self) -> None:
+        """Let every thread in `run` look whether it should stop."""
+        with self._handed:
+            self._handed.notify_all()
+
     def close(self) -> None:
         """Close what is idle now, and what is lent as soon as it comes back. May be called twice."""
         with self._lock:
             self._closed = True
-            doomed = [c for kept in self._idle.values() for c in kept]
+            doomed = [c for kept in (self._doomed, *self._idle.values()) for c in kept]
+            self._doomed = []
             self._idle.clear()
         _close_all(doomed)
 

@@ -74,7 +74,10 @@ function ops.usage()
   local line = line_of(base .. 'line:' .. account, '')
   local parked = 0
   local all = redis.call('HGETALL', base .. 'parked:' .. account)
-  for at = 1, #all, 2 do parked = math.max(parked, (struct.unpack('<ddd', all[at + 1])) - now) end
+  for at = 1, #all, 2 do
+    local _, till = struct.unpack('<dd', all[at + 1])
+    parked = math.max(parked, till - now)
+  end
   local logins = logins_of(base .. 'logins:' .. account)
   local refused = #logins.refused
   local wait = logins.broken and math.max(0, logins.refused[refused] + BREAK - now) or 0

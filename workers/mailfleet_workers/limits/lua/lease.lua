@@ -39,8 +39,21 @@ function ops.close()
   return { 'yes' }
 end
 
--- owner connections-of-host, then: grants as TOKEN LEFT LEFT_R UNUSED UNUSED_R ADOPT RULES...; slots as
--- TOKEN ACCOUNT MOST ADOPT, where ADOPT 2 is of another epoch and lapsed; accounts whose line is of interest; rules to keep. Each list in one argument, by lines.
+-- What is left of a grant is in flight in all the rules named *suffixes*.
+local function fly(grant, suffixes)
+  local known = ' ' .. grant.rules .. ' '
+  for suffix in string.gmatch(suffixes, '%S+') do
+    if not string.find(known, ' ' .. suffix .. ' ', 1, true) then
+      local r = rule(suffix)
+      r.flight, r.dirty = r.flight + (r.unit == 'm' and grant.left or grant.left_r), true
+      grant.rules = grant.rules == '' and suffix or grant.rules .. ' ' .. suffix
+    end
+  end
+end
+
+-- owner connections-of-host, then: grants as TOKEN LEFT LEFT_R UNUSED UNUSED_R ADOPT RULES...; slots as TOKEN ACCOUNT MOST ADOPT;
+-- accounts whose line is of interest; rules to keep. Each list in one argument, by lines. ADOPT 1 is of another epoch and ours
+-- for certain. ADOPT 2 is lost: not ours, but its conversation goes on, so it counts until that has ended.
 function ops.renew()
   local owner, host_most = ARGV[5], tonumber(ARGV[6])
   local answer, logins, prolonged = { 'yes' }, {}, {}
@@ -50,19 +63,18 @@ function ops.renew()
       local grant = unpack_grant(packed)
       finish(grant, tonumber(a), tonumber(b), tonumber(c), tonumber(d))
       grant.till = now + lease
+      -- A rule that began while it was on its way has to count it too.
+      if grant.rules ~= suffixes then fly(grant, suffixes) end
       save_grant(token, grant)
-    elseif adopt ~= '1' then
-      -- Its lease ran out, and it counts as sent.
-      answer[#answer + 1] = 'gone ' .. token
-    elseif a ~= '0' or b ~= '0' then
-      -- Granted in the epoch before.
-      local left, left_r = tonumber(a), tonumber(b)
-      local grant = { left = left, left_r = left_r, unused = tonumber(c), unused_r = tonumber(d), till = now + lease, permits = left, rules = suffixes }
-      for suffix in string.gmatch(suffixes, '%S+') do
-        local r = rule(suffix)
-        r.flight, r.dirty = r.flight + (r.unit == 'm' and left or left_r), true
+    else
+      -- Its lease ran out, and it counts as sent; that it has ended may have been heard just now.
+      if adopt ~= '1' then answer[#answer + 1] = 'gone ' .. token end
+      if adopt ~= '0' and (a ~= '0' or b ~= '0') then
+        local left, left_r = tonumber(a), tonumber(b)
+        local grant = { left = left, left_r = left_r, unused = tonumber(c), unused_r = tonumber(d), till = now + lease, permits = left, rules = '' }
+        fly(grant, suffixes)
+        redis.call('HSET', grants, token, pack_grant(grant))
       end
-      redis.call('HSET', grants, token, pack_grant(grant))
     end
   end
   for token, account, most, adopt in string.gmatch(ARGV[8], '(%S+) (%S+) (%d+) (%d)\n') do
@@ -75,7 +87,7 @@ function ops.renew()
       most = tonumber(most)
       held = (most == 0 or open_slots(key) < most) and (host_most == 0 or open_slots(host_key) < host_most)
     end
-    -- One of another epoch that lapsed there is not ours, but its connection is open still.
+    -- One that is lost is not ours, but its connection is open still.
     if held or adopt ~= '0' then
       redis.call('ZADD', key, now + lease, token)
       redis.call('ZADD', host_key, now + lease, token)

@@ -73,6 +73,8 @@ function ops.park()
     waits[k] = string.format('%.0f', math.max(after, early))
   end
   if last > 0 then
+    -- Those that ask again after a day are back by then.
+    last = math.min(last, math.max(DAY, after))
     local from, till = math.min(came, now + first), now + last + 1
     redis.call('HSET', key, mine, struct.pack('<dddd', math.max(from, now), till, own + mails, weight))
     redis.call('PEXPIRE', key, math.ceil(last + HOUR))

@@ -138,11 +138,11 @@ function ops.ask()
 
   -- While several apps wait permits go out one after the other, not all in the moment in which they are free: what comes
   -- new finds some that are free soon, not a burst that must end first.
-  local pace, rivals = 0, 0
-  for other in pairs(waiting) do
-    if other ~= app then rivals = rivals + 1 end
+  local pace, rivals = 0, false
+  for other, share in pairs(had) do
+    if other ~= app and (waiting[other] or now - share.served <= GRACE) then rivals = true end
   end
-  if first and shares and rivals > 0 then
+  if first and rivals then
     for _, r in ipairs(limits) do
       if r.unit == 'm' and r.window <= LONGEST_PACED then pace = math.max(pace, 0.8 * r.window / r.limit) end
     end

@@ -20,10 +20,10 @@ help: ## print this list
 demo: $(RUN)/$(STAMP) ## send mail of three small applications to a catching server, in this terminal
 	@$(RUN)/bin/mailfleet demo $(ARGS)
 
-# Most tests wait for servers: three at once are what two processors can do.
+# Most tests wait for servers: four at once are what two processors can do.
 test: $(DEV)/$(STAMP) ## find or install PostgreSQL, RabbitMQ, PgBouncer, Postfix and Redis, then run every test that is not long
 	@$(DEV)/bin/python -m tests.services.install
-	@$(DEV)/bin/python -m pytest -n $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 3 ] && echo $$n || echo 3) --dist loadfile -m "not acceptance" $(ARGS)
+	@$(DEV)/bin/python -m pytest -n $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo $$n || echo 4) --dist loadfile -m "not acceptance" $(ARGS)
 
 acceptance: $(DEV)/$(STAMP) ## run the long tests only
 	@$(DEV)/bin/python -m tests.services.install

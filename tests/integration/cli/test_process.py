@@ -125,6 +125,8 @@ def test_interrupt_leaves_stored_mail(tmp_path: Path, command: Command) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A run in the background ignores Ctrl-C, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - calls nothing that locks
     )
     with process:
         # Tried and told to wait: by then the command itself knows that it has stored it.

@@ -147,13 +147,10 @@ function ops.ask()
       if r.unit == 'm' and r.window <= LONGEST_PACED then pace = math.max(pace, 0.8 * r.window / r.limit) end
     end
     paced = math.max(paced, now - GRACE)
-    if pace > 0 and not fresh and paced > now then
-      return refuse('share', paced - now + pace * math.min(ahead, 2), slot ~= '-' and 3 or 0)
-    end
   end
 
   local free, free_r = math.huge, math.huge
-  if pace > 0 and not fresh then free = 1 + math.floor((now - paced) / pace) end
+  if pace > 0 and not fresh and paced <= now then free = 1 + math.floor((now - paced) / pace) end
   for _, r in ipairs(limits) do
     local left = r.limit - r.sum - r.flight - ahead
     if r.unit == 'm' then free = math.min(free, left) else free_r = math.min(free_r, left) end
@@ -165,6 +162,9 @@ function ops.ask()
     permits, amount = permits + 1, amount + one
   end
 
+  if permits > 0 and pace > 0 and not fresh and paced > now then
+    return refuse('share', paced - now + pace * math.min(ahead, 2), slot ~= '-' and 3 or 0)
+  end
   if first and permits == 0 then
     local blocked = false
     for _, r in ipairs(limits) do

@@ -36,7 +36,7 @@ UNKNOWN_ACCOUNT_S = 300.0
 #: Who stands in line for a connection longer than this gives its mails back: others of its app may have one. Seconds.
 MOST_LINE_S = 10.0
 #: A process that got no further slot works with those that it has for so long, in seconds.
-CAPPED_S = 0.5
+CAPPED_S = 2.0
 #: A mail behind a closed gate comes back after this time at the latest, in seconds: an operator may open it sooner.
 MOST_GATE_S = 3600.0
 #: So many mails are built with one look at the database, also where permits come one by one; those before the first permit

@@ -96,7 +96,7 @@ function ops.ask()
         end
         if open_slots(key) + ahead >= class then
           local why = (at == 1 and 'account' or 'host') .. ' connections ' .. most
-          return refuse(why, math.min(50 * (1 + ahead), 300), own and (own.slot > 3 and own.slot or 1) or fresh and 5 or rank == 0 and 4 or 1)
+          return refuse(why, math.min(100 * (1 + ahead), 300), own and (own.slot > 3 and own.slot or 1) or fresh and 5 or rank == 0 and 4 or 1)
         end
       end
     end

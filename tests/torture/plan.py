@@ -42,6 +42,14 @@ class Figures:
     #: How much longer than `quiet_s` a worker is paused.
     beyond_quiet_s: tuple[float, float] = (0.3, 2.5)
 
+    @property
+    def kills_with_rows(self) -> int:
+        """So many kills at least are to strike a worker with mails in its hands, or the storm shows nothing.
+
+        A tenth: well below what a storm on a busy machine has. Two may be missing: in a small storm chance is large.
+        """
+        return max(0, self.kills // 10 - 2)
+
     @classmethod
     def of(cls, mails: int) -> Self:
         """A storm of *mails*, with kills, pauses and its length in proportion."""

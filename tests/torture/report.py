@@ -31,8 +31,8 @@ ENDS = frozenset(state.value for state in (State.SENT, State.FAILED, State.EXPIR
 #: What a whole storm shows the end of: whoever was struck, and the servers.
 RECOVERIES = ("broker", "database", "host lost", "killed", "paused")
 #: The least shares, well below what a storm on a busy machine has: of mails that are sent (who may expire or be refused
-#: is in the plan: one in twelve), of kills and pauses that hit a worker with rows, of pauses whose worker lived on.
-SENT, KILLS_WITH_ROWS, PAUSES_WITH_ROWS, RESUMED = 0.85, 0.1, 0.3, 0.75
+#: is in the plan: one in twelve), of pauses that hit a worker with rows, and of those whose worker lived on.
+SENT, PAUSES_WITH_ROWS, RESUMED = 0.85, 0.3, 0.75
 #: So many may be missing besides: in a small storm chance is large.
 SENT_SPARE, SPARE = 10, 2
 
@@ -114,7 +114,7 @@ def breaches_of(report: Mapping[str, Any], findings: Findings, plan: Plan) -> li
         ("hosts_lost", 1),
         ("mails", figures.mails),
         ("sent", _floor(SENT, figures.mails, SENT_SPARE)),
-        ("kills_with_rows", _floor(KILLS_WITH_ROWS, figures.kills)),
+        ("kills_with_rows", figures.kills_with_rows),
         ("pauses_with_rows", _floor(PAUSES_WITH_ROWS, figures.pauses)),
         ("resumed", _floor(RESUMED, figures.pauses)),
     )

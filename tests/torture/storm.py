@@ -28,6 +28,11 @@ from tests.torture.zygote import Forks
 SPARED = 3.0
 #: A strike that found nobody is tried again after so many seconds.
 AGAIN_S = 0.05
+#: A storm that struck too few workers with mails in their hands goes on: one more kill in so many seconds, as long as
+#: mails are open. On a machine that is starved a worker is killed before it has any.
+MORE_EVERY_S = 0.5
+#: Of those that were seen with mails a moment before, so many are counted for each that the audit has to confirm.
+SEEN_FOR_ONE = 1.5
 #: How long a fleet of forked workers may take to be ready, in seconds.
 READY_S = 40.0
 
@@ -82,6 +87,7 @@ class Storm:
             with _Timed(self.log.took_s, "storm"):
                 emitting.start()
                 self._strike()
+                self._strike_more(calm_until)
             with _Timed(self.log.took_s, "calm"):
                 self._until(lambda: not emitting.is_alive(), calm_until)
                 self._until(lambda: self._open() == 0, calm_until)
@@ -133,6 +139,17 @@ class Storm:
             self._turn(self._agenda[0][0] if self._agenda else time.monotonic() + AGAIN_S)
             while self._agenda and self._agenda[0][0] <= time.monotonic():
                 heapq.heappop(self._agenda)[2]()
+
+    def _strike_more(self, until: float) -> None:
+        """After the plan: go on until enough workers were hit with mails, or none are open, or *until*."""
+        enough = SEEN_FOR_ONE * self._plan.figures.kills_with_rows
+        while sum(strike.busy for strike in self.victims.struck) < enough and self._open():
+            due = time.monotonic() + MORE_EVERY_S
+            if due >= until:
+                return
+            self._until(lambda: False, due)
+            if self.victims.kill_busy(self._at_work):
+                self.log.kills += 1
 
     def _plan_at(self, at: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (at, next(self._numbers), action))

@@ -37,6 +37,8 @@ class Struck:
     at: float
     worker_id: int
     until: float | None = None
+    #: Whether it was seen with mails in its hands a moment before.
+    busy: bool = False
 
 
 class Victims:
@@ -94,12 +96,22 @@ class Victims:
         self._spare()
         may_be = [victim for victim in self.living if self._may_be_struck(victim)]
         ready = [victim for victim in may_be if victim.ready]
+        busy: list[Victim] = []
         # One in five is struck while it starts, if one does.
         if ready and self._rng.random() < 0.8:
-            may_be = self._busy(ready, at_work) or ready
+            busy = self._busy(ready, at_work)
+            may_be = busy or ready
         if not may_be:
             return False
-        return self._kill(self._rng.choice(may_be), "killed")
+        return self._kill(self._rng.choice(may_be), "killed", busy=bool(busy))
+
+    def kill_busy(self, at_work: Callable[[], Collection[int]]) -> bool:
+        """SIGKILL for one that has mails in its hands; False if none has."""
+        self._spare()
+        busy = self._busy(
+            [victim for victim in self.living if victim.ready and self._may_be_struck(victim)], at_work
+        )
+        return bool(busy) and self._kill(self._rng.choice(busy), "killed", busy=True)
 
     def _busy(self, ready: list[Victim], at_work: Callable[[], Collection[int]]) -> list[Victim]:
         ids = at_work()
@@ -111,10 +123,10 @@ class Victims:
             if victim.host == host:
                 self._kill(victim, "host lost")
 
-    def _kill(self, victim: Victim, kind: str) -> bool:
+    def _kill(self, victim: Victim, kind: str, *, busy: bool = False) -> bool:
         if not self._signal(victim, signal.SIGKILL):
             return False
-        self.struck.append(Struck(kind, time.time(), victim.worker_id))
+        self.struck.append(Struck(kind, time.time(), victim.worker_id, busy=busy))
         del self._living[victim.host, victim.pid]
         os.close(victim.file)
         return True

@@ -4,6 +4,8 @@
 PYTHON ?= python3
 ARGS ?=
 export PYTHON
+# Tests start hundreds of processes: where bytecode may not be kept, each would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 RUN := .venv-run
 DEV := .venv

@@ -29,6 +29,8 @@ POINTS = (
     "after_reply",
     "after_settle",
 )
+#: Those that a machine without much time looks at; the whole table is among the long tests.
+SHORT = ("after_claim", "after_body", "after_dot", "after_reply", "after_settle")
 #: With the journal, only a mail whose dot left and whose answer never came can double.
 DOUBLES = {("after_dot", "resend_once"), ("after_dot", "resend")}
 
@@ -104,14 +106,21 @@ def check(sink: Catcher, directory: Path, point: str, on_doubt: str, chunk: int)
         assert set(doubled.values()) <= {2}
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", SHORT)
 def test_killed_at(sink: Catcher, tmp_path: Path, point: str) -> None:
     """A kill at any point loses no committed mail; the journal leaves one doubt that can double (chunk of 8)."""
     check(sink, tmp_path, point, "resend_once", 8)
 
 
 @pytest.mark.parametrize("on_doubt", ["resend_once", "hold"])
-@pytest.mark.parametrize("point", ["after_record", "after_dot", "after_reply"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param("after_record", marks=pytest.mark.acceptance),
+        "after_dot",
+        pytest.param("after_reply", marks=pytest.mark.acceptance),
+    ],
+)
 def test_a_lost_host(sink: Catcher, tmp_path: Path, point: str, on_doubt: str) -> None:
     """With the journal gone every recorded row is in doubt: held ones never double, others a chunk per thread."""
     plan = a_plan(sink, tmp_path, on_doubt, 8)

@@ -7,15 +7,20 @@ from mailfleet_schema.states import Priority
 from mailfleet_workers.limits.base import Grant, Login, Refusal, Report, Request
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.redis import RedisLimiter
+from mailfleet_workers.limits.redis_script import Script
 from mailfleet_workers.limits.rule import Rate, Rule, Scope, Unit
 from tests.bench.takers import Kind, Permit, Taker, Wait
 
 APP = "bench"
+#: A machine whose processors are others' for a moment is not a Redis that is away.
+PATIENT_S = 20.0
 
 
 def opened(url: str, limits: Limits, *, lease_s: float = 15.0) -> RedisLimiter:
     """A limiter that may grant at once: nothing was sent before it."""
-    limiter = RedisLimiter(url, Book({limits.account: limits}), instance="bench", lease_s=lease_s)
+    script = Script(url, lease_s=lease_s, timeout_s=PATIENT_S)
+    book = Book({limits.account: limits})
+    limiter = RedisLimiter(url, book, instance="bench", lease_s=lease_s, script=script)
     for lacking in limiter.unready():
         limiter.seed(lacking.host, [(name, ()) for name, _, _ in lacking.rules], epoch=lacking.epoch)
     return limiter

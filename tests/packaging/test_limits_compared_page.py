@@ -85,7 +85,7 @@ def test_calls_have_their_lines() -> None:
     """Each kind of call has its figures, of one client and of several."""
     lines = lines_of("calls")
     assert list(lines) == [work.words for work in WORKS]
-    assert all(len(line) == 5 * len(CLIENTS) for line in lines.values())
+    assert all(len(line) == 6 * len(CLIENTS) for line in lines.values())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ It is a process of its own (`gauge_server`), so that a test that asks the databa
 seconds of the machine's monotonic clock, as `time.monotonic` tells it in every process.
 """
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -87,14 +88,24 @@ class Seen:
         last = [mail.dot_at for mail, times in each if mail.dot_at is not None for _ in range(times)]
         return first, last
 
-    def uses(self, rates: Sequence[Rate], *, recipients: bool = False) -> list[Use]:
-        """What was used of each of *rates*: the worst window at either end, the mean one at the final dots."""
+    def uses(
+        self, rates: Sequence[Rate], *, recipients: bool = False, within: tuple[float, float] | None = None
+    ) -> list[Use]:
+        """What was used of each of *rates*: the worst window at either end, the mean one at the final dots.
+
+        With *within* the mean is of that time; the worst window is of all there was.
+        """
         first, last = self.ends(recipients=recipients)
-        found = []
-        for rate in rates:
-            dots = use_of(rate, last)
-            found.append(Use(rate, max(use_of(rate, first).worst, dots.worst), dots.utilisation))
-        return found
+        begin, end = within or (-math.inf, math.inf)
+        looked_at = [at for at in last if begin <= at <= end]
+        return [
+            Use(
+                rate,
+                max(use_of(rate, first).worst, use_of(rate, last).worst),
+                use_of(rate, looked_at).utilisation,
+            )
+            for rate in rates
+        ]
 
     def counts(self, key: Callable[[str], str]) -> dict[str, int]:
         """How many mails were answered for each *key* of a subject."""

@@ -16,9 +16,10 @@ from mailfleet_schema.statements.sent import Sent, sent
 from mailfleet_workers.limits.base import Refusal, Report
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.redis import RedisLimiter
+from mailfleet_workers.limits.redis_script import Script
 from mailfleet_workers.limits.seeding import HEARD_S, Seeding
 from mailfleet_workers.pulse import boottime
-from tests.conformance.limits.kinds import HOST, granted, of_host, recipients, rule, wish
+from tests.conformance.limits.kinds import HOST, PATIENT_S, granted, of_host, recipients, rule, wish
 from tests.waiting import wait_until
 
 #: Long enough for a busy machine to do something within it.
@@ -35,7 +36,10 @@ def process(redis_url: str, postgres_engine: Engine) -> Iterator[Make]:
 
     def make(*limits: Limits, lease_s: float = LEASE_S, **options: Any) -> tuple[RedisLimiter, Seeding]:
         book = Book({one.account: one for one in limits})
-        limiter = RedisLimiter(redis_url, book, instance="seeding", lease_s=lease_s, clock=boottime)
+        script = Script(redis_url, lease_s=lease_s, timeout_s=PATIENT_S)
+        limiter = RedisLimiter(
+            redis_url, book, instance="seeding", lease_s=lease_s, clock=boottime, script=script
+        )
         made.append(limiter)
         options = {"quiet_s": lease_s} | options
         return limiter, Seeding(postgres_engine, limiter, lease_s=lease_s, **options)
@@ -371,6 +375,69 @@ def test_a_rule_that_was_long_unused_is_told_again(process: Make, redis_url: str
     limiter.renew()
     assert seeding.run_once()
     granted(limiter.ask(wish("after")))
+
+
+def unheard_for(url: str, seconds: float) -> int:
+    """As if nobody had had the day's rule in his limits for so long; how long its key lives now, in ms."""
+    with Redis.from_url(url, decode_responses=True) as client:
+        (key,) = client.keys("*:r:a:default:m:86400000")
+        client.pexpire(key, client.pttl(key) - round(seconds * 1000))
+        return int(client.pttl(key))
+
+
+def lives_ms(url: str) -> int:
+    with Redis.from_url(url, decode_responses=True) as client:
+        (key,) = client.keys("*:r:a:default:m:86400000")
+        return int(client.pttl(key))
+
+
+def test_a_rule_that_comes_back_is_told_again(process: Make, redis_url: str, postgres_engine: Engine) -> None:
+    """What was sent while nobody had it in his limits it has not counted; what is in flight it knows."""
+    limiter, seeding = process(DAY)
+    assert seeding.run_once()
+    granted(limiter.ask(wish("before", 5)))
+    limiter.report([Report("before", 0)])
+    granted(limiter.ask(wish("in-flight", 2)))
+    limiter.renew()
+    unheard_for(redis_url, 16.0)
+    attempted(postgres_engine, 7, age_s=5.0)
+    later, telling = process(DAY)
+    assert [[one.rate for _, one, _ in lacking.rules] for lacking in later.unready()] == [[DAY.rules[0].rate]]
+    assert isinstance(later.ask(wish("early")), Refusal)
+    assert telling.run_once()
+    assert used(later) == [9]
+    granted(later.ask(wish("late")))
+
+
+def test_who_counts_in_a_rule_that_was_unheard_of_has_it_told_again(
+    process: Make, redis_url: str, postgres_engine: Engine
+) -> None:
+    """After a time in which nobody could renew anything: counting alone is no proof that nothing was missed."""
+    limiter, seeding = process(DAY)
+    assert seeding.run_once()
+    left_ms = unheard_for(redis_url, 16.0)
+    attempted(postgres_engine, 7)
+    granted(limiter.ask(wish("counts", 1)))
+    limiter.report([Report("counts", 0)])
+    assert lives_ms(redis_url) <= left_ms
+    limiter.renew()
+    assert lives_ms(redis_url) <= left_ms
+    assert seeding.run_once()
+    assert used(limiter) == [7]
+    assert lives_ms(redis_url) > left_ms + 15_000
+
+
+def test_renewing_keeps_a_rule(process: Make, redis_url: str) -> None:
+    """A little late is not too late: nothing is told again."""
+    limiter, seeding = process(DAY)
+    assert seeding.run_once()
+    granted(limiter.ask(wish("before", 5)))
+    limiter.report([Report("before", 0)])
+    left_ms = unheard_for(redis_url, 10.0)
+    limiter.renew()
+    assert lives_ms(redis_url) > left_ms
+    assert seeding.run_once()
+    assert used(limiter) == [5]
 
 
 def test_without_redis_nothing_is_told(process: Make, postgres_engine: Engine) -> None:

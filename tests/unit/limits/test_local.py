@@ -44,6 +44,28 @@ def test_what_is_over_is_forgotten() -> None:
     assert not any(getattr(limiter._slots, name) for name in vars(limiter._slots) if name != "_lease_ms")
 
 
+def test_a_rule_that_comes_back_lacks_what_was_sent_meanwhile() -> None:
+    """Taken away and given back it is told again; of what it knew only what is in flight is left."""
+    limited, free = Limits("default", HOST, (rule("100/d"),)), Limits("default", HOST)
+    now = [0.0]
+    limiter = LocalLimiter(Book({"default": limited}), lambda: now[0], empty=False)
+
+    def tell(amount: int) -> None:
+        for lacking in limiter.unready():
+            limiter.seed(lacking.host, [(lacking.rules[0][0], [(1.0, amount)])], epoch=lacking.epoch)
+
+    tell(3)
+    granted(limiter.ask(wish("t1", 5)))
+    limiter.report([Report("t1", 2, 2)])
+    assert limiter.usage("default").rules[0].used == 8
+    limiter.book.replace({"default": free})
+    tell(0)
+    limiter.book.replace({"default": limited})
+    refused(limiter.ask(wish("t2")))
+    tell(50)
+    assert limiter.usage("default").rules[0].used == 52
+
+
 def test_what_is_used_of_an_account() -> None:
     """For people: what counts, what of it is in flight, when one more may be sent, who waits, what is open."""
     default = Limits("default", HOST, (rule("2/min"), of_host("5/s")), connections=3, login=True)

@@ -167,6 +167,7 @@ class LocalLimiter:
     def unready(self) -> Iterator[Lacking]:
         found: dict[str, list[tuple[str, Rule, Limits]]] = {}
         with self._lock:
+            self._forget_taken_away()
             for limits in self.book.all().values():
                 for key, rule in self._lacks(limits).items():
                     found.setdefault(limits.host, []).append((repr(key), rule, limits))
@@ -191,6 +192,16 @@ class LocalLimiter:
             return {}
         keys = {self._key(limits, rule): rule for rule in limits.rules}
         return {key: rule for key, rule in keys.items() if key not in self._told}
+
+    def _forget_taken_away(self) -> None:
+        """A rule that comes back has not counted what was sent meanwhile: it has to be told again."""
+        if self._told is None:
+            return
+        known = {self._key(limits, rule) for limits in self.book.all().values() for rule in limits.rules}
+        for key in self._told - known:
+            self._told.discard(key)
+            if key in self._windows:
+                self._windows[key].clear()
 
     def usage(self, account: str) -> Usage:
         """How far the limits of *account* are used; an account that nobody configured has none."""

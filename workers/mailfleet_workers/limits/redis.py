@@ -265,6 +265,8 @@ class RedisLimiter:
             except LimiterUnavailable:
                 lost += self._held.lapsed(host)
                 continue
+            if answer.stale:
+                self._ready.pop(host, None)
             urgent |= answer.urgent
             wanted |= answer.wanted
             until = asked_at + self.lease_s - MARGIN_S

@@ -55,6 +55,11 @@ class Window:
         else:
             self._log.append((bucket, amount))
 
+    def clear(self) -> None:
+        """Forget what is finished; what is in flight stays so."""
+        self._log.clear()
+        self._sum = 0
+
     def tell(self, sent: Iterable[tuple[float, int]], now_ms: float) -> None:
         """What was sent before this window was: pairs of age in ms and amount."""
         counts: Counter[int] = Counter(dict(self._log))

@@ -1,10 +1,19 @@
 -- How an epoch is opened, gates, and what is used. The last part.
 
--- rules: how old the epoch is, whether it is open, and which of the rules are not ready.
+-- rules: how old the epoch is, whether it is open, and which of the rules are not ready. One that was taken away, or that
+-- nobody was there for, is not: what it has counted is worth nothing, but what is in flight.
 function ops.status()
   local answer = { string.format('%.3f', now - meta.began), meta.open }
   for at = 5, #ARGV do
-    if rule(ARGV[at]).ready == 0 then answer[#answer + 1] = ARGV[at] end
+    local r = rule(ARGV[at])
+    if r.ready == 1 and redis.call('PTTL', r.key) <= life_of(r) - HEARD then
+      r.ready, r.log, r.more, r.sum, r.count, r.till, r.dirty = 0, '', '', 0, 0, math.huge, true
+    end
+    if r.ready == 0 then answer[#answer + 1] = ARGV[at] end
+  end
+  save_rules()
+  for at = 5, #ARGV do
+    redis.call('PEXPIRE', rule(ARGV[at]).key, life_of(rule(ARGV[at])))
   end
   return answer
 end

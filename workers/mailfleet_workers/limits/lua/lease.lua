@@ -113,7 +113,13 @@ function ops.renew()
   reap()
   save_rules()
   for suffix in string.gmatch(ARGV[10], '%S+') do
-    redis.call('PEXPIRE', base .. suffix, 2 * tonumber(string.match(suffix, '%d+$')) + HOUR)
+    local r = rule(suffix)
+    -- One that was in nobody's limits for a while has to be looked at first: see `status`.
+    if redis.call('PTTL', r.key) > life_of(r) - HEARD then
+      redis.call('PEXPIRE', r.key, life_of(r))
+    else
+      answer[#answer + 1] = 'stale ' .. suffix
+    end
   end
   return answer
 end

@@ -11,6 +11,7 @@ local BUCKETS, HOUR, DAY, FORTY_DAYS = 60, 3600000, 86400000, '3456000000'
 local FIRST = 0.001 -- of those that have had the same, who has had nothing lately has had so much less
 local LONGEST_PACED = 10000 -- permits of rules of so long a window go one after the other while several apps wait
 local GRACE, BEHIND = 250, 50 -- how long somebody in line is expected past its time; how far an app may be behind
+local HEARD = 15000 -- a rule that nobody has had in his limits for so long has not counted what was sent since
 local BREAK, TRIES = 900000, 3 -- after so many refused logins nobody logs in for so long
 
 -- The host: when its epoch began, whether it is open, when it was last asked, when leases that ran out are looked for, until
@@ -81,7 +82,7 @@ local function rule(suffix, window, unit)
   rules[suffix] = r
   local head = redis.call('GETRANGE', r.key, '0', '47')
   if head == '' then
-    r.log = ''
+    r.log, r.new = '', true
     return r
   end
   r.ready, r.sum, r.flight, r.till, r.bucket, r.count = struct.unpack(HEAD, head)
@@ -112,12 +113,18 @@ local function log(r, count)
   if count > 0 then append(r, math.floor(now / r.width), count) end
 end
 
+-- A rule lives for two windows and an hour after it was last in somebody's limits, as `renew` says: how much of that is over is
+-- how long nobody has said so. Counting alone does not prolong it.
+local function life_of(r)
+  return 2 * r.window + HOUR
+end
+
 local function save_rules()
   for _, r in pairs(rules) do
     if r.dirty then
       local head = struct.pack(HEAD, r.ready, r.sum, r.flight, r.till, r.bucket, r.count)
       if r.log then
-        redis.call('SET', r.key, head .. r.log, 'PX', 2 * r.window + HOUR)
+        if r.new then redis.call('SET', r.key, head .. r.log, 'PX', life_of(r)) else redis.call('SET', r.key, head .. r.log, 'KEEPTTL') end
       else
         redis.call('SETRANGE', r.key, '0', head)
         if r.more ~= '' then redis.call('APPEND', r.key, r.more) end

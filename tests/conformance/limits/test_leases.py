@@ -50,7 +50,8 @@ def test_a_report_after_the_lease_is_too_late(world_of: WorldOf) -> None:
     """What counts as sent is not given back by somebody who wakes up and says that it was not used."""
     world = world_of(LIMITS)
     granted(world.limiter.ask(wish("t1", 3)))
-    world.pass_busy_s(int(LEASE_S) + 1)
+    world.pass_busy_s(int(LEASE_S))
+    world.pass_s(0.5)
     world.limiter.report([Report("t1", 0, 0, 3, 3)])
     refused(world.limiter.ask(wish("t2")))
     world.pass_s(1.1)

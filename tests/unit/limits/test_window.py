@@ -15,19 +15,35 @@ def test_who_stands_behind_a_whole_window_waits_one_more() -> None:
     window = Window(6000)
     used(window, 2, 0)
     used(window, 2, 3000)
-    assert [window.free_at_ms(place, 4, 5000) for place in (1, 2, 3, 4)] == [6100, 6100, 9100, 9100]
-    assert [window.free_at_ms(place, 4, 5000) for place in (5, 7, 9)] == [12200, 15200, 18300]
+    assert [window.free_at_ms(place, 4, 5000) for place in (1, 2, 3, 4)] == [6000, 6000, 9000, 9000]
+    assert [window.free_at_ms(place, 4, 5000) for place in (5, 7, 9)] == [12000, 15000, 18000]
 
 
 def test_of_what_is_in_flight_the_end_is_not_known() -> None:
     """Nothing in flight leaves before one window from now; what was given back is free now."""
     window = Window(6000)
     window.take(3)
-    assert window.free_at_ms(1, 3, 1000) == 1000 + 6000 + 100
-    assert window.releases(1000)[0][0] == 6100
+    assert window.free_at_ms(1, 3, 1000) == 1000 + 6000
+    assert window.releases(1000)[0][0] == 6000
     window.give_back(1)
     assert window.free_at_ms(1, 3, 1000) == 1000
     assert window.used(1000) == window.flight == 2
+
+
+def test_a_sixtieth_leaves_a_window_after_its_last() -> None:
+    """What is finished within one sixtieth is one entry: it leaves as a whole, not before any of it may and no later."""
+    window = Window(6000)
+    for at_ms in (100, 130, 199, 200):
+        used(window, 1, at_ms)
+    assert [window.used(at_ms) for at_ms in (6198, 6199, 6200)] == [4, 1, 0]
+
+
+def test_what_was_told_is_as_young_as_its_sixtieth_may_be() -> None:
+    """Another clock has measured it; what is finished later comes after it, or counts as late as it."""
+    window = Window(6000)
+    window.tell([(450.0, 3), (20.0, 2)], 1030)
+    used(window, 1, 1040)
+    assert [window.used(at_ms) for at_ms in (6599, 6600, 7099, 7100)] == [6, 3, 3, 0]
 
 
 def test_the_part_of_bulk() -> None:

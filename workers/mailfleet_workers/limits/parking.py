@@ -61,7 +61,7 @@ class Parking:
         for rule, window in windows.items():
             limit = class_limit(rule.rate.limit, priority, limits.reserve)
             free = limit - window.used(now_ms)
-            releases, round_ms = window.releases(now_ms), window.window_ms + window.width_ms
+            releases, round_ms = window.releases(now_ms), window.window_ms
             for row, place in enumerate(places):
                 if place > free:
                     free_ms = _free_ms(place - free, limit, releases, round_ms, after_ms)

@@ -1,8 +1,9 @@
 """What one rule has counted: permits in flight, and a log of those that are finished.
 
-The log has 60 buckets a window. A finished permit leaves it one whole window after its bucket has ended, so every permit
-counts at least from its grant until one window after its finish: wherever between the two the server saw it, no window at
-the server holds more than was granted. Times are milliseconds of one clock that never goes back.
+The log has an entry for each sixtieth of a window in which something was finished, with the time of the last of it, and
+leaves one whole window after that. So every permit counts at least from its grant until one window after its finish:
+wherever between the two the server saw it, no window at the server holds more than was granted. Times are milliseconds of
+one clock that never goes back.
 """
 
 import math
@@ -27,11 +28,11 @@ class Window:
         self.width_ms = window_ms / BUCKETS
         self.flight = 0
         self._sum = 0
-        self._log: deque[tuple[int, int]] = deque()
+        self._log: deque[tuple[float, int]] = deque()
 
     def used(self, now_ms: float) -> int:
         """How many permits count now, those in flight included."""
-        while self._log and now_ms >= self._leaves_ms(self._log[0][0]):
+        while self._log and now_ms >= self._log[0][0] + self.window_ms:
             self._sum -= self._log.popleft()[1]
         return self._sum + self.flight
 
@@ -49,11 +50,16 @@ class Window:
             return
         self.flight -= amount
         self._sum += amount
-        bucket = math.floor(now_ms / self.width_ms)
-        if self._log and self._log[-1][0] == bucket:
-            self._log[-1] = (bucket, self._log[-1][1] + amount)
-        else:
-            self._log.append((bucket, amount))
+        self._append(now_ms, amount)
+
+    def _append(self, at_ms: float, amount: int) -> None:
+        """So many more that were finished after the youngest entry's time, or within its sixtieth."""
+        if self._log:
+            last_ms, count = self._log[-1]
+            if math.floor(at_ms / self.width_ms) <= math.floor(last_ms / self.width_ms):
+                self._log[-1] = (max(at_ms, last_ms), count + amount)
+                return
+        self._log.append((at_ms, amount))
 
     def clear(self) -> None:
         """Forget what is finished; what is in flight stays so."""
@@ -61,21 +67,26 @@ class Window:
         self._sum = 0
 
     def tell(self, sent: Iterable[tuple[float, int]], now_ms: float) -> None:
-        """What was sent before this window was: pairs of age in ms and amount."""
-        counts: Counter[int] = Counter(dict(self._log))
+        """What was sent before this window was: pairs of age in ms and amount.
+
+        Another clock has measured these: each is taken to be as young as its sixtieth may be.
+        """
+        counts: Counter[float] = Counter(dict(self._log))
         for age_ms, amount in sent:
-            counts[math.floor((now_ms - age_ms) / self.width_ms)] += amount
-        self._log = deque(sorted(counts.items()))
+            counts[(math.floor((now_ms - age_ms) / self.width_ms) + 1) * self.width_ms] += amount
+        self._log.clear()
+        for last_ms, count in sorted(counts.items()):
+            self._append(last_ms, count)
         self._sum = counts.total()
 
     def releases(self, now_ms: float) -> list[tuple[float, float]]:
         """When what counts now leaves: waits in ms, ascending, and how many have left by then; the last is for all others."""
         self.used(now_ms)
         found, total = [], 0
-        for bucket, count in self._log:
+        for last_ms, count in self._log:
             total += count
-            found.append((self._leaves_ms(bucket) - now_ms, float(total)))
-        return [*found, (self._latest_ms(now_ms) - now_ms, math.inf)]
+            found.append((last_ms + self.window_ms - now_ms, float(total)))
+        return [*found, (self.window_ms, math.inf)]
 
     def free_at_ms(self, wanted: int, limit: int, now_ms: float) -> float:
         """When the last of *wanted* permits is free, if the earlier ones are taken as soon as they are.
@@ -86,17 +97,11 @@ class Window:
         missing = self.used(now_ms) + rest + 1 - limit
         free_at = now_ms
         if missing > 0:
-            for bucket, count in self._log:
+            for last_ms, count in self._log:
                 missing -= count
                 if missing <= 0:
-                    free_at = self._leaves_ms(bucket)
+                    free_at = last_ms + self.window_ms
                     break
             else:
-                free_at = self._latest_ms(now_ms)
-        return free_at + rounds * (self.window_ms + self.width_ms)
-
-    def _leaves_ms(self, bucket: int) -> float:
-        return (bucket + 1) * self.width_ms + self.window_ms
-
-    def _latest_ms(self, now_ms: float) -> float:
-        return now_ms + self.window_ms + self.width_ms
+                free_at = now_ms + self.window_ms
+        return free_at + rounds * self.window_ms

@@ -23,19 +23,20 @@ function ops.seed()
   for at = 5, #ARGV, 2 do
     local r = rule(ARGV[at])
     if r.ready == 0 then
-      local buckets, counts = {}, {}
-      local function add(bucket, count)
-        if now >= (bucket + 1) * r.width + r.window then return end
-        if not counts[bucket] then buckets[#buckets + 1] = bucket end
-        counts[bucket] = (counts[bucket] or 0) + count
+      local times, counts = {}, {}
+      local function add(last, count)
+        if now >= last + r.window then return end
+        if not counts[last] then times[#times + 1] = last end
+        counts[last] = (counts[last] or 0) + count
       end
+      -- The database's clock has measured these: each is as young as its sixtieth may be.
       for age, count in string.gmatch(ARGV[at + 1], '(%S+) (%d+)') do
-        add(math.floor((now - tonumber(age)) / r.width), tonumber(count))
+        add((math.floor((now - tonumber(age)) / r.width) + 1) * r.width, tonumber(count))
       end
-      for _, count, bucket in entries(r) do add(bucket, count) end
-      table.sort(buckets)
+      for _, count, last in entries(r) do add(last, count) end
+      table.sort(times)
       r.log, r.sum, r.count, r.till, r.ready, r.dirty = '', 0, 0, math.huge, 1, true
-      for _, bucket in ipairs(buckets) do append(r, bucket, counts[bucket]) end
+      for _, last in ipairs(times) do append(r, last, counts[last]) end
     end
   end
   save_rules()

@@ -48,8 +48,9 @@ if meta.epoch ~= epoch then return { 'epoch', meta.epoch } end
 
 local base = KEYS[1] .. ':' .. epoch .. ':'
 
--- Rules. A value: ready, sum of the log, in flight, when the oldest entry leaves, the youngest entry's bucket and count; then
--- the entries before that, oldest first: 12 bytes each for a bucket and its count. Most calls need the first part only.
+-- Rules. A value: ready, sum of the log, in flight, when the oldest entry leaves, the youngest entry's time and count; then
+-- the entries before that, oldest first: 12 bytes each for a time and a count. What is finished in one sixtieth of a window
+-- is one entry, which has the time of the last of them and leaves a window later. Most calls need the first part only.
 local rules = {}
 local HEAD, ENTRY = '<dddddd', '<dI4'
 
@@ -58,14 +59,14 @@ local function read_log(r)
   local all = redis.call('GET', r.key) or ''
   local at, size = 49, #all
   while at < size do
-    local bucket, count = struct.unpack(ENTRY, all, at)
-    if now < (bucket + 1) * r.width + r.window then break end
+    local last, count = struct.unpack(ENTRY, all, at)
+    if now < last + r.window then break end
     r.sum, at = r.sum - count, at + 12
   end
   r.log = string.sub(all, at) .. r.more
-  if r.log == '' and now >= (r.bucket + 1) * r.width + r.window then r.sum, r.count = r.sum - r.count, 0 end
-  local oldest = r.log ~= '' and struct.unpack(ENTRY, r.log) or r.count > 0 and r.bucket
-  r.till = oldest and (oldest + 1) * r.width + r.window or math.huge
+  if r.log == '' and now >= r.last + r.window then r.sum, r.count = r.sum - r.count, 0 end
+  local oldest = r.log ~= '' and struct.unpack(ENTRY, r.log) or r.count > 0 and r.last
+  r.till = oldest and oldest + r.window or math.huge
 end
 
 local function rule(suffix, window, unit)
@@ -77,7 +78,7 @@ local function rule(suffix, window, unit)
   end
   r = {
     key = base .. suffix, unit = unit, window = window, width = window / BUCKETS, dirty = false, log = false, more = '',
-    ready = 0, sum = 0, flight = 0, till = math.huge, bucket = 0, count = 0,
+    ready = 0, sum = 0, flight = 0, till = math.huge, last = 0, count = 0,
   }
   rules[suffix] = r
   local head = redis.call('GETRANGE', r.key, '0', '47')
@@ -85,7 +86,7 @@ local function rule(suffix, window, unit)
     r.log, r.new = '', true
     return r
   end
-  r.ready, r.sum, r.flight, r.till, r.bucket, r.count = struct.unpack(HEAD, head)
+  r.ready, r.sum, r.flight, r.till, r.last, r.count = struct.unpack(HEAD, head)
   if now >= r.till then
     read_log(r)
     r.dirty = true
@@ -93,24 +94,26 @@ local function rule(suffix, window, unit)
   return r
 end
 
--- *count* more in a *bucket* that is no older than the youngest.
-local function append(r, bucket, count)
+-- *count* more that were finished *at* a time after the youngest entry's.
+local function append(r, at, count)
   r.sum, r.dirty = r.sum + count, true
-  if r.count > 0 and bucket <= r.bucket then
-    r.count = r.count + count
+  if r.count > 0 and math.floor(at / r.width) <= math.floor(r.last / r.width) then
+    local only = r.till == r.last + r.window
+    r.last, r.count = math.max(r.last, at), r.count + count
+    if only then r.till = r.last + r.window end
     return
   end
   if r.count > 0 then
-    local entry = struct.pack(ENTRY, r.bucket, r.count)
+    local entry = struct.pack(ENTRY, r.last, r.count)
     if r.log then r.log = r.log .. entry else r.more = entry end
   else
-    r.till = (bucket + 1) * r.width + r.window
+    r.till = at + r.window
   end
-  r.bucket, r.count = bucket, count
+  r.last, r.count = at, count
 end
 
 local function log(r, count)
-  if count > 0 then append(r, math.floor(now / r.width), count) end
+  if count > 0 then append(r, now, count) end
 end
 
 -- A rule lives for two windows and an hour after it was last in somebody's limits, as `renew` says: how much of that is over is
@@ -122,7 +125,7 @@ end
 local function save_rules()
   for _, r in pairs(rules) do
     if r.dirty then
-      local head = struct.pack(HEAD, r.ready, r.sum, r.flight, r.till, r.bucket, r.count)
+      local head = struct.pack(HEAD, r.ready, r.sum, r.flight, r.till, r.last, r.count)
       if r.log then
         if r.new then redis.call('SET', r.key, head .. r.log, 'PX', life_of(r)) else redis.call('SET', r.key, head .. r.log, 'KEEPTTL') end
       else
@@ -138,10 +141,10 @@ local function entries(r)
   if not r.log then read_log(r) end
   local at, size = 1, #r.log
   return function()
-    local bucket, count = r.bucket, r.count
-    if at < size then bucket, count = struct.unpack(ENTRY, r.log, at) elseif at > size + 1 or count == 0 then return nil end
+    local last, count = r.last, r.count
+    if at < size then last, count = struct.unpack(ENTRY, r.log, at) elseif at > size + 1 or count == 0 then return nil end
     at = at + 12
-    return (bucket + 1) * r.width + r.window, count, bucket
+    return last + r.window, count, last
   end
 end
 
@@ -153,7 +156,7 @@ local function releases(r)
     sum = sum + count
     found[#found + 1] = { wait = leaves - now, sum = sum }
   end
-  found[#found + 1] = { wait = r.window + r.width, sum = math.huge }
+  found[#found + 1] = { wait = r.window, sum = math.huge }
   return found
 end
 
@@ -162,7 +165,7 @@ local function free_at(r, limit, amount)
   local rounds = math.floor((amount - 1) / limit)
   local missing, free = r.sum + r.flight + amount - rounds * limit - limit, now
   if missing > 0 then
-    free = now + r.window + r.width
+    free = now + r.window
     for leaves, count in entries(r) do
       missing = missing - count
       if missing <= 0 then
@@ -171,7 +174,7 @@ local function free_at(r, limit, amount)
       end
     end
   end
-  return free + rounds * (r.window + r.width)
+  return free + rounds * r.window
 end
 
 -- Grants in flight: token -> what remains of it and which rules it counts in.

@@ -43,7 +43,7 @@ function ops.park()
     if rank == 2 then limit = math.max(1, math.floor(limit * (1 - reserve))) end
     local leaves = releases(r)
     local last = (leaves[#leaves - 1] or leaves[1]).wait
-    limits[#limits + 1] = { limit = limit, free = limit - r.sum - r.flight, rounds = r.window + r.width, leaves = leaves, last = last }
+    limits[#limits + 1] = { limit = limit, free = limit - r.sum - r.flight, rounds = r.window, leaves = leaves, last = last }
   end
   local waits, first, last = {}, nil, 0
   for k = 1, mails do

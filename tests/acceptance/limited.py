@@ -33,7 +33,7 @@ LEASE_S = 5.0
 BATCH = 500
 #: A stretch of a run is as good as undisturbed if no more of the processors was withheld from this machine; if none of
 #: so many was, the least disturbed one is taken.
-DISTURBED = 0.02
+DISTURBED = 0.03
 STRETCHES = 4
 TIMING = {
     "HEARTBEAT_S": "5",

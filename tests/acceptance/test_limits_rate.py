@@ -1,8 +1,8 @@
 """Eight worker processes on one account: no sliding window of any rule is over its limit at the server, and few are not full.
 
 Judged at both ends of a mail: at its MAIL and at its final dot. Utilisation is the mean of all windows from the first
-full one to the last mail, in the stretch of the run in which the least of the
-machine was withheld from it.
+full one to the last mail, in a stretch of the run in which hardly anything of the
+machine was withheld from it, if there is one.
 """
 
 from collections import Counter

@@ -167,8 +167,8 @@ def run(name: str, url: str, ready: Barrier, found: Connection) -> None:
     client.ask(1, uuid.uuid4().hex)  # the connection that it keeps
     once: Callable[[], int] = getattr(client, name)
     once()
-    ready.wait(START_S)
     for _ in range(INTERVALS):
+        ready.wait(START_S)
         done, began, cpu_s = 0, time.monotonic(), time.process_time()
         while (now := time.monotonic()) < began + INTERVAL_S:
             done += once()
@@ -188,10 +188,10 @@ def measure(work: Work, clients: int, url: str) -> list[Interval]:
         theirs.close()
         pipes.append(ours)
         processes.append(process)
-    ready.wait(START_S)
     intervals = []
     for _ in range(INTERVALS):
         ask(url, "CONFIG", "RESETSTAT")
+        ready.wait(START_S)
         found: list[tuple[float, float]] = [pipe.recv() for pipe in pipes]
         info: dict[str, Any] = ask(url, "INFO", "commandstats")
         intervals.append(

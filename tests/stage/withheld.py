@@ -21,13 +21,15 @@ class Withheld:
     def share(self) -> float:
         """Of the processor time that was wanted since then, the share that others had: 0.0 to 1.0."""
         wanted, others = (now - then for now, then in zip(self._read(), self._began, strict=True))
-        return others / wanted if wanted else 0.0
+        return others / wanted if wanted > 0 else 0.0
 
     def _read(self) -> tuple[int, int]:
         try:
             line = self._stat.read_text().partition("\n")[0]
         except OSError:
-            return 0, 0
+            line = ""
         # What guests had is counted in the first two already.
         ticks = [int(word) for word in line.split()[1:9]]
+        if len(ticks) <= _STEAL:
+            return 0, 0
         return sum(ticks) - ticks[_IDLE] - ticks[_IOWAIT], ticks[_STEAL]

@@ -31,6 +31,8 @@ AGAIN_S = 0.05
 #: A storm that struck too few workers with mails in their hands goes on: one more kill in so many seconds, as long as
 #: mails are open. On a machine that is starved a worker is killed before it has any.
 MORE_EVERY_S = 0.5
+#: Not when hardly any are: who holds one of the last is struck until it counts as poison.
+MORE_OPEN = 500
 #: Of those that were seen with mails a moment before, so many are counted for each that the audit has to confirm.
 SEEN_FOR_ONE = 1.5
 #: How long a fleet of forked workers may take to be ready, in seconds.
@@ -141,9 +143,9 @@ class Storm:
                 heapq.heappop(self._agenda)[2]()
 
     def _strike_more(self, until: float) -> None:
-        """After the plan: go on until enough workers were hit with mails, or none are open, or *until*."""
+        """After the plan: go on until enough workers were hit with mails, or few are open, or *until*."""
         enough = SEEN_FOR_ONE * self._plan.figures.kills_with_rows
-        while sum(strike.busy for strike in self.victims.struck) < enough and self._open():
+        while sum(strike.busy for strike in self.victims.struck) < enough and self._open() >= MORE_OPEN:
             due = time.monotonic() + MORE_EVERY_S
             if due >= until:
                 return

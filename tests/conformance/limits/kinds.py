@@ -45,9 +45,12 @@ class World:
         self.book.replace({one.account: one for one in limits})
 
     def pass_busy_s(self, seconds: int) -> None:
-        """Let *seconds* go by while somebody asks every second, for an account of its own."""
+        """Let *seconds* go by while somebody asks every second, for an account of its own, with the same limits."""
+        beside = None if self.more is None else self.more()
         for second in range(seconds):
             self.pass_s(1.0)
+            if beside is not None:
+                beside.renew()
             self.limiter.ask(wish(f"busy{second}", account="busy"))
 
 

@@ -1,5 +1,6 @@
 """A real Redis that has lost its memory is told by a real database what was sent, and grants nothing before."""
 
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -377,18 +378,15 @@ def test_a_rule_that_was_long_unused_is_told_again(process: Make, redis_url: str
     granted(limiter.ask(wish("after")))
 
 
-def unheard_for(url: str, seconds: float) -> int:
-    """As if nobody had had the day's rule in his limits for so long; how long its key lives now, in ms."""
-    with Redis.from_url(url, decode_responses=True) as client:
+def unheard_for(url: str, seconds: float) -> None:
+    """As if nobody had had the day's rule in his limits for so long, while others were heard all the time."""
+    with Redis.from_url(url) as client:
+        (host,) = client.keys(f"*{{{HOST}}}")
+        client.setrange(host, 40, struct.pack("<d", 0.0))
         (key,) = client.keys("*:r:a:default:m:86400000")
-        client.pexpire(key, client.pttl(key) - round(seconds * 1000))
-        return int(client.pttl(key))
-
-
-def lives_ms(url: str) -> int:
-    with Redis.from_url(url, decode_responses=True) as client:
-        (key,) = client.keys("*:r:a:default:m:86400000")
-        return int(client.pttl(key))
+        head = list(struct.unpack("<7d", client.getrange(key, 0, 55)))
+        head[6] -= seconds * 1000
+        client.setrange(key, 0, struct.pack("<7d", *head))
 
 
 def test_a_rule_that_comes_back_is_told_again(process: Make, redis_url: str, postgres_engine: Engine) -> None:
@@ -402,42 +400,81 @@ def test_a_rule_that_comes_back_is_told_again(process: Make, redis_url: str, pos
     unheard_for(redis_url, 16.0)
     attempted(postgres_engine, 7, age_s=5.0)
     later, telling = process(DAY)
-    assert [[one.rate for _, one, _ in lacking.rules] for lacking in later.unready()] == [[DAY.rules[0].rate]]
     assert isinstance(later.ask(wish("early")), Refusal)
+    assert [[one.rate for _, one, _ in lacking.rules] for lacking in later.unready()] == [[DAY.rules[0].rate]]
     assert telling.run_once()
     assert used(later) == [9]
     granted(later.ask(wish("late")))
 
 
-def test_who_counts_in_a_rule_that_was_unheard_of_has_it_told_again(
+def test_a_rule_that_comes_back_while_others_send_is_told_as_a_new_one(
     process: Make, redis_url: str, postgres_engine: Engine
 ) -> None:
-    """After a time in which nobody could renew anything: counting alone is no proof that nothing was missed."""
-    limiter, seeding = process(DAY)
+    """From its first question on nothing is granted, until all have heard of it and a lease is over."""
+    lived(postgres_engine)
+    now = [0.0]
+    limiter, seeding = process(DAY, lease_s=1.0, clock=lambda: now[0])
+    wait_until(seeding.run_once, 30, lambda: "nothing was told")
+    granted(limiter.ask(wish("before", 5)))
+    limiter.report([Report("before", 0)])
+    limiter.book.replace({"default": Limits("default", HOST)})
     assert seeding.run_once()
-    left_ms = unheard_for(redis_url, 16.0)
-    attempted(postgres_engine, 7)
-    granted(limiter.ask(wish("counts", 1)))
-    limiter.report([Report("counts", 0)])
-    assert lives_ms(redis_url) <= left_ms
+    granted(limiter.ask(wish("free", 60)))
+    attempted(postgres_engine, 60)
+    unheard_for(redis_url, 16.0)
+    limiter.book.replace({"default": DAY})
+    assert isinstance(limiter.ask(wish("early", 60)), Refusal)
     limiter.renew()
-    assert lives_ms(redis_url) <= left_ms
+    for waited_s in (0.0, 1.0 + HEARD_S - 0.1):
+        now[0] = waited_s
+        assert not seeding.run_once()
+        assert isinstance(limiter.ask(wish(f"after-{waited_s}")), Refusal)
+    now[0] = 1.0 + HEARD_S
     assert seeding.run_once()
-    assert used(limiter) == [7]
-    assert lives_ms(redis_url) > left_ms + 15_000
+    assert granted(limiter.ask(wish("rest", 60))).permits == 40
 
 
-def test_renewing_keeps_a_rule(process: Make, redis_url: str) -> None:
-    """A little late is not too late: nothing is told again."""
+@pytest.mark.parametrize("hears", ["renew", "ask", "nobody"])
+def test_who_is_heard_keeps_a_rule(process: Make, redis_url: str, hears: str) -> None:
+    """Renewing or asking, a little late is not too late: nothing is told again. Nor where nobody was heard at all."""
     limiter, seeding = process(DAY)
     assert seeding.run_once()
     granted(limiter.ask(wish("before", 5)))
     limiter.report([Report("before", 0)])
-    left_ms = unheard_for(redis_url, 10.0)
-    limiter.renew()
-    assert lives_ms(redis_url) > left_ms
+    if hears == "nobody":
+        with Redis.from_url(redis_url) as client:
+            (host,) = client.keys(f"*{{{HOST}}}")
+            value = client.get(host)
+            numbers = list(struct.unpack("<6d", value[:48]))
+            numbers[2] -= 20_000
+            client.set(host, struct.pack("<6d", *numbers) + value[48:], keepttl=True)
+        unheard_for(redis_url, 20.0)
+    else:
+        unheard_for(redis_url, 10.0)
+    if hears == "ask":
+        granted(limiter.ask(wish("one")))
+    else:
+        limiter.renew()
+    if hears != "nobody":
+        unheard_for(redis_url, 10.0)
     assert seeding.run_once()
-    assert used(limiter) == [5]
+    assert used(limiter) == [5 + (hears == "ask")]
+
+
+def test_what_another_version_has_left_is_not_read(process: Make, redis_url: str) -> None:
+    """Values are written in another way there: it is another memory, which is told anew."""
+    limiter, seeding = process(DAY)
+    assert seeding.run_once()
+    granted(limiter.ask(wish("before", 5)))
+    with Redis.from_url(redis_url) as client:
+        (host,) = client.keys(f"*{{{HOST}}}")
+        value = client.get(host)
+        assert value.endswith(b" 2")
+        client.set(host, value[:-2], keepttl=True)
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    limiter.renew()
+    wait_until(seeding.run_once, 30, lambda: "nothing was told")
+    granted(limiter.ask(wish("after")))
 
 
 def test_without_redis_nothing_is_told(process: Make, postgres_engine: Engine) -> None:

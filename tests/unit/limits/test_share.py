@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailfleet_workers.limits.book import Limits
-from mailfleet_workers.limits.share import TooLittle, part_of, part_of_sent
-from tests.conformance.limits.kinds import HOST, of_host, rule
+from mailfleet_workers.limits.book import Book, Limits
+from mailfleet_workers.limits.share import PartLimiter, TooLittle, part_of, part_of_sent
+from tests.conformance.limits.kinds import HOST, granted, of_host, refused, rule, wish
 
 
 def test_every_limit_is_divided() -> None:
@@ -56,3 +56,17 @@ def test_the_parts_of_what_was_sent(sent: list[tuple[float, int]], shares: int) 
         left = sum(amount for age, amount in sent if age <= age_s)
         part = sum(amount for age, amount in parts if age <= age_s)
         assert left <= part * shares < left + shares
+
+
+def test_a_part_does_not_forget_what_it_sent() -> None:
+    """Of what all have sent it is told its part: a limit that was taken away and came back must not make its own mails that."""
+    limited, free = Limits("default", HOST, (rule("100/d"),)), Limits("default", HOST)
+    book = Book({"default": limited})
+    limiter = PartLimiter(book, 2, clock=lambda: 0.0, lease_s=15.0, owner="one")
+    for lacking in limiter.unready():
+        limiter.seed(lacking.host, [(name, []) for name, _, _ in lacking.rules], epoch=lacking.epoch)
+    assert granted(limiter.ask(wish("all", 60))).permits == 50
+    for limits in (free, limited):
+        book.replace({"default": limits})
+        assert list(limiter.unready()) == []
+    refused(limiter.ask(wish("more")))

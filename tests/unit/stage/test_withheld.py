@@ -31,8 +31,9 @@ def test_share(tmp_path: Path, after: tuple[int, ...], share: float) -> None:
 
 
 def test_a_system_that_does_not_say(tmp_path: Path) -> None:
-    """Without the file nothing is known to be withheld."""
-    assert Withheld(tmp_path / "none").share() == 0.0
+    """Without the file, or with an empty one, nothing is known to be withheld."""
+    (tmp_path / "empty").touch()
+    assert [Withheld(tmp_path / name).share() for name in ("none", "empty")] == [0.0, 0.0]
 
 
 def test_this_machine() -> None:

@@ -12,7 +12,7 @@ from mailfleet_workers.limits.redis_script import Packed
 from mailfleet_workers.limits.rule import Rule, Scope, Unit
 from mailfleet_workers.limits.usage import RuleUse, Usage
 
-_RENEWED = ("gone", "lost", "wanted", "wanted!", "stale")
+_RENEWED = ("gone", "lost", "wanted", "wanted!", "unready")
 _NO_REPORT = Report("", 0)
 
 
@@ -164,7 +164,7 @@ def renewal_words(
 class Renewed:
     """What `renew` answers in `epoch`: grants that count as sent by now, slots of others, accounts whose slots are wanted.
 
-    `stale` are rules that nobody had in his limits for a while: whether they know what was sent has to be asked.
+    `unready` are rules that do not know what was sent.
     """
 
     epoch: str
@@ -172,7 +172,7 @@ class Renewed:
     lost: frozenset[str]
     wanted: frozenset[str]
     urgent: frozenset[str]
-    stale: frozenset[str]
+    unready: frozenset[str]
 
     @classmethod
     def of(cls, epoch: str, answer: Sequence[bytes]) -> "Renewed":

@@ -265,7 +265,7 @@ class RedisLimiter:
             except LimiterUnavailable:
                 lost += self._held.lapsed(host)
                 continue
-            if answer.stale:
+            if answer.unready:
                 self._ready.pop(host, None)
             urgent |= answer.urgent
             wanted |= answer.wanted
@@ -285,8 +285,12 @@ class RedisLimiter:
                 self._tell_closed(host, one.slot, one.linger_s)
 
     def _to_renew(self) -> dict[str, dict[str, Limits]]:
-        """Those hosts, and those whose limits were lifted while something of them is on its way."""
-        return {host: {} for host in self._held.hosts()} | self._hosts()
+        """Those hosts, those whose limits were lifted while something of them is on its way, and those without limits.
+
+        A host is heard of from whoever sends to it: a rule that others have had is missing what these send.
+        """
+        unlimited: dict[str, dict[str, Limits]] = {limits.host: {} for limits in self.book.all().values()}
+        return {host: {} for host in self._held.hosts()} | unlimited | self._hosts()
 
     def _hosts(self) -> dict[str, dict[str, Limits]]:
         """The hosts that have anything to limit, each with its accounts."""
@@ -326,6 +330,7 @@ class RedisLimiter:
             if int(answer[1]) and not missing:
                 self._ready[host] = epoch, rules.keys()
                 continue
+            self._ready.pop(host, None)
             yield Lacking(
                 host, float(answer[0]) / 1000, tuple((name, *rules[name]) for name in missing), epoch
             )

@@ -67,6 +67,8 @@ class Seeding:
         """Whether the limiter knows everything now. A host that cannot be told keeps none of the others from it."""
         # What is replaced meanwhile has not been looked at.
         book = self._limiter.book.all().values()
+        # What was taken away and comes back is new.
+        self._known &= {_memory(rule, limits) for limits in book for rule in limits.rules}
         late: set[_Memory] = set()
         failed: set[str] = set()
         told = True

@@ -98,6 +98,9 @@ class PartLimiter(LocalLimiter):
         self._granted: dict[str, str] = {}
         self._given: dict[str, Slot] = {}
 
+    def _forget_taken_away(self) -> None:
+        """Of what it is told a part takes its part: told again, it would forget most of what it has sent itself."""
+
     def ask(self, request: Request, reports: Sequence[Report] = ()) -> Grant | Refusal:
         answer = super().ask(request, reports)
         if isinstance(answer, Grant):
@@ -144,6 +147,7 @@ class PartLimiter(LocalLimiter):
                     now_ms + self._lease_ms,
                     r.unused,
                     r.unused_recipients,
+                    one.account,
                 )
             for slot in (one.slot for one in slots if one.slot is not None):
                 self._slots.open(slot, now_ms)

@@ -17,6 +17,7 @@ function ops.ask()
       local window, limit, of_recipients = struct.unpack('<ddd', numbers, 65 + 24 * (at - 11))
       local r = rule(ARGV[at], window, of_recipients == 1 and 'r' or 'm')
       r.suffix, r.limit = ARGV[at], limit
+      hear(r)
       limits[at - 10] = r
     end
   end

@@ -1,20 +1,13 @@
 -- How an epoch is opened, gates, and what is used. The last part.
 
--- rules: how old the epoch is, whether it is open, and which of the rules are not ready. One that was taken away, or that
--- nobody was there for, is not: what it has counted is worth nothing, but what is in flight.
+-- rules: how old the epoch is, whether it is open, and which of the rules are not ready.
 function ops.status()
   local answer = { string.format('%.3f', now - meta.began), meta.open }
   for at = 5, #ARGV do
     local r = rule(ARGV[at])
-    if r.ready == 1 and redis.call('PTTL', r.key) <= life_of(r) - HEARD then
-      r.ready, r.log, r.more, r.sum, r.count, r.till, r.dirty = 0, '', '', 0, 0, math.huge, true
-    end
     if r.ready == 0 then answer[#answer + 1] = ARGV[at] end
   end
   save_rules()
-  for at = 5, #ARGV do
-    redis.call('PEXPIRE', rule(ARGV[at]).key, life_of(rule(ARGV[at])))
-  end
   return answer
 end
 
@@ -49,7 +42,7 @@ end
 -- epoch begins, to be told from the database; one that has begun since then knows no less than that.
 function ops.forget()
   if now - meta.began > tonumber(ARGV[5]) then
-    meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0 }
+    meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0, back = now }
     save_meta()
   end
   return { 'yes' }

@@ -111,15 +111,17 @@ function ops.renew()
     if want > 0 then answer[#answer + 1] = (want == 2 and 'wanted! ' or 'wanted ') .. account end
   end
   reap()
-  save_rules()
+  local kept = {}
   for suffix in string.gmatch(ARGV[10], '%S+') do
     local r = rule(suffix)
-    -- One that was in nobody's limits for a while has to be looked at first: see `status`.
-    if redis.call('PTTL', r.key) > life_of(r) - HEARD then
-      redis.call('PEXPIRE', r.key, life_of(r))
-    else
-      answer[#answer + 1] = 'stale ' .. suffix
-    end
+    -- Of many processes one has just said so.
+    if now - r.heard >= 1000 then kept[#kept + 1] = r end
+    hear(r)
+    if r.ready == 0 then answer[#answer + 1] = 'unready ' .. suffix end
+  end
+  save_rules()
+  for _, r in ipairs(kept) do
+    redis.call('PEXPIRE', r.key, 2 * r.window + HOUR)
   end
   return answer
 end

@@ -3,7 +3,9 @@
 -- KEYS[1] is the host's own key; every other key is below it, in the same hash slot: NAME:EPOCH:SUFFIX. An epoch begins when
 -- Redis has lost what it knew (flushed, restarted, failed over: another run id); what older epochs left is never read.
 -- Times are milliseconds of this server's clock, amounts are messages or recipients.
-local op, run_id, epoch, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local op, epoch, lease = ARGV[1], ARGV[3], tonumber(ARGV[4])
+-- Which server, and how values are written: what another version of this script has left is another epoch's.
+local run_id = ARGV[2] .. ' 2'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
 
@@ -11,28 +13,28 @@ local BUCKETS, HOUR, DAY, FORTY_DAYS = 60, 3600000, 86400000, '3456000000'
 local FIRST = 0.001 -- of those that have had the same, who has had nothing lately has had so much less
 local LONGEST_PACED = 10000 -- permits of rules of so long a window go one after the other while several apps wait
 local GRACE, BEHIND = 250, 50 -- how long somebody in line is expected past its time; how far an app may be behind
-local HEARD = 15000 -- a rule that nobody has had in his limits for so long has not counted what was sent since
+local HEARD = 15000 -- a rule that nobody has had in his limits for so long, while others were heard, has missed what was sent
 local BREAK, TRIES = 900000, 3 -- after so many refused logins nobody logs in for so long
 
 -- The host: when its epoch began, whether it is open, when it was last asked, when leases that ran out are looked for, until
--- when they are not; then the epoch's name, and the run id of its server.
+-- when they are not, when somebody was heard again after nobody was; then the epoch's name, and the run id of its server.
 local meta, held = {}, redis.call('GET', KEYS[1])
 -- The host's key and its grants live as long as each other; so that the hash is there from the beginning it has a field of
 -- no name.
 local function save_meta()
-  local numbers = struct.pack('<ddddd', meta.began, meta.open, meta.last, meta.reap, meta.guard)
+  local numbers = struct.pack('<dddddd', meta.began, meta.open, meta.last, meta.reap, meta.guard, meta.back)
   redis.call('SET', KEYS[1], numbers .. meta.epoch .. ' ' .. run_id, 'PX', FORTY_DAYS)
   local grants = KEYS[1] .. ':' .. meta.epoch .. ':grants'
   redis.call('HSETNX', grants, '', '')
   redis.call('PEXPIRE', grants, FORTY_DAYS)
 end
 if held then
-  meta.began, meta.open, meta.last, meta.reap, meta.guard = struct.unpack('<ddddd', held)
-  meta.epoch, meta.run = string.match(held, '^(%d+) (.*)$', 41)
+  meta.began, meta.open, meta.last, meta.reap, meta.guard, meta.back = struct.unpack('<dddddd', held)
+  meta.epoch, meta.run = string.match(held, '^(%d+) (.*)$', 49)
 end
 local changed = false
 if not held or meta.run ~= run_id or meta.last - now > 2000 then
-  meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0 }
+  meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0, back = now }
   changed = true
 end
 if now < meta.last then now = meta.last end
@@ -40,6 +42,7 @@ if now - meta.last > lease / 2 then
   -- Nobody was heard for long: Redis stood still, or all of them. Those that live get time to renew their leases.
   meta.guard, changed = now + lease / 2, true
 end
+if now - meta.last > HEARD / 2 then meta.back, changed = now, true end
 if changed or now - meta.last > 500 then
   meta.last = now
   save_meta()
@@ -48,16 +51,17 @@ if meta.epoch ~= epoch then return { 'epoch', meta.epoch } end
 
 local base = KEYS[1] .. ':' .. epoch .. ':'
 
--- Rules. A value: ready, sum of the log, in flight, when the oldest entry leaves, the youngest entry's time and count; then
--- the entries before that, oldest first: 12 bytes each for a time and a count. What is finished in one sixtieth of a window
--- is one entry, which has the time of the last of them and leaves a window later. Most calls need the first part only.
+-- Rules. A value: ready, sum of the log, in flight, when the oldest entry leaves, the youngest entry's time and count, when
+-- somebody was heard who has the rule; then the entries before that, oldest first: 12 bytes each for a time and a count. What is
+-- finished in one sixtieth of a window is one entry, which has the time of the last of them and leaves a window later. Most
+-- calls need the first part only.
 local rules = {}
-local HEAD, ENTRY = '<dddddd', '<dI4'
+local HEAD, ENTRY = '<ddddddd', '<dI4'
 
 -- What of the log is left by now; it is in `r.log` from then on.
 local function read_log(r)
   local all = redis.call('GET', r.key) or ''
-  local at, size = 49, #all
+  local at, size = 57, #all
   while at < size do
     local last, count = struct.unpack(ENTRY, all, at)
     if now < last + r.window then break end
@@ -78,16 +82,19 @@ local function rule(suffix, window, unit)
   end
   r = {
     key = base .. suffix, unit = unit, window = window, width = window / BUCKETS, dirty = false, log = false, more = '',
-    ready = 0, sum = 0, flight = 0, till = math.huge, last = 0, count = 0,
+    ready = 0, sum = 0, flight = 0, till = math.huge, last = 0, count = 0, heard = now,
   }
   rules[suffix] = r
-  local head = redis.call('GETRANGE', r.key, '0', '47')
+  local head = redis.call('GETRANGE', r.key, '0', '55')
   if head == '' then
-    r.log, r.new = '', true
+    r.log = ''
     return r
   end
-  r.ready, r.sum, r.flight, r.till, r.last, r.count = struct.unpack(HEAD, head)
-  if now >= r.till then
+  r.ready, r.sum, r.flight, r.till, r.last, r.count, r.heard = struct.unpack(HEAD, head)
+  -- While nobody at all was heard nobody was granted anything here: that time does not count.
+  if r.ready == 1 and now - math.max(r.heard, meta.back) >= HEARD then
+    r.ready, r.log, r.sum, r.count, r.till, r.dirty = 0, '', 0, 0, math.huge, true
+  elseif now >= r.till then
     read_log(r)
     r.dirty = true
   end
@@ -116,18 +123,17 @@ local function log(r, count)
   if count > 0 then append(r, now, count) end
 end
 
--- A rule lives for two windows and an hour after it was last in somebody's limits, as `renew` says: how much of that is over is
--- how long nobody has said so. Counting alone does not prolong it.
-local function life_of(r)
-  return 2 * r.window + HOUR
+-- Who asks has the rule in his limits.
+local function hear(r)
+  if now - r.heard >= 1000 or r.dirty then r.heard, r.dirty = now, true end
 end
 
 local function save_rules()
   for _, r in pairs(rules) do
     if r.dirty then
-      local head = struct.pack(HEAD, r.ready, r.sum, r.flight, r.till, r.last, r.count)
+      local head = struct.pack(HEAD, r.ready, r.sum, r.flight, r.till, r.last, r.count, r.heard)
       if r.log then
-        if r.new then redis.call('SET', r.key, head .. r.log, 'PX', life_of(r)) else redis.call('SET', r.key, head .. r.log, 'KEEPTTL') end
+        redis.call('SET', r.key, head .. r.log, 'PX', 2 * r.window + HOUR)
       else
         redis.call('SETRANGE', r.key, '0', head)
         if r.more ~= '' then redis.call('APPEND', r.key, r.more) end

@@ -461,6 +461,23 @@ def test_who_is_heard_keeps_a_rule(process: Make, redis_url: str, hears: str) ->
     assert used(limiter) == [5 + (hears == "ask")]
 
 
+@pytest.mark.parametrize("hears", ["renew", "ask", "refused"])
+def test_who_is_heard_prolongs_a_rule(process: Make, redis_url: str, hears: str) -> None:
+    """Its key never expires while somebody has it in his limits, whether anything is sent or not."""
+    limiter, seeding = process(DAY)
+    assert seeding.run_once()
+    granted(limiter.ask(wish("before", 100 if hears == "refused" else 5)))
+    with Redis.from_url(redis_url) as client:
+        (key,) = client.keys("*:r:a:default:m:86400000")
+        client.expire(key, 60)
+        unheard_for(redis_url, 2.0)
+        if hears == "renew":
+            limiter.renew()
+        else:
+            assert isinstance(limiter.ask(wish("later")), Refusal) is (hears == "refused")
+        assert client.ttl(key) > 2 * 86_400
+
+
 def test_what_another_version_has_left_is_not_read(process: Make, redis_url: str) -> None:
     """Values are written in another way there: it is another memory, which is told anew."""
     limiter, seeding = process(DAY)

@@ -111,17 +111,11 @@ function ops.renew()
     if want > 0 then answer[#answer + 1] = (want == 2 and 'wanted! ' or 'wanted ') .. account end
   end
   reap()
-  local kept = {}
   for suffix in string.gmatch(ARGV[10], '%S+') do
     local r = rule(suffix)
-    -- Of many processes one has just said so.
-    if now - r.heard >= 1000 then kept[#kept + 1] = r end
     hear(r)
     if r.ready == 0 then answer[#answer + 1] = 'unready ' .. suffix end
   end
   save_rules()
-  for _, r in ipairs(kept) do
-    redis.call('PEXPIRE', r.key, 2 * r.window + HOUR)
-  end
   return answer
 end

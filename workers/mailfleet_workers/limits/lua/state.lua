@@ -123,9 +123,9 @@ local function log(r, count)
   if count > 0 then append(r, now, count) end
 end
 
--- Who asks has the rule in his limits.
+-- Somebody has the rule in his limits: it lives on. Of many who say so one a second is enough.
 local function hear(r)
-  if now - r.heard >= 1000 or r.dirty then r.heard, r.dirty = now, true end
+  if now - r.heard >= 1000 then r.heard, r.dirty, r.lives = now, true, true end
 end
 
 local function save_rules()
@@ -136,6 +136,7 @@ local function save_rules()
         redis.call('SET', r.key, head .. r.log, 'PX', 2 * r.window + HOUR)
       else
         redis.call('SETRANGE', r.key, '0', head)
+        if r.lives then redis.call('PEXPIRE', r.key, 2 * r.window + HOUR) end
         if r.more ~= '' then redis.call('APPEND', r.key, r.more) end
       end
     end

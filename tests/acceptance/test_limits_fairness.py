@@ -156,7 +156,8 @@ def test_ten_equal_apps(opened: Open, connections: int) -> None:
 def test_weights(opened: Open, connections: int) -> None:
     """An app of weight 3 gets three times as much as each of two others while all have a backlog.
 
-    Of permits: the part of an app is never more than the connections that it has at the moment can send.
+    Of permits: the part of an app is never more than the connections that it has at the moment can send. Where they take turns
+    of seconds parts are even only over many of them.
     """
     names = APPS[:3]
     settings = apps(*names) | {f"APPS__{names[0].upper()}__WEIGHT": "3"}
@@ -169,11 +170,12 @@ def test_weights(opened: Open, connections: int) -> None:
         lambda: len(fleet.gauge.seen().counts(app_of)) == len(names), 60, lambda: "not all", step_s=0.2
     )
     since = time.monotonic()
-    wait_for(since + 25)
+    turns = connections == ALLOWED.connections
+    wait_for(since + (50 if turns else 25))
     counts = fleet.gauge.seen().since(since).counts(app_of)
     index = jain([counts.get(names[0], 0) / 3, *(counts.get(app, 0) for app in names[1:])])
-    fleet.judge(f"weights 3, 1, 1: {counts} mails in 25 s, Jain {index:.3f}")
-    assert index >= 0.98
+    fleet.judge(f"weights 3, 1, 1: {counts} mails, Jain {index:.3f}")
+    assert index >= (0.95 if turns else 0.98)
 
 
 @SEATS

@@ -379,10 +379,8 @@ def test_a_rule_that_was_long_unused_is_told_again(process: Make, redis_url: str
 
 
 def unheard_for(url: str, seconds: float) -> None:
-    """As if nobody had had the day's rule in his limits for so long, while others were heard all the time."""
+    """As if nobody had had the day's rule in his limits for so long."""
     with Redis.from_url(url) as client:
-        (host,) = client.keys(f"*{{{HOST}}}")
-        client.setrange(host, 40, struct.pack("<d", 0.0))
         (key,) = client.keys("*:r:a:default:m:86400000")
         head = list(struct.unpack("<7d", client.getrange(key, 0, 55)))
         head[6] -= seconds * 1000
@@ -434,31 +432,54 @@ def test_a_rule_that_comes_back_while_others_send_is_told_as_a_new_one(
     assert granted(limiter.ask(wish("rest", 60))).permits == 40
 
 
-@pytest.mark.parametrize("hears", ["renew", "ask", "nobody"])
+@pytest.mark.parametrize("hears", ["renew", "ask"])
 def test_who_is_heard_keeps_a_rule(process: Make, redis_url: str, hears: str) -> None:
-    """Renewing or asking, a little late is not too late: nothing is told again. Nor where nobody was heard at all."""
+    """Renewing or asking, a little late is not too late: nothing is told again."""
     limiter, seeding = process(DAY)
     assert seeding.run_once()
     granted(limiter.ask(wish("before", 5)))
     limiter.report([Report("before", 0)])
-    if hears == "nobody":
-        with Redis.from_url(redis_url) as client:
-            (host,) = client.keys(f"*{{{HOST}}}")
-            value = client.get(host)
-            numbers = list(struct.unpack("<6d", value[:48]))
-            numbers[2] -= 20_000
-            client.set(host, struct.pack("<6d", *numbers) + value[48:], keepttl=True)
-        unheard_for(redis_url, 20.0)
-    else:
+    for number in range(2):
         unheard_for(redis_url, 10.0)
-    if hears == "ask":
-        granted(limiter.ask(wish("one")))
-    else:
-        limiter.renew()
-    if hears != "nobody":
-        unheard_for(redis_url, 10.0)
+        if hears == "ask":
+            granted(limiter.ask(wish(f"one-{number}")))
+        else:
+            limiter.renew()
     assert seeding.run_once()
-    assert used(limiter) == [5 + (hears == "ask")]
+    assert used(limiter) == [5 + 2 * (hears == "ask")]
+
+
+@pytest.mark.parametrize(("sent_s", "most"), [([5.0] * 3, 8), ([5.0] * 20, 20), ([], 8), ([400.0] * 6, 8)])
+def test_what_is_told_again_is_what_is_known_or_more(
+    process: Make, redis_url: str, postgres_engine: Engine, sent_s: list[float], most: int
+) -> None:
+    """After a long silence: the database lacks what never came to its dot, the rule lacks what it did not see."""
+    limiter, seeding = process(DAY)
+    assert seeding.run_once()
+    granted(limiter.ask(wish("before", 8)))
+    limiter.report([Report("before", 0)])
+    unheard_for(redis_url, 20.0)
+    for age_s in sent_s:
+        attempted(postgres_engine, 1, age_s=age_s)
+    limiter.renew()
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    assert seeding.run_once()
+    assert used(limiter) == [most]
+
+
+def test_a_rule_that_is_told_at_a_start_is_told_once(
+    process: Make, redis_url: str, postgres_engine: Engine
+) -> None:
+    """Whoever looks first and asks later is granted: who looks is heard."""
+    limiter, seeding = process(DAY)
+    assert seeding.run_once()
+    granted(limiter.ask(wish("before", 5)))
+    limiter.report([Report("before", 0)])
+    unheard_for(redis_url, 40.0)
+    attempted(postgres_engine, 60, age_s=30.0)
+    later, telling = process(DAY)
+    assert telling.run_once()
+    assert granted(later.ask(wish("late", 60))).permits == 40
 
 
 @pytest.mark.parametrize("hears", ["renew", "ask", "refused"])
@@ -486,7 +507,7 @@ def test_what_another_version_has_left_is_not_read(process: Make, redis_url: str
     with Redis.from_url(redis_url) as client:
         (host,) = client.keys(f"*{{{HOST}}}")
         value = client.get(host)
-        assert value.endswith(b" 2")
+        assert value.endswith(b" 3")
         client.set(host, value[:-2], keepttl=True)
     assert isinstance(limiter.ask(wish("early")), Refusal)
     limiter.renew()

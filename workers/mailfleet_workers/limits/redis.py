@@ -285,12 +285,8 @@ class RedisLimiter:
                 self._tell_closed(host, one.slot, one.linger_s)
 
     def _to_renew(self) -> dict[str, dict[str, Limits]]:
-        """Those hosts, those whose limits were lifted while something of them is on its way, and those without limits.
-
-        A host is heard of from whoever sends to it: a rule that others have had is missing what these send.
-        """
-        unlimited: dict[str, dict[str, Limits]] = {limits.host: {} for limits in self.book.all().values()}
-        return {host: {} for host in self._held.hosts()} | unlimited | self._hosts()
+        """Those hosts, and those whose limits were lifted while something of them is on its way."""
+        return {host: {} for host in self._held.hosts()} | self._hosts()
 
     def _hosts(self) -> dict[str, dict[str, Limits]]:
         """The hosts that have anything to limit, each with its accounts."""

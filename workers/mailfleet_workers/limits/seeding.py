@@ -5,7 +5,8 @@ what dead ones held is in the database, sent, in the air or in doubt. Until then
 that has just been started has nothing to wait for.
 
 A rule with another unit or window, set while others send, has no memory though its host has one. Until every process counts
-in it, mail passes that it does not see: it is told a lease after the last of them must have heard of it.
+in it, mail passes that it does not see: it is told a lease after the last of them must have heard of it. So is one that was
+taken away and comes back.
 """
 
 import logging

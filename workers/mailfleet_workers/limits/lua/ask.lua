@@ -78,7 +78,7 @@ function ops.ask()
     end
   end
   for _, r in ipairs(limits) do
-    if r.ready == 0 then return refuse('not ready', 1000, 0) end
+    if r.ready ~= 1 then return refuse('not ready', 1000, 0) end
   end
 
   -- The connection.

@@ -5,31 +5,52 @@ function ops.status()
   local answer = { string.format('%.3f', now - meta.began), meta.open }
   for at = 5, #ARGV do
     local r = rule(ARGV[at])
-    if r.ready == 0 then answer[#answer + 1] = ARGV[at] end
+    hear(r)
+    if r.ready ~= 1 then answer[#answer + 1] = ARGV[at] end
   end
   save_rules()
   return answer
+end
+
+-- Counts by times, oldest first, of which each time has as many after it as the one of *these* and *those* that has more.
+local function fuller(these, those)
+  local times, seen = {}, {}
+  for _, counts in ipairs({ these, those }) do
+    for last in pairs(counts) do
+      if not seen[last] then times[#times + 1], seen[last] = last, true end
+    end
+  end
+  table.sort(times)
+  local found, told, known, kept = {}, 0, 0, 0
+  for at = #times, 1, -1 do
+    local last = times[at]
+    told, known = told + (these[last] or 0), known + (those[last] or 0)
+    local more = math.max(told, known) - kept
+    if more > 0 then table.insert(found, 1, { last, more }) end
+    kept = kept + more
+  end
+  return found
 end
 
 -- For each rule its suffix, and what was sent: AGE COUNT, oldest first. Opens the host.
 function ops.seed()
   for at = 5, #ARGV, 2 do
     local r = rule(ARGV[at])
-    if r.ready == 0 then
-      local times, counts = {}, {}
-      local function add(last, count)
-        if now >= last + r.window then return end
-        if not counts[last] then times[#times + 1] = last end
-        counts[last] = (counts[last] or 0) + count
+    hear(r)
+    if r.ready ~= 1 then
+      local told, known = {}, {}
+      local function add(counts, last, count)
+        if now < last + r.window then counts[last] = (counts[last] or 0) + count end
       end
       -- The database's clock has measured these: each is as young as its sixtieth may be.
       for age, count in string.gmatch(ARGV[at + 1], '(%S+) (%d+)') do
-        add((math.floor((now - tonumber(age)) / r.width) + 1) * r.width, tonumber(count))
+        add(told, (math.floor((now - tonumber(age)) / r.width) + 1) * r.width, tonumber(count))
       end
-      for _, count, last in entries(r) do add(last, count) end
-      table.sort(times)
+      -- What a rule knows that may have missed something is in the database too, and more. What a new one knows may not be: it
+      -- began while this was read.
+      for _, count, last in entries(r) do add(r.ready == -1 and known or told, last, count) end
       r.log, r.sum, r.count, r.till, r.ready, r.dirty = '', 0, 0, math.huge, 1, true
-      for _, last in ipairs(times) do append(r, last, counts[last]) end
+      for _, entry in ipairs(fuller(told, known)) do append(r, entry[1], entry[2]) end
     end
   end
   save_rules()
@@ -42,7 +63,7 @@ end
 -- epoch begins, to be told from the database; one that has begun since then knows no less than that.
 function ops.forget()
   if now - meta.began > tonumber(ARGV[5]) then
-    meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0, back = now }
+    meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0 }
     save_meta()
   end
   return { 'yes' }

@@ -114,7 +114,7 @@ function ops.renew()
   for suffix in string.gmatch(ARGV[10], '%S+') do
     local r = rule(suffix)
     hear(r)
-    if r.ready == 0 then answer[#answer + 1] = 'unready ' .. suffix end
+    if r.ready ~= 1 then answer[#answer + 1] = 'unready ' .. suffix end
   end
   save_rules()
   return answer

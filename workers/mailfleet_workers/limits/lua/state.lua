@@ -5,7 +5,7 @@
 -- Times are milliseconds of this server's clock, amounts are messages or recipients.
 local op, epoch, lease = ARGV[1], ARGV[3], tonumber(ARGV[4])
 -- Which server, and how values are written: what another version of this script has left is another epoch's.
-local run_id = ARGV[2] .. ' 2'
+local run_id = ARGV[2] .. ' 3'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
 
@@ -13,28 +13,28 @@ local BUCKETS, HOUR, DAY, FORTY_DAYS = 60, 3600000, 86400000, '3456000000'
 local FIRST = 0.001 -- of those that have had the same, who has had nothing lately has had so much less
 local LONGEST_PACED = 10000 -- permits of rules of so long a window go one after the other while several apps wait
 local GRACE, BEHIND = 250, 50 -- how long somebody in line is expected past its time; how far an app may be behind
-local HEARD = 15000 -- a rule that nobody has had in his limits for so long, while others were heard, has missed what was sent
+local HEARD = 15000 -- a rule that nobody was heard of who has it in his limits for so long may have missed what was sent
 local BREAK, TRIES = 900000, 3 -- after so many refused logins nobody logs in for so long
 
 -- The host: when its epoch began, whether it is open, when it was last asked, when leases that ran out are looked for, until
--- when they are not, when somebody was heard again after nobody was; then the epoch's name, and the run id of its server.
+-- when they are not; then the epoch's name, and the run id of its server.
 local meta, held = {}, redis.call('GET', KEYS[1])
 -- The host's key and its grants live as long as each other; so that the hash is there from the beginning it has a field of
 -- no name.
 local function save_meta()
-  local numbers = struct.pack('<dddddd', meta.began, meta.open, meta.last, meta.reap, meta.guard, meta.back)
+  local numbers = struct.pack('<ddddd', meta.began, meta.open, meta.last, meta.reap, meta.guard)
   redis.call('SET', KEYS[1], numbers .. meta.epoch .. ' ' .. run_id, 'PX', FORTY_DAYS)
   local grants = KEYS[1] .. ':' .. meta.epoch .. ':grants'
   redis.call('HSETNX', grants, '', '')
   redis.call('PEXPIRE', grants, FORTY_DAYS)
 end
 if held then
-  meta.began, meta.open, meta.last, meta.reap, meta.guard, meta.back = struct.unpack('<dddddd', held)
-  meta.epoch, meta.run = string.match(held, '^(%d+) (.*)$', 49)
+  meta.began, meta.open, meta.last, meta.reap, meta.guard = struct.unpack('<ddddd', held)
+  meta.epoch, meta.run = string.match(held, '^(%d+) (.*)$', 41)
 end
 local changed = false
 if not held or meta.run ~= run_id or meta.last - now > 2000 then
-  meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0, back = now }
+  meta = { epoch = string.format('%.0f', now * 1000), began = now, open = 0, last = now, reap = now, guard = 0 }
   changed = true
 end
 if now < meta.last then now = meta.last end
@@ -42,7 +42,6 @@ if now - meta.last > lease / 2 then
   -- Nobody was heard for long: Redis stood still, or all of them. Those that live get time to renew their leases.
   meta.guard, changed = now + lease / 2, true
 end
-if now - meta.last > HEARD / 2 then meta.back, changed = now, true end
 if changed or now - meta.last > 500 then
   meta.last = now
   save_meta()
@@ -54,7 +53,7 @@ local base = KEYS[1] .. ':' .. epoch .. ':'
 -- Rules. A value: ready, sum of the log, in flight, when the oldest entry leaves, the youngest entry's time and count, when
 -- somebody was heard who has the rule; then the entries before that, oldest first: 12 bytes each for a time and a count. What is
 -- finished in one sixtieth of a window is one entry, which has the time of the last of them and leaves a window later. Most
--- calls need the first part only.
+-- calls need the first part only. Ready is 1, 0 of a rule that was told nothing yet, -1 of one that may have missed something.
 local rules = {}
 local HEAD, ENTRY = '<ddddddd', '<dI4'
 
@@ -91,10 +90,8 @@ local function rule(suffix, window, unit)
     return r
   end
   r.ready, r.sum, r.flight, r.till, r.last, r.count, r.heard = struct.unpack(HEAD, head)
-  -- While nobody at all was heard nobody was granted anything here: that time does not count.
-  if r.ready == 1 and now - math.max(r.heard, meta.back) >= HEARD then
-    r.ready, r.log, r.sum, r.count, r.till, r.dirty = 0, '', 0, 0, math.huge, true
-  elseif now >= r.till then
+  if r.ready == 1 and now - r.heard >= HEARD then r.ready, r.dirty = -1, true end
+  if now >= r.till then
     read_log(r)
     r.dirty = true
   end

@@ -1,8 +1,6 @@
 """A real Redis that has lost its memory is told by a real database what was sent, and grants nothing before."""
 
-import struct
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,80 +9,15 @@ from redis import Redis
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
-from mailfleet_schema.statements import worker
-from mailfleet_schema.statements.attempt import Attempt, add_attempts
 from mailfleet_schema.statements.sent import Sent, sent
 from mailfleet_workers.limits.base import Refusal, Report
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.redis import RedisLimiter
-from mailfleet_workers.limits.redis_script import Script
 from mailfleet_workers.limits.seeding import HEARD_S, Seeding
 from mailfleet_workers.pulse import boottime
-from tests.conformance.limits.kinds import HOST, PATIENT_S, granted, of_host, recipients, rule, wish
+from tests.conformance.limits.kinds import HOST, granted, of_host, recipients, rule, wish
+from tests.integration.limits.telling import DAY, LEASE_S, Make, attempted, forget, lived, used
 from tests.waiting import wait_until
-
-#: Long enough for a busy machine to do something within it.
-LEASE_S = 1.5
-DAY = Limits("default", HOST, (rule("100/d"),))
-
-Make = Callable[..., tuple[RedisLimiter, Seeding]]
-
-
-@pytest.fixture
-def process(redis_url: str, postgres_engine: Engine) -> Iterator[Make]:
-    """Makes what a process has: a limiter of the limits given, and what tells it."""
-    made = []
-
-    def make(*limits: Limits, lease_s: float = LEASE_S, **options: Any) -> tuple[RedisLimiter, Seeding]:
-        book = Book({one.account: one for one in limits})
-        script = Script(redis_url, lease_s=lease_s, timeout_s=PATIENT_S)
-        limiter = RedisLimiter(
-            redis_url, book, instance="seeding", lease_s=lease_s, clock=boottime, script=script
-        )
-        made.append(limiter)
-        options = {"quiet_s": lease_s} | options
-        return limiter, Seeding(postgres_engine, limiter, lease_s=lease_s, **options)
-
-    yield make
-    for limiter in made:
-        limiter.close()
-
-
-def attempted(engine: Engine, number: int, *, age_s: float = 0.0, **fields: Any) -> None:
-    """*number* attempts that were accepted *age_s* ago, of account `default` and to one recipient each."""
-    known = {"account": "default", "host": HOST, "phase": "eod", "verdict": "ok", "recipients": 1}
-    made: dict[str, Any] = known | fields
-    one = Attempt(mail_id=1, fence=1, worker_id=1, **made)
-    with engine.begin() as connection:
-        newest = connection.execute(
-            text("SELECT coalesce(max(id), 0) FROM mailfleet.mail_attempt")
-        ).scalar_one()
-        add_attempts(connection, [one] * number)
-        age = text(
-            "UPDATE mailfleet.mail_attempt SET ended_at = ended_at - make_interval(secs => :s) WHERE id > :id"
-        )
-        connection.execute(age, {"s": age_s, "id": newest})
-
-
-def lived(engine: Engine, *, started_s: float = 60.0, heard_s: float = 0.0) -> None:
-    """A worker that started and was heard from last so many seconds ago."""
-    with engine.begin() as connection:
-        worker_id = worker.register(connection, app="billing", host="here", pid=1, version="0")
-        age = text(
-            "UPDATE mailfleet.worker SET started_at = started_at - make_interval(secs => :started_s),"
-            " heartbeat_at = heartbeat_at - make_interval(secs => :heard_s) WHERE id = :id"
-        )
-        connection.execute(age, {"started_s": started_s, "heard_s": heard_s, "id": worker_id})
-
-
-def used(limiter: RedisLimiter, account: str = "default") -> list[int]:
-    return [one.used for one in limiter.usage(account).rules]
-
-
-def forget(url: str) -> None:
-    """What FLUSHALL does to a Redis that has one database in use."""
-    with Redis.from_url(url) as client:
-        client.flushdb()
 
 
 def test_a_new_fleet_begins_at_once(process: Make) -> None:
@@ -375,143 +308,6 @@ def test_a_rule_that_was_long_unused_is_told_again(process: Make, redis_url: str
     assert isinstance(limiter.ask(wish("early")), Refusal)
     limiter.renew()
     assert seeding.run_once()
-    granted(limiter.ask(wish("after")))
-
-
-def unheard_for(url: str, seconds: float) -> None:
-    """As if nobody had had the day's rule in his limits for so long."""
-    with Redis.from_url(url) as client:
-        (key,) = client.keys("*:r:a:default:m:86400000")
-        head = list(struct.unpack("<7d", client.getrange(key, 0, 55)))
-        head[6] -= seconds * 1000
-        client.setrange(key, 0, struct.pack("<7d", *head))
-
-
-def test_a_rule_that_comes_back_is_told_again(process: Make, redis_url: str, postgres_engine: Engine) -> None:
-    """What was sent while nobody had it in his limits it has not counted; what is in flight it knows."""
-    limiter, seeding = process(DAY)
-    assert seeding.run_once()
-    granted(limiter.ask(wish("before", 5)))
-    limiter.report([Report("before", 0)])
-    granted(limiter.ask(wish("in-flight", 2)))
-    limiter.renew()
-    unheard_for(redis_url, 16.0)
-    attempted(postgres_engine, 7, age_s=5.0)
-    later, telling = process(DAY)
-    assert isinstance(later.ask(wish("early")), Refusal)
-    assert [[one.rate for _, one, _ in lacking.rules] for lacking in later.unready()] == [[DAY.rules[0].rate]]
-    assert telling.run_once()
-    assert used(later) == [9]
-    granted(later.ask(wish("late")))
-
-
-def test_a_rule_that_comes_back_while_others_send_is_told_as_a_new_one(
-    process: Make, redis_url: str, postgres_engine: Engine
-) -> None:
-    """From its first question on nothing is granted, until all have heard of it and a lease is over."""
-    lived(postgres_engine)
-    now = [0.0]
-    limiter, seeding = process(DAY, lease_s=1.0, clock=lambda: now[0])
-    wait_until(seeding.run_once, 30, lambda: "nothing was told")
-    granted(limiter.ask(wish("before", 5)))
-    limiter.report([Report("before", 0)])
-    limiter.book.replace({"default": Limits("default", HOST)})
-    assert seeding.run_once()
-    granted(limiter.ask(wish("free", 60)))
-    attempted(postgres_engine, 60)
-    unheard_for(redis_url, 16.0)
-    limiter.book.replace({"default": DAY})
-    assert isinstance(limiter.ask(wish("early", 60)), Refusal)
-    limiter.renew()
-    for waited_s in (0.0, 1.0 + HEARD_S - 0.1):
-        now[0] = waited_s
-        assert not seeding.run_once()
-        assert isinstance(limiter.ask(wish(f"after-{waited_s}")), Refusal)
-    now[0] = 1.0 + HEARD_S
-    assert seeding.run_once()
-    assert granted(limiter.ask(wish("rest", 60))).permits == 40
-
-
-@pytest.mark.parametrize("hears", ["renew", "ask"])
-def test_who_is_heard_keeps_a_rule(process: Make, redis_url: str, hears: str) -> None:
-    """Renewing or asking, a little late is not too late: nothing is told again."""
-    limiter, seeding = process(DAY)
-    assert seeding.run_once()
-    granted(limiter.ask(wish("before", 5)))
-    limiter.report([Report("before", 0)])
-    for number in range(2):
-        unheard_for(redis_url, 10.0)
-        if hears == "ask":
-            granted(limiter.ask(wish(f"one-{number}")))
-        else:
-            limiter.renew()
-    assert seeding.run_once()
-    assert used(limiter) == [5 + 2 * (hears == "ask")]
-
-
-@pytest.mark.parametrize(("sent_s", "most"), [([5.0] * 3, 8), ([5.0] * 20, 20), ([], 8), ([400.0] * 6, 8)])
-def test_what_is_told_again_is_what_is_known_or_more(
-    process: Make, redis_url: str, postgres_engine: Engine, sent_s: list[float], most: int
-) -> None:
-    """After a long silence: the database lacks what never came to its dot, the rule lacks what it did not see."""
-    limiter, seeding = process(DAY)
-    assert seeding.run_once()
-    granted(limiter.ask(wish("before", 8)))
-    limiter.report([Report("before", 0)])
-    unheard_for(redis_url, 20.0)
-    for age_s in sent_s:
-        attempted(postgres_engine, 1, age_s=age_s)
-    limiter.renew()
-    assert isinstance(limiter.ask(wish("early")), Refusal)
-    assert seeding.run_once()
-    assert used(limiter) == [most]
-
-
-def test_a_rule_that_is_told_at_a_start_is_told_once(
-    process: Make, redis_url: str, postgres_engine: Engine
-) -> None:
-    """Whoever looks first and asks later is granted: who looks is heard."""
-    limiter, seeding = process(DAY)
-    assert seeding.run_once()
-    granted(limiter.ask(wish("before", 5)))
-    limiter.report([Report("before", 0)])
-    unheard_for(redis_url, 40.0)
-    attempted(postgres_engine, 60, age_s=30.0)
-    later, telling = process(DAY)
-    assert telling.run_once()
-    assert granted(later.ask(wish("late", 60))).permits == 40
-
-
-@pytest.mark.parametrize("hears", ["renew", "ask", "refused"])
-def test_who_is_heard_prolongs_a_rule(process: Make, redis_url: str, hears: str) -> None:
-    """Its key never expires while somebody has it in his limits, whether anything is sent or not."""
-    limiter, seeding = process(DAY)
-    assert seeding.run_once()
-    granted(limiter.ask(wish("before", 100 if hears == "refused" else 5)))
-    with Redis.from_url(redis_url) as client:
-        (key,) = client.keys("*:r:a:default:m:86400000")
-        client.expire(key, 60)
-        unheard_for(redis_url, 2.0)
-        if hears == "renew":
-            limiter.renew()
-        else:
-            assert isinstance(limiter.ask(wish("later")), Refusal) is (hears == "refused")
-        assert client.ttl(key) > 2 * 86_400
-
-
-def test_what_another_version_has_left_is_not_read(process: Make, redis_url: str) -> None:
-    """Values are written in another way there: it is another memory, which is told anew."""
-    limiter, seeding = process(DAY)
-    assert seeding.run_once()
-    granted(limiter.ask(wish("before", 5)))
-    with Redis.from_url(redis_url) as client:
-        (host,) = client.keys(f"*{{{HOST}}}")
-        value = client.get(host)
-        assert value.endswith(b" 3")
-        client.set(host, value[:-2], keepttl=True)
-    assert isinstance(limiter.ask(wish("early")), Refusal)
-    limiter.renew()
-    wait_until(seeding.run_once, 30, lambda: "nothing was told")
     granted(limiter.ask(wish("after")))
 
 

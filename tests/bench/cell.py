@@ -1,6 +1,7 @@
 """What is measured of each limiter: one cell for each traffic, and what the server saw in it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from mailfleet_workers.limits.rule import Rate
 from tests.bench.kinds import KINDS
@@ -30,13 +31,15 @@ class Cell:
 class Found:
     """What the server saw: the use of the judged rate first, of others that the limiter was told after it.
 
-    `load` is the machine's load average at the end: these processes, and whatever else it did.
+    `load` is the machine's load average at the end: these processes, and whatever else it did. `withheld` is the share of the
+    processors that others had where the machine is a virtual one.
     """
 
     cell: Cell
     uses: tuple[Use, ...]
     mails: int
     load: float
+    withheld: float = 0.0
 
     @property
     def worst(self) -> float:
@@ -47,6 +50,14 @@ class Found:
     def utilisation(self) -> float | None:
         """Of the judged rate; None where senders did not want all of it, or the run was too short."""
         return self.uses[0].utilisation if self.cell.shape is Shape.SATURATED else None
+
+
+def together(found: Sequence[Found]) -> Found:
+    """Of several runs of one cell: the use in the one that was disturbed least, and the fullest window of all of them."""
+    best = min(found, key=lambda one: one.withheld)
+    worst = [max(use.worst for use in uses) for uses in zip(*(one.uses for one in found), strict=True)]
+    uses = [replace(use, worst=most) for use, most in zip(best.uses, worst, strict=True)]
+    return replace(best, uses=tuple(uses))
 
 
 def cells_of(kind: str) -> list[Cell]:

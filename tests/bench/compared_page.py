@@ -3,7 +3,7 @@
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,7 @@ def write_page(found: Iterable[Found], healed: Iterable[Healed], redis: str, pag
     """Put a whole run into the page. Raises IncompleteError when something of it is missing."""
     known = {one.cell: one for one in found}
     regions = {
-        "run": facts(redis, datetime.now(UTC), [one.load for one in known.values()]),
+        "run": facts(redis, datetime.now(UTC), known.values()),
         "worst": worst_table(known),
         "utilisation": utilisation_table(known),
         "slots": slots_table(healed),
@@ -37,14 +37,16 @@ def write_page(found: Iterable[Found], healed: Iterable[Healed], redis: str, pag
     write(regions, page)
 
 
-def facts(redis: str, now: datetime, loads: Sequence[float]) -> str:
+def facts(redis: str, now: datetime, found: Collection[Found]) -> str:
     """What the figures depend on, and how to have them again."""
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
     packages = ", ".join(f"{name} {version(name)}" for name in ("dramatiq", "limits", "redis"))
+    loads = [one.load for one in found]
     return (
         f"Measured on {now:%Y-%m-%d} on {os.cpu_count()} processors ({processor()}), {system},"
         f" Redis {redis}, Python {platform.python_version()} with {packages}; again with `{COMMAND}`."
-        f" The load average was between {min(loads):.1f} and {max(loads):.1f}.\n"
+        f" The load average was between {min(loads):.1f} and {max(loads):.1f}, and others had at most"
+        f" {max(one.withheld for one in found):.0%} of the processors in the run of a cell whose use is told.\n"
     )
 
 

@@ -68,6 +68,29 @@ def test_a_rule_that_comes_back_while_others_send_is_told_as_a_new_one(
     assert granted(limiter.ask(wish("rest", 60))).permits == 40
 
 
+def test_a_fleet_that_was_killed_and_comes_back_later_waits(
+    process: Make, redis_url: str, postgres_engine: Engine
+) -> None:
+    """After more than fifteen seconds, while a dead worker may still be thought alive: as if its limits were new."""
+    before, told = process(DAY)
+    assert told.run_once()
+    granted(before.ask(wish("before", 5)))
+    before.report([Report("before", 0)])
+    unheard_for(redis_url, 20.0)
+    with Redis.from_url(redis_url) as client:
+        (host,) = client.keys(f"*{{{HOST}}}")
+        (began_ms,) = struct.unpack("<d", client.getrange(host, 0, 7))
+        client.setrange(host, 0, struct.pack("<d", began_ms - 60_000))
+    lived(postgres_engine, heard_s=20.0)
+    now = [0.0]
+    limiter, seeding = process(DAY, lease_s=1.0, quiet_s=30.0, clock=lambda: now[0])
+    assert not seeding.run_once()
+    assert isinstance(limiter.ask(wish("early")), Refusal)
+    now[0] = 1.0 + HEARD_S
+    assert seeding.run_once()
+    assert used(limiter) == [5]
+
+
 @pytest.mark.parametrize("hears", ["renew", "ask"])
 def test_who_is_heard_keeps_a_rule(process: Make, redis_url: str, hears: str) -> None:
     """Renewing or asking, a little late is not too late: nothing is told again."""

@@ -3,7 +3,6 @@
 import signal
 import sys
 import tempfile
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,8 @@ from mailfleet_workers.cli.mails import Json
 
 if TYPE_CHECKING:
     from mailfleet_workers.catcher_web import CatchService, Listen
+
+_ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 def catch_command(
@@ -45,11 +46,13 @@ def catch_command(
     from mailfleet_workers.catcher_web import AddressTaken, CatchService, DirectoryTaken
 
     smtp_at, http_at = _listen("--smtp", smtp), _listen("--http", http)
-    ended = threading.Event()
     with ExitStack() as stack:
         where = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailfleet-catch-")))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            stack.callback(signal.signal, number, signal.signal(number, lambda *_: ended.set()))
+        for number in _ENDS:
+            # Not ignored, as Ctrl-C is in the background; nobody runs it, because both are blocked from here on.
+            stack.callback(signal.signal, number, signal.signal(number, lambda *_: None))
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+        stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
         try:
             service = stack.enter_context(
                 CatchService(
@@ -64,7 +67,8 @@ def catch_command(
             complain(str(error))
             raise typer.Exit(1) from None
         _announce(service, where if directory else None, as_json=as_json)
-        ended.wait()
+        # What a handler tells a lock or an event may be lost, if it comes just before somebody waits for that.
+        signal.sigwait(_ENDS)
 
 
 def _listen(option: str, text: str) -> "Listen":

@@ -29,9 +29,9 @@ def test_drained(stage: Stage) -> None:
     ("variable", "value", "key"),
     [
         ("BROKER_URL", "http://127.0.0.1", "broker_url"),
-        ("DATABASE_URL", "mysql://127.0.0.1/fleet", "database_url"),
         ("APPS__BILLING__ACCOUNTS", "nowhere", "apps.billing.accounts[0]"),
-        ("TIMING__QUIET_S", "soon", "timing.quiet_s"),
+        pytest.param("DATABASE_URL", "mysql://127.0.0.1/fleet", "database_url", marks=pytest.mark.acceptance),
+        pytest.param("TIMING__QUIET_S", "soon", "timing.quiet_s", marks=pytest.mark.acceptance),
     ],
 )
 def test_wrong_settings(stage: Stage, variable: str, value: str, key: str) -> None:

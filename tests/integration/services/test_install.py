@@ -48,19 +48,23 @@ def test_what_is_on_the_machine_is_named_with_its_version() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("environment", "said"),
+#: What is wrong with each service in turn, and what is said of it: one of each is wrong in one run.
+WRONG = [
     [
         ({POSTGRES_URL: "nonsense"}, f"{POSTGRES_URL}: expected postgresql://host/database"),
         ({POSTGRES_URL: "mysql://host/database"}, f"{POSTGRES_URL}: expected postgresql://host/database"),
         ({POSTGRES_URL: "postgresql://127.0.0.1:{port}/test"}, f"{POSTGRES_URL}: no connection"),
         ({POSTGRES_URL: "postgresql://host:x/d"}, f"{POSTGRES_URL}: expected postgresql://host/database"),
+    ],
+    [
         ({POSTFIX_URL: "127.0.0.1:25"}, f"{POSTFIX_URL}: expected smtp://host:port"),
         ({POSTFIX_URL: "smtp://127.0.0.1:25"}, f"{POSTFIX_MAILDIR}: expected the folder"),
         (
             {POSTFIX_URL: "smtp://127.0.0.1:{port}", POSTFIX_MAILDIR: "{tmp}"},
             f"{POSTFIX_URL}: no SMTP server there",
         ),
+    ],
+    [
         ({RABBITMQ_URL: "127.0.0.1:5672"}, f"{RABBITMQ_URL}: expected amqp://user:password@host:port"),
         (
             {RABBITMQ_URL: "amqp://a:b@127.0.0.1:x", RABBITMQ_MANAGEMENT: "http://127.0.0.1:{port}"},
@@ -75,22 +79,31 @@ def test_what_is_on_the_machine_is_named_with_its_version() -> None:
             {RABBITMQ_URL: "amqp://a:b@127.0.0.1:{port}", RABBITMQ_MANAGEMENT: "http://127.0.0.1:{port}"},
             f"{RABBITMQ_MANAGEMENT}: no answer",
         ),
+    ],
+    [
         ({PGBOUNCER_URL: "nonsense"}, f"{PGBOUNCER_URL}: expected postgresql://host/database"),
         ({PGBOUNCER_URL: "postgresql://127.0.0.1:{port}/test"}, f"{PGBOUNCER_URL}: no connection"),
+    ],
+    [
         ({REDIS_URL: "nonsense"}, f"{REDIS_URL}: expected redis://host:port/database"),
         ({REDIS_URL: "redis://127.0.0.1:{port}"}, f"{REDIS_URL}: expected redis://host:port/database"),
         ({REDIS_URL: "redis://127.0.0.1:{port}/0"}, f"{REDIS_URL}: no answer"),
     ],
-)
-def test_a_wrong_address_is_one_line_and_status_2(
-    environment: dict[str, str], said: str, tmp_path: Path
-) -> None:
-    """The line names the variable and what was expected; there is no traceback."""
+]
+
+
+@pytest.mark.parametrize("turn", range(max(map(len, WRONG))))
+def test_a_wrong_address_is_one_line_and_status_2(turn: int, tmp_path: Path) -> None:
+    """The line names the variable and what was expected; there is no traceback, and none hides another."""
+    cases = [of_service[turn] for of_service in WRONG if turn < len(of_service)]
+    environment = {name: value for settings, _ in cases for name, value in settings.items()}
     port = free_port()
     done = prepare(**{name: value.format(port=port, tmp=tmp_path) for name, value in environment.items()})
     assert done.returncode == 2
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(cases)
+    for (_, said), line in zip(cases, lines, strict=True):
+        assert line.startswith(said)
 
 
 def test_a_replaced_file_comes_back_with_text_and_mode(tmp_path: Path) -> None:

@@ -189,6 +189,29 @@ def test_a_small_app_beside_nine_that_are_backlogged(opened: Open, connections: 
     assert at_rank(extra, 0.99) <= 1.0
 
 
+def test_turns_at_a_slow_server(opened: Open) -> None:
+    """Where a mail takes 0.6 s, six apps share three connections in turns of two seconds: evenly, and not with a login a mail."""
+    slow = Allowed(host=(), account=("50/s",), connections=3)
+    names = APPS[:6]
+    fleet = opened(allowed=slow, settings=apps(*names), delay_s=0.6)
+    fleet.start(*names, hosts=1, processes=1, settings=apps(*names))
+    for app in names:
+        fleet.emit(200, app, app)
+    fleet.wait_mails(20, 60)
+    since = time.monotonic()
+    wait_for(since + 40)
+    seen = fleet.gauge.seen()
+    counts = seen.since(since).counts(app_of)
+    logins = sum(seat.opened_at > since for seat in seen.seats.values())
+    index = jain([counts.get(app, 0) for app in names])
+    fleet.judge(
+        f"six apps: {sorted(counts.values())} mails in 40 s over {logins} connections, Jain {index:.3f}"
+    )
+    assert index >= 0.95
+    assert sum(counts.values()) >= 0.8 * 40 * slow.connections / 0.6
+    assert logins <= 40 * slow.connections / 2.0
+
+
 def test_one_app_alone(opened: Open) -> None:
     """Where ten may share, one that is alone gets what it would get if nobody else were in the settings."""
     fleet = opened(allowed=FIFTY)

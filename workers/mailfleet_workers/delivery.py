@@ -23,7 +23,7 @@ from mailfleet_workers.chunk import MOST, first_chunk
 from mailfleet_workers.courier import WITHHELD_S, Courier
 from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.heap import Batch
-from mailfleet_workers.limits.base import Grant, Refusal, Report, Request
+from mailfleet_workers.limits.base import Grant, Refusal, Report, Request, Want
 from mailfleet_workers.limits.permits import Permits
 from mailfleet_workers.packer import Packer
 from mailfleet_workers.parcel import Parcel
@@ -138,7 +138,7 @@ class Delivery:
             courier.send(way, parcels[: granted.permits], permits, granted.slot)
         finally:
             self._reports += [] if permits is None else permits.close()
-            if granted.urgent:
+            if granted.want is Want.NOW:
                 courier.release()
         self._packer.keep(parcels[granted.permits :])
         return [*(parcel.row for parcel in parcels[granted.permits :]), *rest]
@@ -175,13 +175,19 @@ class Delivery:
             return Grant(token, len(parcels))
         slot = None if self._courier.has_connection(way) else token
         wish = Request(
-            token, row.app, way.account.name, way.host, row.priority, _recipients(parcels), slot=slot
+            token,
+            row.app,
+            way.account.name,
+            way.host,
+            row.priority,
+            _recipients(parcels),
+            slot=slot,
+            comes=slot is not None and self._desk.connections.away(way.account),
         )
         reports, self._reports = self._reports, []
         answer = self._desk.limiter.ask(wish, reports)
         self._tight = isinstance(answer, Refusal) or answer.tight
-        if answer.wanted:
-            self._desk.connections.want(way.account.name, at_once=answer.urgent)
+        self._desk.connections.heed(way.account.name, answer.want)
         return answer
 
     def _refused(

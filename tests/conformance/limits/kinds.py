@@ -150,9 +150,10 @@ def wish(
     priority: Priority = Priority.NORMAL,
     to: Sequence[int] | None = None,
     slot: str | None = None,
+    comes: bool = False,
 ) -> Request:
     """A request for *number* mails with one recipient each, or for mails with as many as *to* says."""
-    return Request(token, app, account, HOST, priority, tuple(to or (1,) * number), slot)
+    return Request(token, app, account, HOST, priority, tuple(to or (1,) * number), slot, comes)
 
 
 def granted(answer: Grant | Refusal) -> Grant:

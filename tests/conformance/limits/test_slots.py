@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mailfleet_schema.states import Priority
-from mailfleet_workers.limits.base import Limiter, Report, Slot
+from mailfleet_workers.limits.base import Grant, Limiter, Report, Slot, Want
 from mailfleet_workers.limits.book import Limits
 from tests.conformance.limits.conftest import WorldOf
 from tests.conformance.limits.kinds import HOST, granted, refused, rule, wish
@@ -125,14 +125,14 @@ def test_somebody_who_lacks_a_connection_is_wanted(world_of: WorldOf) -> None:
     world = world_of(replace(THREE, connections=1, rules=(rule("3/10s"),)))
     mine, others = world.limiter, world.another()
     slot = opened(mine, 1)
-    assert not granted(mine.ask(wish("t2"))).wanted
+    assert granted(mine.ask(wish("t2"))).want is Want.NOTHING
     assert not mine.renew().wanted
     refused(others.ask(wish("t3", app="shop", slot="s3")))
-    assert granted(mine.ask(wish("t4"))).wanted
-    assert refused(mine.ask(wish("t5"))).wanted
+    assert granted(mine.ask(wish("t4"))).want is Want.TURN
+    assert refused(mine.ask(wish("t5"))).want is Want.TURN
     assert mine.renew().wanted == ("default",)
     world.pass_s(0.9)
-    assert not refused(mine.ask(wish("t6"))).wanted
+    assert refused(mine.ask(wish("t6"))).want is Want.NOTHING
     assert not mine.renew().wanted
     mine.close_slot(slot)
 
@@ -161,3 +161,94 @@ def test_a_slot_goes_by_priority_then_to_who_waits_longest(world_of: WorldOf) ->
         assert freed is not None
         world.limiter.close_slot(freed)
         del order[0]
+
+
+#: One connection, of which apps have their parts by what they have had.
+SHARED = Limits("default", HOST, (rule("1000/s"),), connections=1, weights={"a": 1, "b": 1, "c": 1})
+
+
+def test_a_slot_goes_to_the_app_that_has_had_least(world_of: WorldOf) -> None:
+    """Of apps that lack a connection the one that has had less for its weight goes first, however short it waits."""
+    world = world_of(replace(SHARED, weights={"a": 1, "b": 2, "c": 1}))
+    slot = opened(world.limiter, 1, app="a")
+    for app, mails in (("a", 1), ("b", 16), ("c", 9)):
+        granted(world.limiter.ask(wish(f"had-{app}", mails, app=app)))
+    askers = {app: world.another() for app in "cb"}
+    for app, limiter in askers.items():
+        refused(limiter.ask(wish(f"t{app}", app=app, slot=f"s{app}")))
+        world.pass_s(0.01)
+    world.limiter.close_slot(slot)
+    assert refused(askers["c"].ask(wish("tc", app="c", slot="sc"))).slot
+    granted(askers["b"].ask(wish("tb", app="b", slot="sb")))
+
+
+def test_a_connection_changes_hands_for_who_has_had_less(world_of: WorldOf) -> None:
+    """An app hears that its turn ends when another has had clearly less; who has had less itself keeps what it uses."""
+    world = world_of(SHARED)
+    mine, theirs = world.limiter, world.another()
+    opened(mine, 1, app="a")
+    granted(theirs.ask(wish("had", 20, app="b")))
+    refused(theirs.ask(wish("t2", app="b", slot="s2")))
+    for number in range(20):
+        assert granted(mine.ask(wish(f"less-{number}", app="a"))).want is Want.IDLE
+    assert mine.renew().wanted == ("default",)
+    for number in range(5):
+        granted(mine.ask(wish(f"more-{number}", app="a")))
+    assert granted(mine.ask(wish("last", app="a"))).want is Want.TURN
+
+
+def test_who_opens_a_connection_hears_who_waits(world_of: WorldOf) -> None:
+    """With its grant already: it may have nothing more to send."""
+    world = world_of(replace(SHARED, connections=2))
+    slot = opened(world.limiter, 1, app="a")
+    opened(world.limiter, 2, app="a")
+    waits = world.another()
+    for app in "bc":
+        refused(waits.ask(wish(f"t{app}", app=app, slot=f"s{app}")))
+    world.limiter.close_slot(slot)
+    assert granted(waits.ask(wish("tb", app="b", slot="sb"))).want is Want.IDLE
+
+
+def test_who_has_waited_for_long_has_a_turn_whatever_it_has_had(world_of: WorldOf) -> None:
+    """Else those whose mails take long would have connections for ever, because they have had so little."""
+    world = world_of(SHARED)
+    mine, theirs, third = world.limiter, world.another(), world.another()
+    slot = opened(mine, 1, app="a")
+    granted(theirs.ask(wish("had", 40, app="b")))
+    for fifth in range(24):
+        refused(theirs.ask(wish(f"t{fifth}", app="b", slot=f"s{fifth}")))
+        world.pass_s(0.21)
+        expected = Want.IDLE if fifth < 23 else Want.TURN
+        assert granted(mine.ask(wish(f"m{fifth}", app="a"))).want is expected
+    refused(theirs.ask(wish("late", app="b", slot="slate")))
+    mine.close_slot(slot)
+    assert refused(third.ask(wish("poor", app="c", slot="spoor"))).slot
+    granted(theirs.ask(wish("late", app="b", slot="slate")))
+
+
+def test_an_app_that_comes_begins_with_those_of_its_priority(world_of: WorldOf) -> None:
+    """One of a lower priority that gets nothing is far behind; who comes has no more permits in a row for that."""
+    world = world_of(replace(SHARED, rules=(rule("10/s"),)))
+    bulk, normal, comes = world.limiter, world.another(), world.another()
+    granted(normal.ask(wish("first", 10, app="a")))
+    normal.report([Report("first", 0)])
+    got = {"a": 0, "c": 0}
+    for tenth in range(160):
+        for app, limiter in (("a", normal), ("c", comes)) if tenth >= 40 else (("a", normal),):
+            answer = limiter.ask(wish(f"{app}{tenth}", 10, app=app))
+            if isinstance(answer, Grant):
+                limiter.report([Report(f"{app}{tenth}", 0)])
+                got[app] += answer.permits if tenth >= 40 else 0
+        refused(bulk.ask(wish(f"b{tenth}", app="b", priority=Priority.BULK)))
+        world.pass_s(0.1)
+    assert sum(got.values()) >= 90
+    assert got["a"] >= 0.35 * sum(got.values())
+
+
+def test_bulk_that_waits_ends_no_turn_of_others(world_of: WorldOf) -> None:
+    """Who is of a lower priority has a connection when those of a higher one use it no more."""
+    world = world_of(SHARED)
+    opened(world.limiter, 1, app="a")
+    refused(world.another().ask(wish("t2", app="b", priority=Priority.BULK, slot="s2")))
+    assert granted(world.limiter.ask(wish("t3", 30, app="a"))).want is Want.IDLE
+    assert granted(world.limiter.ask(wish("t4", app="a"))).want is Want.IDLE

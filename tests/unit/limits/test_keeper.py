@@ -55,8 +55,8 @@ class Connections:
     def __init__(self) -> None:
         self.told: list[object] = []
 
-    def want(self, account: str, *, at_once: bool) -> None:
-        self.told.append((account, at_once))
+    def want(self, account: str) -> None:
+        self.told.append(account)
 
     def close_lapsed(self, tokens: set[str]) -> None:
         self.told.append(tokens)
@@ -171,9 +171,9 @@ def test_what_a_renewal_finds_is_done(sqlite_engine: Engine) -> None:
     """Connections that others wait for are passed on, those that are others' now are closed."""
     lost = Slot("lapsed", "default", "smtp.example.com")
     connections = Connections()
-    limiter = Counting(Renewal((lost,), ("default", "free"), ("free",)))
+    limiter = Counting(Renewal((lost,), ("default", "free")))
     keeper_of(sqlite_engine, limiter, connections=connections).renew()
-    assert connections.told == [("default", False), ("free", True), {"lapsed"}]
+    assert connections.told == ["default", "free", {"lapsed"}]
 
 
 def test_gates_and_limits_are_followed(sqlite_engine: Engine) -> None:

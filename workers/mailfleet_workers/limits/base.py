@@ -7,7 +7,7 @@ reserved by a refusal: it names the rule that refused and how long to wait befor
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 
 from mailfleet_schema.statements.gate import Gate
@@ -23,7 +23,8 @@ class Request:
     `recipients` holds the number of recipients of each mail; as many permits are wished as it has entries. With
     `slot` a connection is to be opened for them: the slot of that token is granted with the permits, or nothing is;
     without recipients only the slot is asked for. The same token asked twice gets the same answer: a lost reply cannot
-    take twice.
+    take twice. `comes` says that this process has used no connection of the account for a while: in a fleet its app may
+    be one that waits for nobody's turn.
     """
 
     token: str
@@ -33,6 +34,7 @@ class Request:
     priority: Priority
     recipients: tuple[int, ...]
     slot: str | None = None
+    comes: bool = False
 
     @property
     def permits(self) -> int:
@@ -49,20 +51,32 @@ class Slot:
     host: str
 
 
+class Want(IntEnum):
+    """What others who wait for a connection of an account want of those that an app has; each wants what is before it too."""
+
+    #: Nobody waits.
+    NOTHING = 0
+    #: Those that it does not use.
+    IDLE = 1
+    #: Each after its turn: somebody goes before this app.
+    TURN = 2
+    #: One now.
+    NOW = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """`permits` (1 to what was wished; 0 where only a slot was) may be sent now, over `slot` if one was asked for.
 
     `tight` says that others wait, or that little is left: then what is finished should be reported at once.
-    `wanted` says that somebody waits for a connection of this account, `urgent` that one should be closed at once.
+    `want` says what others who wait want of this app's connections.
     """
 
     token: str
     permits: int
     slot: Slot | None = None
     tight: bool = False
-    wanted: bool = False
-    urgent: bool = False
+    want: Want = Want.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +84,13 @@ class Refusal:
     """Not now: `rule` refused; asking again makes sense after `wait_s` seconds.
 
     `wait_s` is infinite for a mail that the limits can never let pass: it has more recipients than a rule allows in its
-    whole window. `slot` says that permits are not the trouble, a connection is. `wanted` and `urgent` as in `Grant`.
+    whole window. `slot` says that permits are not the trouble, a connection is. `want` as in `Grant`.
     """
 
     rule: str
     wait_s: float
     slot: bool = False
-    wanted: bool = False
-    urgent: bool = False
+    want: Want = Want.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +120,10 @@ class Login(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What `renew` found: slots of ours that lapsed and are others' now, and accounts whose connections others want.
-
-    Of the accounts in `urgent`, which are in `wanted` too, one connection should be closed at once.
-    """
+    """What `renew` found: slots of ours that lapsed and are others' now, and accounts whose idle connections others want."""
 
     lost: tuple[Slot, ...] = ()
     wanted: tuple[str, ...] = ()
-    urgent: tuple[str, ...] = ()
 
 
 class Limiter(Protocol):

@@ -12,7 +12,7 @@ from mailfleet_workers.limits.redis_script import Packed
 from mailfleet_workers.limits.rule import Rule, Scope, Unit
 from mailfleet_workers.limits.usage import RuleUse, Usage
 
-_RENEWED = ("gone", "lost", "wanted", "wanted!", "unready")
+_RENEWED = ("gone", "lost", "wanted", "unready")
 _NO_REPORT = Report("", 0)
 
 
@@ -171,7 +171,6 @@ class Renewed:
     gone: frozenset[str]
     lost: frozenset[str]
     wanted: frozenset[str]
-    urgent: frozenset[str]
     unready: frozenset[str]
 
     @classmethod

@@ -93,7 +93,7 @@ class Keeper:
         """Keep the leases, and close connections that are others' now, or that others wait for."""
         renewal = self._limiter.renew()
         for account in renewal.wanted:
-            self._connections.want(account, at_once=account in renewal.urgent)
+            self._connections.want(account)
         if renewal.lost:
             log.warning("slots_lost", extra={"slots": len(renewal.lost)})
             self._connections.close_lapsed({slot.token for slot in renewal.lost})

@@ -5,15 +5,18 @@ permit is kept for it from everybody of a lower priority and, where several apps
 that have had more for their weight. Among equals nobody is refused; those that come later are told a later time.
 
 What an app has had is counted as start-time fair queueing does (Goyal, Vin, Cheng: SIGCOMM 1996): an app that comes begins
-where the last one was served, and goes before those that are there. So nobody has a claim on what it left unused, and nobody pays for having been alone. Workers
-are out of line while they send, so an app competes a moment longer, and may be a little behind the others.
+where those are that have had least, and goes before them. So nobody has a claim on what it left unused, and nobody pays for
+having been alone. Workers are out of line while they send, so an app competes a moment longer; and those that wait for a
+connection are behind the others, which is made up when they have one.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mailfleet_schema.states import Priority
+from mailfleet_workers.limits.base import Want
 
 #: How long after the time it was told, or after its last grant, somebody is still expected.
 GRACE_MS = 250
@@ -21,6 +24,10 @@ GRACE_MS = 250
 _BEHIND = 50.0
 #: Of those that have had the same, who has had nothing lately has had so much less.
 _FIRST = 0.001
+#: Apps whose permits go in turn are so far apart: more, and a connection changes hands.
+_APART = 2.0
+#: Who waits for a connection for so long goes first: those whose mails take long have had little for ever.
+_LONG_MS = 5_000
 #: So long after its last grant a line with nobody in it is forgotten.
 _REMEMBERED_MS = 10_000
 
@@ -62,14 +69,15 @@ class Standing:
     """Where an asker stands: how many of a higher priority, and of apps that have had less, go before it.
 
     `told_ms` has the times, ascending and none of them past, that equals were told: they do not refuse it, but the
-    permits that are free then are theirs. `others`: somebody else is in line; `wanted`: and lacks a connection.
+    permits that are free then are theirs. `others`: somebody else is in line; `want`: what those who lack a connection
+    want of the asker's.
     """
 
     higher: int
     poorer: int
     told_ms: tuple[float, ...]
     others: bool
-    wanted: bool
+    want: Want
 
     @property
     def ahead(self) -> int:
@@ -84,19 +92,20 @@ class Line:
         self._waiters: dict[Place, _Waiter] = {}
         self._shares: dict[str, _Share] = {}
         self._last_had = 0.0
+        self._least_had: dict[Priority, float] = {}
         self._served_ms = float("-inf")
 
     def standing(self, place: Place, weights: Mapping[str, int], now_ms: float) -> Standing:
         """Where *place* stands; apps are compared where *weights* has two or more."""
         self._forget(now_ms)
-        compared, rank, mine = len(weights) > 1, RANK[place.priority], self._had(place.app)
+        compared, rank, mine = len(weights) > 1, RANK[place.priority], self._had(place)
         others = {other: waiter for other, waiter in self._waiters.items() if other != place}
         higher = poorer = 0
         told = []
         for other, waiter in others.items():
             if waiter.slot_since_ms is not None:
                 continue
-            theirs = self._had(other.app) if compared and other.app != place.app else mine
+            theirs = self._had(other) if compared and other.app != place.app else mine
             if RANK[other.priority] < rank:
                 higher += 1
             elif other.priority is place.priority and theirs < mine:
@@ -110,22 +119,38 @@ class Line:
                 and app not in waiting
                 and share.priority is place.priority
                 and now_ms - share.served_ms <= GRACE_MS
-                and self._had(app) < mine
+                and self._capped(share) < mine
                 for app, share in self._shares.items()
             )
-        wanted = any(waiter.wanted for waiter in others.values())
-        return Standing(higher, poorer, tuple(sorted(told)), bool(others), wanted)
+        want = max(
+            (self._want(place, other, compared, now_ms) for other in others if others[other].wanted),
+            default=Want.NOTHING,
+        )
+        return Standing(higher, poorer, tuple(sorted(told)), bool(others), want)
 
-    def before_for_slot(self, place: Place, now_ms: float) -> int:
-        """How many go before *place* where a slot becomes free: a higher priority, or the same and longer in line."""
+    def _want(self, place: Place, other: Place, compared: bool, now_ms: float) -> Want:
+        """What *other*, who waits for a connection, wants of those of *place*."""
+        before = RANK[other.priority] < RANK[place.priority]
+        if other.priority is place.priority:
+            alike = other.app == place.app or not compared
+            before = alike or self._long(other, now_ms) or self._had(other) + _APART <= self._had(place)
+        return Want.TURN if before else Want.IDLE
+
+    def before_for_slot(self, place: Place, weights: Mapping[str, int], now_ms: float) -> int:
+        """How many go before *place* where a slot becomes free.
+
+        Those of a higher priority; of the same, who has waited long, then apps that have had less; of the same app who is longer
+        in line.
+        """
         self._forget(now_ms)
-        since, rank = self._slot_since_ms(place, now_ms), RANK[place.priority]
+
+        def claim(one: Place, since_ms: float) -> tuple[int, bool, float, float]:
+            had = self._had(one) if len(weights) > 1 else 0.0
+            return RANK[one.priority], now_ms - since_ms <= _LONG_MS, had, since_ms
+
+        mine = claim(place, self._slot_since_ms(place, now_ms))
         return sum(
-            waiter.slot_since_ms is not None
-            and (
-                RANK[other.priority] < rank
-                or (other.priority is place.priority and waiter.slot_since_ms < since)
-            )
+            waiter.slot_since_ms is not None and claim(other, waiter.slot_since_ms) < mine
             for other, waiter in self._waiters.items()
             if other != place
         )
@@ -135,7 +160,7 @@ class Line:
         since = self._slot_since_ms(place, now_ms) if slot else None
         self._waiters[place] = _Waiter(told_ms, since, wanted)
         if place.app not in self._shares:
-            self._shares[place.app] = _Share(self._last_had - _FIRST, place.priority, float("-inf"))
+            self._shares[place.app] = _Share(self._had(place), place.priority, float("-inf"))
 
     def leave(self, place: Place) -> None:
         """*place* waits no more, or for so long that nobody keeps anything for it."""
@@ -144,7 +169,7 @@ class Line:
     def serve(self, place: Place, permits: int, weights: Mapping[str, int], now_ms: float) -> None:
         """*place* was granted *permits*: it leaves, and its app has had so much more."""
         self._waiters.pop(place, None)
-        begun = self._had(place.app)
+        begun = self._had(place)
         self._last_had, self._served_ms = max(self._last_had, begun), now_ms
         had = begun + permits / weights.get(place.app, 1)
         self._shares[place.app] = _Share(had, place.priority, now_ms)
@@ -163,9 +188,17 @@ class Line:
         """Whether there is nothing left to remember."""
         return not self.waiting(now_ms) and now_ms - self._served_ms > _REMEMBERED_MS
 
-    def _had(self, app: str) -> float:
-        share = self._shares.get(app)
-        return self._last_had - _FIRST if share is None else max(share.had, self._last_had - _BEHIND)
+    def _had(self, place: Place) -> float:
+        share = self._shares.get(place.app)
+        if share is None:
+            return self._least_had.get(place.priority, self._last_had) - _FIRST
+        return self._capped(share)
+
+    def _capped(self, share: _Share) -> float:
+        return max(share.had, self._last_had - _BEHIND)
+
+    def _long(self, place: Place, now_ms: float) -> bool:
+        return now_ms - self._slot_since_ms(place, now_ms) > _LONG_MS
 
     def _slot_since_ms(self, place: Place, now_ms: float) -> float:
         own = self._waiters.get(place)
@@ -175,7 +208,19 @@ class Line:
         for place in [place for place, one in self._waiters.items() if now_ms > one.told_ms + GRACE_MS]:
             del self._waiters[place]
         waiting = {place.app for place in self._waiters}
-        for app, share in list(self._shares.items()):
+        competing = {
+            app
+            for app, share in self._shares.items()
+            if app in waiting or now_ms - share.served_ms <= GRACE_MS
+        }
+        self._least_had = {}
+        for app in competing:
+            share = self._shares[app]
+            # Those that came and were not served yet are before the others already, and equal to who comes now.
+            had = self._capped(share) + _FIRST * math.isinf(share.served_ms)
+            self._least_had[share.priority] = min(had, self._least_had.get(share.priority, had))
+        for app in self._shares.keys() - competing:
             # One that is ahead of the others stays so, and one that competes no more begins where they are.
-            if app not in waiting and now_ms - share.served_ms > GRACE_MS and share.had <= self._last_had:
+            share = self._shares[app]
+            if share.had <= self._least_had.get(share.priority, self._last_had):
                 del self._shares[app]

@@ -237,7 +237,9 @@ class LocalLimiter:
     ) -> Obstacle | None:
         if request.slot is None or self._slots.holds(request.slot, now_ms):
             return None
-        return self._slots.obstacle(limits, request.priority, line.before_for_slot(place, now_ms), now_ms)
+        return self._slots.obstacle(
+            limits, request.priority, line.before_for_slot(place, limits.weights, now_ms), now_ms
+        )
 
     def _decide(self, request: Request, limits: Limits, standing: Standing, now_ms: float) -> int | Obstacle:
         """How many permits of *request* fit every rule, or what is in the way of the first."""
@@ -286,7 +288,7 @@ class LocalLimiter:
             slot = Slot(request.slot, request.account, request.host)
             if not self._slots.holds(request.slot, now_ms):
                 self._slots.open(slot, now_ms)
-        grant = Grant(request.token, permits, slot, tight, standing.wanted)
+        grant = Grant(request.token, permits, slot, tight, standing.want)
         if permits:
             until_ms = now_ms + self._lease_ms
             self._flights[request.token] = Flight(
@@ -318,7 +320,7 @@ class LocalLimiter:
             line.stand(place, now_ms, told_ms=told_ms, slot=slot, wanted=obstacle.full)
         else:
             line.leave(place)
-        return Refusal(obstacle.rule, _wait_s(obstacle.wait_ms), slot, standing.wanted)
+        return Refusal(obstacle.rule, _wait_s(obstacle.wait_ms), slot, standing.want)
 
     def _take(self, reports: Iterable[Report], now_ms: float) -> None:
         """Take *reports* into account, and what nobody renewed as sent."""

@@ -25,6 +25,7 @@ from mailfleet_workers.limits.base import (
     Report,
     Request,
     Slot,
+    Want,
 )
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.encoding import (
@@ -153,8 +154,8 @@ class RedisLimiter:
                     self._held.granted(Lease(*whose, report, spec.names))
                 if slot is not None and limits.slots:
                     self._held.opened(Lease(*whose, slot=slot))
-                tight, want = answer[2] == b"1", int(answer[3])
-                return Grant(request.token, permits, slot, tight=tight, wanted=want > 0, urgent=want > 1)
+                tight, want = answer[2] == b"1", Want(int(answer[3]))
+                return Grant(request.token, permits, slot, tight=tight, want=want)
             case b"gate":
                 wait_s, scope = float(answer[1]) / 1000, answer[2].decode()
                 key = limits.host if scope == "host" else limits.account
@@ -165,8 +166,8 @@ class RedisLimiter:
                 rule = named(answer[4].decode(), limits)
                 if rule == NOT_READY:
                     self._ready.pop(limits.host, None)
-                wait_s, want = float(answer[1]) / 1000, int(answer[3])
-                return Refusal(rule, wait_s, slot=answer[2] != b"0", wanted=want > 0, urgent=want > 1)
+                wait_s, want = float(answer[1]) / 1000, Want(int(answer[3]))
+                return Refusal(rule, wait_s, slot=answer[2] != b"0", want=want)
 
     def report(self, reports: Sequence[Report]) -> None:
         for host, ours in self._held.keep(reports).items():
@@ -255,7 +256,6 @@ class RedisLimiter:
         self._tell_ends()
         lost: list[Slot] = []
         wanted: set[str] = set()
-        urgent: set[str] = set()
         for host, accounts in self._to_renew().items():
             grants, slots = self._held.to_renew(host)
             asked_at = self._clock()
@@ -267,13 +267,12 @@ class RedisLimiter:
                 continue
             if answer.unready:
                 self._ready.pop(host, None)
-            urgent |= answer.urgent
             wanted |= answer.wanted
             until = asked_at + self.lease_s - MARGIN_S
             gone, ended, closed = self._held.renewed(grants, slots, answer, until)
             lost += gone
             self._end_again(host, ended, closed)
-        return Renewal(tuple(lost), tuple(sorted(wanted | urgent)), tuple(sorted(urgent)))
+        return Renewal(tuple(lost), tuple(sorted(wanted)))
 
     def _end_again(self, host: str, ended: Sequence[Report], closed: Sequence[Lease]) -> None:
         """What ended while its renewal was on its way: whichever of the two came first, it has ended."""
@@ -386,5 +385,7 @@ def _question(request: Request, limits: Limits, reports: Sequence[Report]) -> tu
     slot = (limits.slots and request.slot) or "-"
     wished = ",".join(map(str, request.recipients)) or "-"
     weight = limits.weights.get(request.app, 1)
-    question = f"{request.token} {request.app} {RANK[request.priority]} {weight} {slot} {wished}"
+    question = (
+        f"{request.token} {request.app} {RANK[request.priority]} {weight} {slot} {request.comes:d} {wished}"
+    )
     return question, lines(reports) if reports else ""

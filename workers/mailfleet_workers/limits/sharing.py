@@ -237,7 +237,6 @@ class SharingLimiter:
         return Renewal(
             (*told.lost, *ours.lost),
             tuple(sorted({*told.wanted, *ours.wanted})),
-            tuple(sorted({*told.urgent, *ours.urgent})),
         )
 
     # Gates.

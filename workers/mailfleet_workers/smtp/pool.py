@@ -3,24 +3,28 @@
 A connection is lent to one thread at a time, and kept only after a transaction that left it in order, for at most
 `max_messages`, `max_age_s` and `max_idle_s` of its account. How many may be open at once is not decided here: each is
 opened with a slot of the limiter, and gives it back when it is closed. Where others wait for a slot, idle connections
-are closed, and used ones have their turn. A server may take its time for a goodbye, so a thread of its own runs `run`.
+are closed, and used ones after their turn if one of the others goes first. A server may take its time for a goodbye, so a thread of its own runs `run`.
 """
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection
 
 from mailfleet_workers.account import Account
+from mailfleet_workers.limits.base import Want
 from mailfleet_workers.smtp.base import Answer, Transport
 from mailfleet_workers.smtp.pooled import PooledConnection, Right
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 
-#: While others wait for a slot, a connection is used for so long, in seconds.
+#: While somebody who goes first waits for a slot, a connection is used for so long, in seconds.
 TURN_S = 2.0
 #: A connection that is idle for less is needed again soon: its user sleeps out a short wait. In seconds.
 PAUSE_S = 0.5
 #: Somebody who waits for a slot says so again within this time, in seconds.
 WANTED_S = 3.0
+#: Who has used no connection of an account for so long was away, in seconds.
+AWAY_S = 0.5
 #: How often connections that were idle for too long are looked for, in seconds.
 CLOSE_IDLE_S = 1.0
 
@@ -45,8 +49,10 @@ class ConnectionPool:
         self._transports: dict[Account, Transport] = {}
         self._idle: dict[Account, list[PooledConnection]] = {}
         self._wanted: dict[str, float] = {}
-        self._urgent: set[str] = set()
+        self._urgent: Counter[str] = Counter()
+        self._turns: set[str] = set()
         self._lent: Counter[str] = Counter()
+        self._used: dict[str, float] = {}
         self._closed = False
         #: Taken out by `want`, to be closed by `run`; the condition has the lock above.
         self._doomed: list[PooledConnection] = []
@@ -70,9 +76,17 @@ class ConnectionPool:
         with self._lock:
             return self._lent[account]
 
+    def away(self, account: Account) -> bool:
+        """Whether nobody has a connection of *account*, or has had one within `AWAY_S`, and none is kept."""
+        with self._lock:
+            used_at = self._used.get(account.name, -math.inf)
+            kept = self._lent[account.name] or self._idle.get(account)
+            return not kept and self._clock() - used_at > AWAY_S
+
     def _count(self, account: Account, change: int) -> None:
         with self._lock:
             self._lent[account.name] += change
+            self._used[account.name] = self._clock()
 
     def open(self, account: Account, right: Right | None = None) -> PooledConnection | Answer:
         """A new connection by *right*, which is given back with it; or the Answer that says why there is none."""
@@ -101,26 +115,38 @@ class ConnectionPool:
     def discard(self, connection: PooledConnection) -> None:
         """Close *connection* for good: nobody knows what its other side expects."""
         self._count(connection.account, -1)
+        self._is_wanted(connection.account.name, 0.0)  # it is one that ends now
         connection.close()
 
-    def want(self, account: str, *, at_once: bool = False) -> None:
-        """Others wait for a slot of *account*: its idle connections end soon, used ones after their turn.
+    def heed(self, account: str, want: Want) -> None:
+        """What the limiter has just said: others wait for a slot of *account*, and *want* this of our connections.
 
-        With *at_once* one of them ends now, or when it comes back. Idle ones are lent to nobody from now on, and closed
-        by the thread in `run`: who calls this may have leases to renew.
+        Whether used ones end after their turn is as it was said last. Where one is to end now, and none is idle, it is the
+        next that comes back. The rest as in `want`.
         """
         with self._lock:
-            self._wanted[account] = self._clock() + WANTED_S
-            doomed = self._doomed
-            if at_once:
+            (self._turns.add if want >= Want.TURN else self._turns.discard)(account)
+            if want is Want.NOW:
                 kept = next((kept for of, kept in self._idle.items() if of.name == account and kept), None)
                 if kept is None:
-                    self._urgent.add(account)
+                    self._urgent[account] += 1
                 else:
-                    doomed.append(kept.pop(0))
+                    self._doomed.append(kept.pop(0))
+        if want:
+            self.want(account)
+
+    def want(self, account: str) -> None:
+        """Others wait for a slot of *account*: its idle connections end soon.
+
+        They are lent to nobody from now on, and closed by the thread in `run`: who calls this may have leases to renew.
+        """
+        with self._lock:
+            turn_s = TURN_S if account in self._turns else math.inf
+            self._wanted[account] = self._clock() + WANTED_S
+            doomed = self._doomed
             for of in [of for of in self._idle if of.name == account]:
                 kept = self._idle[of]
-                doomed += [c for c in kept if c.age_s() >= TURN_S or c.idle_seconds() >= PAUSE_S]
+                doomed += [c for c in kept if c.age_s() >= turn_s or c.idle_seconds() >= PAUSE_S]
                 self._idle[of] = [c for c in kept if c not in doomed]
             if doomed:
                 self._handed.notify_all()
@@ -135,10 +161,11 @@ class ConnectionPool:
 
     def _is_wanted(self, account: str, age_s: float) -> bool:
         with self._lock:
-            if account in self._urgent:
-                self._urgent.remove(account)
+            if self._urgent[account]:
+                self._urgent[account] -= 1
                 return True
-            return age_s >= TURN_S and self._wanted.get(account, 0.0) > self._clock()
+            wanted = account in self._turns and self._wanted.get(account, 0.0) > self._clock()
+            return wanted and age_s >= TURN_S
 
     def close_lapsed(self, slots: Collection[str]) -> int:
         """Close idle connections of *slots*, which are others' now; returns how many. Used ones end after their mail."""

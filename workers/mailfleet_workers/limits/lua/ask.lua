@@ -2,11 +2,11 @@
 
 local ops = {}
 
--- "token app priority weight slot recipients" (- for no slot, - for no mail) reports owner account numbers names, then each
+-- "token app priority weight slot comes recipients" (- for no slot, - for no mail) reports owner account numbers names, then each
 -- rule's name. The numbers, as doubles: reserve max_idle shares connections host_connections gap host_gap counted, then each
 -- rule's window, limit, and whether it counts recipients. The names are all of them in one.
 function ops.ask()
-  local token, app, rank, weight, slot, wished = string.match(ARGV[5], '^(%S+) (%S+) (%d) (%d+) (%S+) (%S+)$')
+  local token, app, rank, weight, slot, new, wished = string.match(ARGV[5], '^(%S+) (%S+) (%d) (%d+) (%S+) (%d) (%S+)$')
   local owner, account, numbers, suffixes = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
   local reserve, max_idle, shares, connections, host_connections, gap, host_gap, counted = struct.unpack('<dddddddd', numbers)
   rank, weight, shares, counted = tonumber(rank), tonumber(weight), shares == 1, counted == 1
@@ -38,10 +38,13 @@ function ops.ask()
   local line_key = base .. 'line:' .. account
   local mine = owner .. ' ' .. app .. ' ' .. rank
   local line, own = line_of(line_key, mine)
-  local want = slot == '-' and wanted(line, line_key, rank) or 0
-  local had, last_had, paced = shares_of(shares, account)
-  -- An app that has had nothing lately goes before those that have, and need not wait for their turns to end.
+  local waiting = {}
+  for _, one in ipairs(line) do waiting[one.app] = true end
+  if shares then read_shares(account, rank, waiting) end
   local fresh = shares and not had[app]
+  local function want() return wanted(line, line_key, app, rank, slot == '-') end
+  -- Since when it waits for a connection. An app that comes for its first mail, or its next after a while, is before all others.
+  local since = own and own.slot > 0 and own.since or shares and new == '1' and comes(own, app, rank, waiting) and now - LONG_AGO or now
 
   -- Refused: stand in line for a short wait, so that nobody who comes behind goes ahead meanwhile. *lacks* is 0 for permits,
   -- 1 for a connection that somebody could close, 2 for a login, 3 for permits and a connection, 4 for a connection of a lower
@@ -49,21 +52,20 @@ function ops.ask()
   local function refuse(why, wait, lacks)
     save_rules()
     if wait <= max_idle then
-      local since = own and own.slot > 0 and own.since or fresh and now - HOUR or now
       redis.call('HSET', line_key, mine, struct.pack('<ddd', now + wait, lacks, since))
       redis.call('PEXPIRE', line_key, HOUR)
       if shares then join(account, app, rank) end
     elseif own then
       redis.call('HDEL', line_key, mine)
     end
-    return string.format('no %.3f %d %d %s', wait + 0.01, lacks ~= 0 and lacks ~= 3 and 1 or 0, want, why)
+    return string.format('no %.3f %d %d %s', wait + 0.01, lacks ~= 0 and lacks ~= 3 and 1 or 0, want(), why)
   end
 
   local known = redis.call('HGET', grants, token)
   if known then
     save_rules()
     local grant = unpack_grant(known)
-    return string.format('yes %d 0 %d', grant.permits, want)
+    return string.format('yes %d 0 %d', grant.permits, want())
   end
   if meta.open == 0 then return refuse('not ready', 1000, 0) end
   local gates = redis.call('MGET', base .. 'gate:host', base .. 'gate:account:' .. account)
@@ -91,13 +93,16 @@ function ops.ask()
       local most = at == 1 and connections or host_connections
       if most > 0 then
         local class = rank == 2 and math.max(1, most - math.floor(most * reserve)) or most
-        local ahead, since = 0, own and own.slot > 0 and own.since or fresh and now - HOUR or now
+        local ahead = 0
         for _, one in ipairs(line) do
-          if one.slot > 0 and (one.rank < rank or (one.rank == rank and one.since < since)) then ahead = ahead + 1 end
+          if one.slot > 0 and before(one, app, rank, since) then ahead = ahead + 1 end
         end
         if open_slots(key) + ahead >= class then
           local why = (at == 1 and 'account' or 'host') .. ' connections ' .. most
-          return refuse(why, math.min(100 * (1 + ahead), 300), own and (own.slot > 3 and own.slot or 1) or fresh and 5 or rank == 0 and 4 or 1)
+          local lacks = since < 0 and 5 or rank == 0 and 4 or 1
+          -- Who has said so is heard once.
+          if own and own.slot == 1 then lacks = 1 end
+          return refuse(why, math.min(100 * (1 + ahead), 300), lacks)
         end
       end
     end
@@ -112,13 +117,11 @@ function ops.ask()
   end
 
   -- Who goes first: a higher priority, and of other apps the one that has had less for its weight.
-  local own_had = had_of(had, last_had, app)
-  local higher, poorer, told, waiting = 0, 0, {}, {}
+  local higher, poorer, told, own_had = 0, 0, {}, had_of(app)
   for _, one in ipairs(line) do
-    waiting[one.app] = true
     -- One that lacks a connection keeps nothing from those that have one; one that lacks permits too keeps its rank.
     if one.slot == 0 or one.slot == 3 then
-      local its = shares and one.app ~= app and had_of(had, last_had, one.app) or own_had
+      local its = had_of(one.app)
       if one.rank < rank then
         higher = higher + 1
       elseif one.rank == rank and its < own_had then
@@ -131,7 +134,7 @@ function ops.ask()
   for other, share in pairs(had) do
     -- Between two grants it is out of line.
     if other ~= app and not waiting[other] and share.rank == rank and now - share.served <= GRACE
-      and had_of(had, last_had, other) < own_had then
+      and had_of(other) < own_had then
       poorer = poorer + 1
     end
   end
@@ -141,7 +144,7 @@ function ops.ask()
   -- new finds some that are free soon, not a burst that must end first.
   local pace, rivals = 0, false
   for other, share in pairs(had) do
-    if other ~= app and (waiting[other] or now - share.served <= GRACE) then rivals = true end
+    if other ~= app and competes(other, share, waiting) then rivals = true end
   end
   if first and rivals then
     for _, r in ipairs(limits) do
@@ -198,7 +201,7 @@ function ops.ask()
     redis.call('HSET', grants, token, pack_grant(grant))
   end
   if own then redis.call('HDEL', line_key, mine) end
-  if shares and first then serve(account, app, rank, permits / weight, had, last_had, waiting, paced + pace * permits) end
+  if shares and first then serve(account, app, rank, permits / weight, waiting, paced + pace * permits) end
   if opens then
     redis.call('ZADD', slots_key, now + lease, slot)
     redis.call('ZADD', host_slots_key, now + lease, slot)
@@ -207,7 +210,7 @@ function ops.ask()
     begin_login(logins_key, slot, gap, counted)
     begin_login(host_logins_key, slot, host_gap, false)
   end
-  return string.format('yes %d %d %d', permits, tight and 1 or 0, want)
+  return string.format('yes %d %d %d', permits, tight and 1 or 0, want())
 end
 
 

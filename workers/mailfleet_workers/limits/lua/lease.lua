@@ -107,8 +107,7 @@ function ops.renew()
     for _, one in ipairs((line_of(key, ''))) do
       if one.owner ~= owner then others[#others + 1] = one end
     end
-    local want = wanted(others, key, 9)
-    if want > 0 then answer[#answer + 1] = (want == 2 and 'wanted! ' or 'wanted ') .. account end
+    if wanted(others, key, '', 9) > 0 then answer[#answer + 1] = 'wanted ' .. account end
   end
   reap()
   for suffix in string.gmatch(ARGV[10], '%S+') do

@@ -30,39 +30,47 @@ local function line_of(key, mine)
   return found, own
 end
 
--- What apps have had on one account, permits by weight, and when the next permit may go while several wait: start-time fair queueing, as mailfleet_workers.limits.line says it.
-local function shares_of(wanted, account)
-  local found, last, paced = {}, 0, 0
-  if wanted then
-    local all = redis.call('HGETALL', base .. 'shares:' .. account)
-    for at = 1, #all, 2 do
-      local had, served, rank = struct.unpack('<ddd', all[at + 1])
-      if all[at] == '*' then last, paced = had, served else found[all[at]] = { had = had, served = served, rank = rank } end
-    end
+-- What apps have had on the account, permits by weight: start-time fair queueing, as mailfleet_workers.limits.line says it. The
+-- most that one had when it was served, the least of those that compete, and when the next permit may go while several wait.
+local shared, had, last_had, least_had, paced = false, {}, 0, 0, 0
+
+local function had_of(app)
+  local share = had[app]
+  return share and math.max(share.had, last_had - BEHIND) or least_had - FIRST
+end
+
+local function competes(app, share, waiting) return waiting[app] or now - share.served <= GRACE end
+
+-- The least is that of apps of priority *rank*: one of a lower priority, which gets nothing, may be far behind.
+local function read_shares(account, rank, waiting)
+  shared = true
+  local all = redis.call('HGETALL', base .. 'shares:' .. account)
+  for at = 1, #all, 2 do
+    local amount, served, rank = struct.unpack('<ddd', all[at + 1])
+    if all[at] == '*' then last_had, paced = amount, served else had[all[at]] = { had = amount, served = served, rank = rank } end
   end
-  return found, last, paced
+  least_had = last_had
+  for app, share in pairs(had) do
+    -- Those that came and were not served yet are before the others already, and equal to who comes now.
+    local before = share.served < 0 and FIRST or 0
+    if share.rank == rank and competes(app, share, waiting) then least_had = math.min(least_had, had_of(app) + before) end
+  end
 end
 
-local function had_of(found, last, app)
-  local share = found[app]
-  return share and math.max(share.had, last - BEHIND) or last - FIRST
-end
-
--- Somebody of *app* stands in line: it has had as much as the one served last, if nothing is known of it, and comes before it.
+-- Somebody of *app* stands in line: it has had as little as any, if nothing is known of it, and comes before them.
 local function join(account, app, rank)
   local key = base .. 'shares:' .. account
-  local last = redis.call('HGET', key, '*')
-  redis.call('HSETNX', key, app, struct.pack('<ddd', (last and struct.unpack('<d', last) or 0) - FIRST, -HOUR, rank))
+  redis.call('HSETNX', key, app, struct.pack('<ddd', least_had - FIRST, -HOUR, rank))
   redis.call('PEXPIRE', key, 60000)
 end
 
-local function serve(account, app, rank, more, found, last, waiting, paced)
+local function serve(account, app, rank, more, waiting, next)
   local key = base .. 'shares:' .. account
-  local begun = had_of(found, last, app)
-  last = math.max(last, begun)
-  redis.call('HSET', key, app, struct.pack('<ddd', begun + more, now, rank), '*', struct.pack('<ddd', last, paced, 9))
-  for other, share in pairs(found) do
-    if other ~= app and not waiting[other] and now - share.served > GRACE and share.had <= last then
+  local begun = had_of(app)
+  redis.call('HSET', key, app, struct.pack('<ddd', begun + more, now, rank), '*', struct.pack('<ddd', math.max(last_had, begun), next, 9))
+  local least = math.min(least_had, begun)
+  for other, share in pairs(had) do
+    if other ~= app and share.rank == rank and share.had <= least and not competes(other, share, waiting) then
       redis.call('HDEL', key, other)
     end
   end
@@ -136,13 +144,41 @@ local function end_login(key, token, how, gap)
   save_logins(key, logins)
 end
 
--- Whether somebody waits for a connection: 2 if it should have at once one that *rank* uses. The first that hears so closes one.
-local function wanted(line, key, rank)
+-- Whether an app comes, as its process says, which has used no connection for a while: nobody of it stands in line, nor was served
+-- a moment ago, and it has had no more than those that compete.
+local function comes(own, app, rank, waiting)
+  local share = had[app]
+  if own or waiting[app] or share and now - share.served <= AWAY then return false end
+  local most = -math.huge
+  for other, its in pairs(had) do
+    if other ~= app and its.rank == rank and competes(other, its, waiting) then most = math.max(most, its.had) end
+  end
+  return not share or most == -math.huge or share.had <= most + 1
+end
+
+-- Who has waited for so long goes with those that come: connections are not for ever of those whose mails take long.
+local function goes_first(since) return since < 0 or now - since > LONG end
+
+-- Whether *one* in line goes before another where a connection is free: by priority, then those that come or have waited long, then
+-- who has had less.
+local function before(one, app, rank, since)
+  if one.rank ~= rank then return one.rank < rank end
+  if goes_first(one.since) ~= goes_first(since) then return goes_first(one.since) end
+  local its, own = had_of(one.app), had_of(app)
+  return its < own or its == own and one.since < since
+end
+
+-- What others want of an app's connections: 1 those that it does not use, as somebody waits; 2 each after its turn, as one that
+-- waits goes before it; 3 one at once, if it has one that is *open*. The first that hears so closes one.
+local function wanted(line, key, app, rank, open)
   local found = 0
   for _, one in ipairs(line) do
-    if one.slot == 1 or one.slot > 3 then found = math.max(found, 1) end
-    if found < 2 and (one.slot == 5 and one.rank <= rank or one.slot == 4 and one.rank < rank) then
-      found = 2
+    if one.slot == 1 or one.slot > 3 then
+      local behind = not shared or one.app == app or not had[one.app] or goes_first(one.since) or had_of(one.app) + APART <= had_of(app)
+      found = math.max(found, (one.rank < rank or one.rank == rank and behind) and 2 or 1)
+    end
+    if open and found < 3 and (one.slot == 5 and one.rank <= rank or one.slot == 4 and one.rank < rank) then
+      found = 3
       redis.call('HSET', key, one.field, struct.pack('<ddd', one.told, 1, one.since))
     end
   end

@@ -13,6 +13,9 @@ local BUCKETS, HOUR, DAY, FORTY_DAYS = 60, 3600000, 86400000, '3456000000'
 local FIRST = 0.001 -- of those that have had the same, who has had nothing lately has had so much less
 local LONGEST_PACED = 10000 -- permits of rules of so long a window go one after the other while several apps wait
 local GRACE, BEHIND = 250, 50 -- how long somebody in line is expected past its time; how far an app may be behind
+local APART = 2 -- permits that go in turn leave apps so far apart
+local AWAY, LONG = 500, 5000 -- an app that has had nothing for so long was away; who waits for so long for a connection goes first
+local LONG_AGO = 1e13 -- so long before it came, which is a negative time, waits an app that comes
 local HEARD = 15000 -- a rule that nobody was heard of who has it in his limits for so long may have missed what was sent
 local BREAK, TRIES = 900000, 3 -- after so many refused logins nobody logs in for so long
 

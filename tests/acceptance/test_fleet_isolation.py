@@ -105,6 +105,7 @@ def test_an_unbound_app_and_a_full_parking_queue(
             flow = publish(broker, APP, number, size)
             listener.wait_for(flow.due, size.longest_s + 60)
             rate = f" beside {beside.result().per_second:.0f}/s for {others}" if beside else ""
+        assert not flow.unconfirmed
         late = Lateness.of(flow.due, listener.arrived)
         print(f"{flow.per_second:.0f}/s for {APP}{rate}: {late}")
         wait_until(lambda: waiting(rabbitmq) == 0, 60, lambda: f"{waiting(rabbitmq)} stay in the ladder")

@@ -1,12 +1,13 @@
 """The delay ladder keeps its time: no hint comes early, and 99 of 100 come within a second, at 500 in a second.
 
 What an undelayed hint takes is measured beside it: on a machine whose disk or processors have other work, both are late,
-the delayed one at every level that it waits in. Only the small size, which runs beside other tests, is granted that.
+the delayed one at every level that it waits in. Only the small size, which runs beside other tests, is granted that,
+and that a confirmation takes longer than a publisher waits.
 """
 
 import random
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -61,10 +62,9 @@ def test_hints_leave_the_ladder_in_time(
     rabbitmq: VirtualHost, brokers: tuple[RabbitBroker, RabbitBroker], size: Size
 ) -> None:
     """Each comes once; none early, 99 of 100 at most a second late."""
-    flows: dict[str, Flow] = {}
 
-    def publish(broker: RabbitBroker, app: str, share: float, delays: range) -> None:
-        flows[app] = publish_steadily(
+    def publish(broker: RabbitBroker, app: str, share: float, delays: range) -> Flow:
+        return publish_steadily(
             broker,
             app,
             number=int(size.number * share),
@@ -74,21 +74,18 @@ def test_hints_leave_the_ladder_in_time(
         )
 
     with Listener(rabbitmq.url, "billing") as delayed, Listener(rabbitmq.url, "crm") as control:
-        threads = [
-            threading.Thread(target=publish, args=(brokers[0], "billing", 1.0, range(1, size.longest_s + 1))),
-            threading.Thread(target=publish, args=(brokers[1], "crm", 0.1, range(1))),
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        delayed.wait_for(flows["billing"].due, size.longest_s + 30)
-        control.wait_for(flows["crm"].due, 10)
+        with ThreadPoolExecutor(2) as threads:
+            publishing = threads.submit(publish, brokers[0], "billing", 1.0, range(1, size.longest_s + 1))
+            beside = threads.submit(publish, brokers[1], "crm", 0.1, range(1))
+        flow, other = publishing.result(), beside.result()
+        delayed.wait_for(flow.due, size.longest_s + 30)
+        control.wait_for(other.due, 10)
 
-    late = Lateness.of(flows["billing"].due, delayed.arrived)
-    plain = Lateness.of(flows["crm"].due, control.arrived)
-    print(f"{flows['billing'].per_second:.0f}/s delayed by 1 to {size.longest_s} s: {late}")
+    late = Lateness.of(flow.due, delayed.arrived)
+    plain = Lateness.of(other.due, control.arrived)
+    print(f"{flow.per_second:.0f}/s delayed by 1 to {size.longest_s} s: {late}")
     print(f"not delayed, beside them: {plain}")
-    assert delayed.copies == late.hints + 1
+    assert not (size.alone and flow.unconfirmed)
+    assert 0 <= delayed.copies - (late.hints + 1) <= flow.unconfirmed
     assert late.least >= 0
     assert late.p99 <= P99_S + (0.0 if size.alone else size.longest_s.bit_length() * plain.p99)

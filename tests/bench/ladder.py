@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import pika
 
-from mailfleet.broker.base import Batch
+from mailfleet.broker.base import Batch, BrokerUnavailable
 from mailfleet.broker.rabbit import RabbitBroker
 from mailfleet_schema.hint import Hint
 from mailfleet_schema.states import Priority
@@ -99,10 +99,14 @@ class Listener:
 
 @dataclass(frozen=True)
 class Flow:
-    """What was published: when each row's hint is due, and how many hints that were in a second."""
+    """What was published: when each row's hint is due, how many hints that were in a second, and how many may have come.
+
+    `unconfirmed` counts hints that the broker did not confirm within two seconds; they are not among `due`.
+    """
 
     due: Mapping[int, float]
     per_second: float
+    unconfirmed: int
 
 
 def publish_steadily(
@@ -119,16 +123,23 @@ def publish_steadily(
     A hint's time is counted from before its publishing, so what publishing takes counts as late.
     """
     due: dict[int, float] = {}
+    unconfirmed = 0
     began = time.monotonic()
     pause = threading.Event()
-    while len(due) < number:
+    while len(due) + unconfirmed < number:
         now = time.monotonic()
-        wanted = min(int((now - began) * per_second) + 1, number) - len(due)
+        wanted = min(int((now - began) * per_second) + 1, number) - len(due) - unconfirmed
         batches = _draw(app, min(wanted, 500), delays, rng)
-        due |= {row: now + delay_s for delay_s, hints in batches for hint in hints for row in hint.ids}
-        broker.publish_all(batches)
+        rows = {row: now + delay_s for delay_s, hints in batches for hint in hints for row in hint.ids}
+        try:
+            broker.publish_all(batches)
+        except BrokerUnavailable as error:
+            print(f"{len(rows)} hints of {app} were not confirmed: {error}")
+            unconfirmed += len(rows)
+        else:
+            due |= rows
         pause.wait(max(0.0, TICK_S - (time.monotonic() - now)))
-    return Flow(due, len(due) / (time.monotonic() - began))
+    return Flow(due, len(due) / (time.monotonic() - began), unconfirmed)
 
 
 def _draw(app: str, number: int, delays: Sequence[int], rng: random.Random) -> list[Batch]:

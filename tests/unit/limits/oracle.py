@@ -2,7 +2,7 @@
 
 `play` lets a `Plan` happen in a world with a virtual clock and checks every answer. The log has each permit from its grant
 to its finish; the server may have seen it at any time between the two, so the worst of all choices is what counts. Refused
-may be only what 60 buckets a window refuse that count each permit from its grant until one window after the bucket of its
+may be only what 120 buckets a window refuse that count each permit from its grant until one window after the bucket of its
 finish. Who waits alone is told the time at which it passes, within 20 ms.
 """
 
@@ -81,8 +81,8 @@ class Log:
         )
 
     def counted(self, rule: Rule, now_ms: float) -> int:
-        """What a sound limiter with 60 buckets counts."""
-        width_ms = rule.rate.window_ms / 60
+        """What a sound limiter with 120 buckets counts."""
+        width_ms = rule.rate.window_ms / 120
 
         def counts(permit: Permit) -> bool:
             if math.isinf(permit.finished_ms):

@@ -30,7 +30,7 @@ def plans(draw: st.DrawFn) -> Plan:
     """Saturated, in bursts, at the edges of a window, one and then a burst, and all of these mixed."""
     chosen = tuple(draw(rules))
     window = draw(st.sampled_from([rule.rate.window_ms for rule in chosen]))
-    width = max(1, window // 60)
+    width = max(1, window // 120)
     after = draw(
         st.sampled_from(
             [

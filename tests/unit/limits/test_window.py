@@ -30,20 +30,20 @@ def test_of_what_is_in_flight_the_end_is_not_known() -> None:
     assert window.used(1000) == window.flight == 2
 
 
-def test_a_sixtieth_leaves_a_window_after_its_last() -> None:
-    """What is finished within one sixtieth is one entry: it leaves as a whole, not before any of it may and no later."""
-    window = Window(6000)
+def test_a_bucket_leaves_a_window_after_its_last() -> None:
+    """What is finished within one bucket, a 120th, is one entry: it leaves as a whole, not before any of it may and no later."""
+    window = Window(12000)
     for at_ms in (100, 130, 199, 200):
         used(window, 1, at_ms)
-    assert [window.used(at_ms) for at_ms in (6198, 6199, 6200)] == [4, 1, 0]
+    assert [window.used(at_ms) for at_ms in (12198, 12199, 12200)] == [4, 1, 0]
 
 
-def test_what_was_told_is_as_young_as_its_sixtieth_may_be() -> None:
+def test_what_was_told_is_as_young_as_its_bucket_may_be() -> None:
     """Another clock has measured it; what is finished later comes after it, or counts as late as it."""
-    window = Window(6000)
+    window = Window(12000)
     window.tell([(450.0, 3), (20.0, 2)], 1030)
     used(window, 1, 1040)
-    assert [window.used(at_ms) for at_ms in (6599, 6600, 7099, 7100)] == [6, 3, 3, 0]
+    assert [window.used(at_ms) for at_ms in (12599, 12600, 13099, 13100)] == [6, 3, 3, 0]
 
 
 def test_the_part_of_bulk() -> None:

@@ -1,7 +1,7 @@
 """What one rule has counted: permits in flight, and a log of those that are finished.
 
-The log has an entry for each sixtieth of a window in which something was finished, with the time of the last of it, and
-leaves one whole window after that. So every permit counts at least from its grant until one window after its finish:
+The log has an entry for each bucket, a 120th of a window, in which something was finished, with the time of the last of it,
+which leaves one whole window after that. So every permit counts at least from its grant until one window after its finish:
 wherever between the two the server saw it, no window at the server holds more than was granted. Times are milliseconds of
 one clock that never goes back.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from mailfleet_schema.states import Priority
 
-BUCKETS = 60
+BUCKETS = 120
 
 
 def class_limit(limit: int, priority: Priority, reserve: float) -> int:
@@ -53,7 +53,7 @@ class Window:
         self._append(now_ms, amount)
 
     def _append(self, at_ms: float, amount: int) -> None:
-        """So many more that were finished after the youngest entry's time, or within its sixtieth."""
+        """So many more that were finished after the youngest entry's time, or within its bucket."""
         if self._log:
             last_ms, count = self._log[-1]
             if math.floor(at_ms / self.width_ms) <= math.floor(last_ms / self.width_ms):
@@ -69,7 +69,7 @@ class Window:
     def tell(self, sent: Iterable[tuple[float, int]], now_ms: float) -> None:
         """What was sent before this window was: pairs of age in ms and amount.
 
-        Another clock has measured these: each is taken to be as young as its sixtieth may be.
+        Another clock has measured these: each is taken to be as young as its bucket may be.
         """
         counts: Counter[float] = Counter(dict(self._log))
         for age_ms, amount in sent:

@@ -42,7 +42,7 @@ function ops.seed()
       local function add(counts, last, count)
         if now < last + r.window then counts[last] = (counts[last] or 0) + count end
       end
-      -- The database's clock has measured these: each is as young as its sixtieth may be.
+      -- The database's clock has measured these: each is as young as its bucket may be.
       for age, count in string.gmatch(ARGV[at + 1], '(%S+) (%d+)') do
         add(told, (math.floor((now - tonumber(age)) / r.width) + 1) * r.width, tonumber(count))
       end

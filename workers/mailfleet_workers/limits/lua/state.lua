@@ -9,7 +9,7 @@ local run_id = ARGV[2] .. ' 3'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
 
-local BUCKETS, HOUR, DAY, FORTY_DAYS = 60, 3600000, 86400000, '3456000000'
+local BUCKETS, HOUR, DAY, FORTY_DAYS = 120, 3600000, 86400000, '3456000000'
 local FIRST = 0.001 -- of those that have had the same, who has had nothing lately has had so much less
 local LONGEST_PACED = 10000 -- permits of rules of so long a window go one after the other while several apps wait
 local GRACE, BEHIND = 250, 50 -- how long somebody in line is expected past its time; how far an app may be behind
@@ -55,7 +55,7 @@ local base = KEYS[1] .. ':' .. epoch .. ':'
 
 -- Rules. A value: ready, sum of the log, in flight, when the oldest entry leaves, the youngest entry's time and count, when
 -- somebody was heard who has the rule; then the entries before that, oldest first: 12 bytes each for a time and a count. What is
--- finished in one sixtieth of a window is one entry, which has the time of the last of them and leaves a window later. Most
+-- finished in one bucket, a 120th of a window, is one entry, which has the time of the last of them and leaves a window later. Most
 -- calls need the first part only. Ready is 1, 0 of a rule that was told nothing yet, -1 of one that may have missed something.
 local rules = {}
 local HEAD, ENTRY = '<ddddddd', '<dI4'

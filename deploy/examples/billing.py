@@ -12,12 +12,13 @@ in the broker's delay queues, where its way down can be watched. It is told by v
 With `--check` it only looks: status 0 if an invoice was written lately.
 """
 
+import contextlib
 import logging
 import os
 import random
 import signal
 import sys
-import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -85,12 +86,13 @@ def write_invoice(session: Session, mailer: Mailer, reminder: timedelta) -> Invo
     return invoice
 
 
-def run(engine: Engine, mailer: Mailer, every_s: float, reminder: timedelta, stop: threading.Event) -> None:
-    """Write invoices until *stop* is set."""
+def run(engine: Engine, mailer: Mailer, every_s: float, reminder: timedelta) -> None:
+    """Write invoices until it is interrupted."""
     with engine.begin() as connection:
         connection.execute(CreateSchema("billing", if_not_exists=True))
         Base.metadata.create_all(connection)
-    while not stop.wait(every_s):
+    while True:
+        time.sleep(every_s)
         try:
             with Session(engine) as session, session.begin():
                 invoice = write_invoice(session, mailer, reminder)
@@ -116,12 +118,11 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         return 0 if written_lately(engine, timedelta(seconds=4 * every_s + 10)) else 1
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, signal.default_int_handler)
     # Leaving the block publishes what is committed; whatever does not get out in time is found in the database.
-    with Mailer.from_env(app="billing") as mailer:
-        run(engine, mailer, every_s, reminder, stop)
+    with Mailer.from_env(app="billing") as mailer, contextlib.suppress(KeyboardInterrupt):
+        run(engine, mailer, every_s, reminder)
     return 0
 
 

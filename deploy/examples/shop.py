@@ -11,12 +11,13 @@ followed by a newsletter, at the priority that waits for all other mail. It is t
 With `--check` it only looks: status 0 if an order was taken lately.
 """
 
+import contextlib
 import logging
 import os
 import random
 import signal
 import sys
-import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -86,12 +87,13 @@ def send_newsletter(session: Session, mailer: Mailer, number: int) -> None:
     mailer.emit_many(news, session=session)
 
 
-def run(engine: Engine, mailer: Mailer, every_s: float, stop: threading.Event) -> None:
-    """Take orders until *stop* is set."""
+def run(engine: Engine, mailer: Mailer, every_s: float) -> None:
+    """Take orders until it is interrupted."""
     with engine.begin() as connection:
         connection.execute(CreateSchema("shop", if_not_exists=True))
         Base.metadata.create_all(connection)
-    while not stop.wait(every_s):
+    while True:
+        time.sleep(every_s)
         try:
             with Session(engine) as session, session.begin():
                 order = take_order(session, mailer)
@@ -118,12 +120,11 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         return 0 if taken_lately(engine, timedelta(seconds=4 * every_s + 10)) else 1
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, signal.default_int_handler)
     # Leaving the block publishes what is committed; whatever does not get out in time is found in the database.
-    with Mailer.from_env(app="shop") as mailer:
-        run(engine, mailer, every_s, stop)
+    with Mailer.from_env(app="shop") as mailer, contextlib.suppress(KeyboardInterrupt):
+        run(engine, mailer, every_s)
     return 0
 
 

@@ -1,6 +1,7 @@
 """What a parent does with its children, with children that are scripts and a clock that the test moves."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -241,6 +242,29 @@ def test_a_stop_drains_all_children(drains: bool, status: int) -> None:
     assert [child.signals for child in scene.children] == [["term"], ["term"] if drains else ["term", "kill"]]
     assert scene.undertaker.brought == ([] if drains else [2])
     assert all(asked for _, asked in scene.deaths)
+
+
+def test_a_signal_after_a_failure_ends_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails is tried again, and a signal that comes in the pause before that drains the children."""
+    scene.pass_()
+    scene.children[0].say(1)
+
+    senders: list[threading.Thread] = []
+
+    def fail() -> None:
+        senders.append(threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1)))
+        senders[-1].start()
+        raise OSError("no files are left")
+
+    monkeypatch.setattr(scene.supervisor, "run_once", fail)
+    before = signal.signal(signal.SIGUSR1, lambda *_: scene.supervisor.stop())
+    try:
+        assert scene.supervisor.run() == 0
+    finally:
+        for sender in senders:
+            sender.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert scene.children[0].signals == ["term"]
 
 
 def _moving(scene: Scene) -> Callable[[], None]:

@@ -79,13 +79,14 @@ class Supervisor:
         # One that drains by itself, because it was lost, says nothing meanwhile.
         self._silent_s = max(SILENT_S, drain_s + 2 * GRACE_S) if silent_s is None else silent_s
         self._clock = clock
-        self._stopping = threading.Event()
+        # Not an Event: a signal handler that comes while this thread holds the lock of one would wait for itself.
+        self._stopping = False
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
 
     def stop(self) -> None:
         """Drain all children, then end `run`."""
-        self._stopping.set()
+        self._stopping = True
         with contextlib.suppress(BlockingIOError):
             os.write(self._waker, b"s")
 
@@ -97,13 +98,15 @@ class Supervisor:
         )
         recovering.start()
         try:
-            while not self._stopping.is_set():
+            while not self._stopping:
                 try:
                     self.run_once()
                 except Exception:
                     # A bug, or a machine at its limits: the children that live must not end with it.
                     log.exception("supervision_failed")
-                    self._stopping.wait(1.0)
+                    told = select.poll()
+                    told.register(self._wake, select.POLLIN)
+                    told.poll(1000)
                 if all(place.given_up for place in self._places):
                     log.error("no_worker_left", extra={"apps": self.apps})
                     return 1
@@ -213,7 +216,7 @@ class Supervisor:
                 place.heard_at = now
             return
         self._bury(place, child, status)
-        if self._stopping.is_set():
+        if self._stopping:
             return
         ready_for_s = None if place.ready_since is None else self._clock() - place.ready_since
         match place.restarts.decide(status=status, ready_for_s=ready_for_s):
@@ -239,7 +242,7 @@ class Supervisor:
         if worker_id and status != 0:
             self._undertaker.bury(worker_id)
         try:
-            self._on_death(place.app, child.pid, asked=self._stopping.is_set())
+            self._on_death(place.app, child.pid, asked=self._stopping)
         except Exception:
             # Whoever counts the dead must not stop who replaces them.
             log.exception("death_not_counted", extra={"app": place.app})

@@ -12,13 +12,13 @@ in the broker's delay queues, where its way down can be watched. It is told by v
 With `--check` it only looks: status 0 if an invoice was written lately.
 """
 
-import contextlib
 import logging
 import os
 import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -86,13 +86,12 @@ def write_invoice(session: Session, mailer: Mailer, reminder: timedelta) -> Invo
     return invoice
 
 
-def run(engine: Engine, mailer: Mailer, every_s: float, reminder: timedelta) -> None:
-    """Write invoices until it is interrupted."""
+def run(engine: Engine, mailer: Mailer, every_s: float, reminder: timedelta, signals: Sequence[int]) -> None:
+    """Write invoices until one of *signals* has come."""
     with engine.begin() as connection:
         connection.execute(CreateSchema("billing", if_not_exists=True))
         Base.metadata.create_all(connection)
-    while True:
-        time.sleep(every_s)
+    while not ended(signals, every_s):
         try:
             with Session(engine) as session, session.begin():
                 invoice = write_invoice(session, mailer, reminder)
@@ -109,6 +108,14 @@ def written_lately(engine: Engine, within: timedelta) -> bool:
     return last is not None and datetime.now(UTC) - last < within
 
 
+def ended(signals: Sequence[int], within_s: float) -> bool:
+    """Whether a signal comes within that time. It is no Event: a handler may come while this thread has its lock."""
+    until = time.monotonic() + within_s
+    while not signals and (left_s := until - time.monotonic()) > 0:
+        time.sleep(min(left_s, 0.2))
+    return bool(signals)
+
+
 def main() -> int:
     """Run until SIGTERM or Ctrl-C, or check; the exit status."""
     url = Path(os.environ["EXAMPLE_DATABASE_URL_FILE"]).read_text(encoding="utf-8").strip()
@@ -118,11 +125,12 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         return 0 if written_lately(engine, timedelta(seconds=4 * every_s + 10)) else 1
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, lambda number, _: signals.append(number))
     # Leaving the block publishes what is committed; whatever does not get out in time is found in the database.
-    with Mailer.from_env(app="billing") as mailer, contextlib.suppress(KeyboardInterrupt):
-        run(engine, mailer, every_s, reminder)
+    with Mailer.from_env(app="billing") as mailer:
+        run(engine, mailer, every_s, reminder, signals)
     return 0
 
 

@@ -11,13 +11,13 @@ followed by a newsletter, at the priority that waits for all other mail. It is t
 With `--check` it only looks: status 0 if an order was taken lately.
 """
 
-import contextlib
 import logging
 import os
 import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -87,13 +87,12 @@ def send_newsletter(session: Session, mailer: Mailer, number: int) -> None:
     mailer.emit_many(news, session=session)
 
 
-def run(engine: Engine, mailer: Mailer, every_s: float) -> None:
-    """Take orders until it is interrupted."""
+def run(engine: Engine, mailer: Mailer, every_s: float, signals: Sequence[int]) -> None:
+    """Take orders until one of *signals* has come."""
     with engine.begin() as connection:
         connection.execute(CreateSchema("shop", if_not_exists=True))
         Base.metadata.create_all(connection)
-    while True:
-        time.sleep(every_s)
+    while not ended(signals, every_s):
         try:
             with Session(engine) as session, session.begin():
                 order = take_order(session, mailer)
@@ -112,6 +111,14 @@ def taken_lately(engine: Engine, within: timedelta) -> bool:
     return last is not None and datetime.now(UTC) - last < within
 
 
+def ended(signals: Sequence[int], within_s: float) -> bool:
+    """Whether a signal comes within that time. It is no Event: a handler may come while this thread has its lock."""
+    until = time.monotonic() + within_s
+    while not signals and (left_s := until - time.monotonic()) > 0:
+        time.sleep(min(left_s, 0.2))
+    return bool(signals)
+
+
 def main() -> int:
     """Run until SIGTERM or Ctrl-C, or check; the exit status."""
     url = Path(os.environ["EXAMPLE_DATABASE_URL_FILE"]).read_text(encoding="utf-8").strip()
@@ -120,11 +127,12 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         return 0 if taken_lately(engine, timedelta(seconds=4 * every_s + 10)) else 1
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, lambda number, _: signals.append(number))
     # Leaving the block publishes what is committed; whatever does not get out in time is found in the database.
-    with Mailer.from_env(app="shop") as mailer, contextlib.suppress(KeyboardInterrupt):
-        run(engine, mailer, every_s)
+    with Mailer.from_env(app="shop") as mailer:
+        run(engine, mailer, every_s, signals)
     return 0
 
 

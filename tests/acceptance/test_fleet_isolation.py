@@ -105,6 +105,7 @@ def test_an_unbound_app_and_a_full_parking_queue(
             flow = publish(broker, APP, number, size)
             listener.wait_for(flow.due, size.longest_s + 60)
             rate = f" beside {beside.result().per_second:.0f}/s for {others}" if beside else ""
+            assert beside is None or not beside.result().unconfirmed
         assert not flow.unconfirmed
         late = Lateness.of(flow.due, listener.arrived)
         print(f"{flow.per_second:.0f}/s for {APP}{rate}: {late}")
@@ -114,7 +115,9 @@ def test_an_unbound_app_and_a_full_parking_queue(
     with Listener(rabbitmq.url, APP) as listener, Listener(rabbitmq.url, NEIGHBOUR) as neighbour:
         alone = measure(None)
         wanted = measure(NEIGHBOUR)
-        wait_until(lambda: neighbour.copies == size.others + 1, 10, lambda: f"{neighbour.copies} came")
+        wait_until(
+            lambda: neighbour.seen.total() == size.others + 1, 10, lambda: f"{neighbour.seen.total()} came"
+        )
         fill_parking(rabbitmq, size)
         unwanted = measure(UNBOUND)
 

@@ -68,7 +68,7 @@ def test_permits_that_reach_the_server_late(opened: Open, delay_ms: int) -> None
 
 
 def test_a_rule_of_ten_seconds(opened: Open) -> None:
-    """Where 300 in ten seconds are all that limits, 98 % of them are used."""
+    """Where 300 in ten seconds limit, and 100 a second how fast they go, 98 % of them are used."""
     fleet = opened(allowed=Allowed(host=("100/s",), account=("300/10s", "100000/d")))
     fleet.start()
     fleet.emit(2 * MANY)

@@ -8,6 +8,7 @@ import math
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -53,11 +54,11 @@ class Lateness:
 
 
 class Listener:
-    """Consumes the queues of *app* while it is entered; `arrived` is when each row's hint came first, `copies` how often."""
+    """Consumes the queues of *app* while it is entered; `arrived` is when each row's hint came first, `seen` how often."""
 
     def __init__(self, url: str, app: str) -> None:
         self.arrived: dict[int, float] = {}
-        self.copies = 0
+        self.seen: Counter[int] = Counter()
         self._ending = threading.Event()
         self._connection = pika.BlockingConnection(pika.URLParameters(url))
         self._channel = self._connection.channel()
@@ -88,8 +89,8 @@ class Listener:
 
     def _on_message(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
         now = time.monotonic()
-        self.copies += 1
         for row in json.loads(body)["args"][0]["ids"]:
+            self.seen[row] += 1
             self.arrived.setdefault(row, now)
 
     def _run(self) -> None:

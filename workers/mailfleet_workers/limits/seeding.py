@@ -27,7 +27,7 @@ from mailfleet_workers.pulse import boottime
 log = logging.getLogger(__name__)
 
 #: A window is told in so many steps.
-STEPS = 60
+STEPS = 120
 #: Every process has heard so many seconds after the first one that a limit was changed: they ask every two.
 HEARD_S = 5.0
 #: Processes that started within so many seconds of each other started with the same limits.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mailfleet.async_mailer import AsyncMailer
 from mailfleet.emailmessage import from_email_message, from_eml
 from mailfleet.errors import (
+    EditConflict,
     IdempotencyConflict,
     InvalidMail,
     MailfleetError,
@@ -23,11 +24,27 @@ from mailfleet.errors import (
     RetryScheduled,
     SendFailed,
     SendRefused,
+    SendSkipped,
     SettingsError,
+    UnknownMail,
 )
 from mailfleet.mail import Attachment, Lazy, Mail, Ref
 from mailfleet.mailer import Mailer
-from mailfleet.results import Conflict, Failed, Invalid, Pending, Refused, Reply, Result, Retry, Sent
+from mailfleet.results import (
+    Conflict,
+    Failed,
+    Invalid,
+    Pending,
+    Refused,
+    Reply,
+    Result,
+    Retry,
+    Scheduled,
+    Sent,
+    Skipped,
+    Unknown,
+)
+from mailfleet.status import Status
 from mailfleet.validation import Limits
 from mailfleet_schema.content import Address
 
@@ -39,6 +56,7 @@ __all__ = [
     "AsyncMailer",
     "Attachment",
     "Conflict",
+    "EditConflict",
     "Failed",
     "IdempotencyConflict",
     "Invalid",
@@ -56,10 +74,16 @@ __all__ = [
     "Result",
     "Retry",
     "RetryScheduled",
+    "Scheduled",
     "SendFailed",
     "SendRefused",
+    "SendSkipped",
     "Sent",
     "SettingsError",
+    "Skipped",
+    "Status",
+    "Unknown",
+    "UnknownMail",
     "from_email_message",
     "from_eml",
 ]

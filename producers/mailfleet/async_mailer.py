@@ -9,10 +9,20 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
+from mailfleet.errors import UnknownMail
 from mailfleet.mailer_base import DEADLINE_S, MailerBase
-from mailfleet.posting import Posting, start_posting, start_sending
-from mailfleet.preparing import MailLike
-from mailfleet.results import Pending, Result, Sent, raised
+from mailfleet.posting import (
+    Posting,
+    Wish,
+    queued,
+    start_again,
+    start_posting,
+    start_sending,
+    store_for_later,
+)
+from mailfleet.preparing import MailLike, Sendable
+from mailfleet.results import Pending, Result, Scheduled, Sent, raised
+from mailfleet.status import Status
 from mailfleet.writer import SyncSession
 
 if TYPE_CHECKING:
@@ -39,10 +49,42 @@ class AsyncMailer(MailerBase):
 
     # Into a transaction.
 
-    async def emit(self, mail: MailLike, session: "AnySession | None" = None) -> int:
-        """Store *mail* in *session*'s transaction; its id. As `Mailer.emit`."""
-        row = self._preparation.one(mail)
+    async def emit(
+        self,
+        mail: Sendable,
+        session: "AnySession | None" = None,
+        *,
+        retry: bool | None = None,
+        force: bool = False,
+    ) -> int:
+        """Store *mail* in *session*'s transaction, or queue a stored one; its id. As `Mailer.emit`."""
+        if not isinstance(mail, int):
+            row = self._preparation.one(mail, retry=retry)
+            return (await self._on(session, lambda own: self._writer.write([row], own)))[0]
+        found = await self._on(
+            session,
+            lambda own: self._writer.again([mail], own, at_once=False, force=force, retry=retry),
+        )
+        return queued(mail, found.get(mail))
+
+    async def save(self, mail: MailLike, session: "AnySession | None" = None) -> int:
+        """Store *mail* as a draft. As `Mailer.save`."""
+        row = self._preparation.draft(mail)
         return (await self._on(session, lambda own: self._writer.write([row], own)))[0]
+
+    async def edit(
+        self, mail_id: int, mail: MailLike, *, version: int, session: "AnySession | None" = None
+    ) -> int:
+        """Replace what the stored mail *mail_id* says; its new version. As `Mailer.edit`."""
+        row = self._preparation.changed(mail)
+        return await self._on(session, lambda own: self._writer.edit(mail_id, row, version, own))
+
+    async def status(self, mail_id: int) -> Status:
+        """How far the mail *mail_id* is. As `Mailer.status`."""
+        found = (await asyncio.to_thread(self._writer.look, [mail_id])).get(mail_id)
+        if found is None or found.app != self.app:
+            raise UnknownMail(mail_id)
+        return found
 
     async def emit_many(self, mails: Iterable[MailLike], session: "AnySession | None" = None) -> list[int]:
         """Store *mails*, all of them or none; their ids in order. As `Mailer.emit_many`."""
@@ -59,12 +101,23 @@ class AsyncMailer(MailerBase):
 
     # At once.
 
-    async def send(self, mail: MailLike, deadline_s: float = DEADLINE_S) -> Sent | Pending:
-        """Store *mail*, have it sent before others, and wait for the verdict. As `Mailer.send`."""
-        posting = await asyncio.to_thread(
-            lambda: start_sending(self._writer, [self._preparation.one(mail, urgent=True)], deadline_s)
-        )
-        return raised((await self._followed(posting))[0])
+    async def send(
+        self,
+        mail: Sendable,
+        deadline_s: float = DEADLINE_S,
+        *,
+        retry: bool | None = None,
+        force: bool = False,
+    ) -> Sent | Pending:
+        """Store *mail*, or take a stored one, have it sent before others, and wait for the verdict. As `Mailer.send`."""
+
+        def start() -> Posting:
+            if isinstance(mail, int):
+                return start_again(self._writer, mail, deadline_s, Wish(force, retry))
+            row = self._preparation.one(mail, urgent=True, retry=retry)
+            return start_sending(self._writer, [row], deadline_s)
+
+        return raised((await self._followed(await asyncio.to_thread(start)))[0])
 
     async def send_many(
         self, mails: Iterable[MailLike], deadline_s: float = DEADLINE_S
@@ -75,14 +128,44 @@ class AsyncMailer(MailerBase):
         )
         return [raised(one) for one in await self._followed(posting)]
 
-    async def post(self, mail: MailLike, deadline_s: float = DEADLINE_S) -> Result:
+    async def post(
+        self,
+        mail: Sendable,
+        deadline_s: float = DEADLINE_S,
+        *,
+        retry: bool | None = None,
+        force: bool = False,
+    ) -> Result:
         """As `send`, with every outcome as a value. As `Mailer.post`."""
-        return (await self.post_many([mail], deadline_s))[0]
+        return (await self.post_many([mail], deadline_s, retry=retry, force=force))[0]
 
-    async def post_many(self, mails: Iterable[MailLike], deadline_s: float = DEADLINE_S) -> list[Result]:
+    async def post_many(
+        self,
+        mails: Iterable[Sendable],
+        deadline_s: float = DEADLINE_S,
+        *,
+        retry: bool | None = None,
+        force: bool = False,
+    ) -> list[Result]:
         """As `post` for each of *mails*, in order. As `Mailer.post_many`."""
-        posting = await asyncio.to_thread(start_posting, self._writer, self._preparation, mails, deadline_s)
+        wish = Wish(force, retry)
+        posting = await asyncio.to_thread(
+            start_posting, self._writer, self._preparation, mails, deadline_s, wish
+        )
         return await self._followed(posting)
+
+    async def auto(
+        self,
+        mail: Sendable,
+        deadline_s: float = DEADLINE_S,
+        *,
+        retry: bool | None = None,
+        force: bool = False,
+    ) -> Result | Scheduled:
+        """As `post` if the mail is due; one whose time is to come is stored. As `Mailer.auto`."""
+        wish = Wish(force, retry)
+        later = await asyncio.to_thread(store_for_later, self._writer, self._preparation, mail, wish)
+        return await self.post(mail, deadline_s, retry=retry, force=force) if later is None else later
 
     # Itself.
 

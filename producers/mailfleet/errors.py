@@ -4,8 +4,11 @@ MailfleetError
 ├── InvalidMail            a field of a mail is wrong; nothing was written
 ├── IdempotencyConflict    the same idempotency key came with another payload
 ├── SettingsError          a setting is wrong: key, expectation, value
+├── UnknownMail            the app has no mail of that id
+├── EditConflict           the mail was changed meanwhile, or is where nobody may edit it
 ├── NotSent                `send` ended without a server taking the mail over
 │   ├── SendFailed         it never will: failed, expired, cancelled or held
+│   ├── SendSkipped        a stored mail was left as it is: sent already, being sent, held, spent
 │   └── RetryScheduled     not yet: it is queued again and will be tried at `due_at`
 └── SendRefused            `send` cannot work here (inside a write transaction, in a worker thread)
 
@@ -73,6 +76,32 @@ class RetryScheduled(NotSent):
     def __init__(self, mail_id: int, reason: str, due_at: datetime) -> None:
         super().__init__(mail_id, f"{reason}; next try at {due_at.isoformat()}")
         self.due_at = due_at
+
+
+class SendSkipped(NotSent):
+    """A stored mail was asked for by its id, and left as it is: in *state*, for *reason*."""
+
+    def __init__(self, mail_id: int, state: str, reason: str) -> None:
+        super().__init__(mail_id, reason)
+        self.state = state
+
+
+class UnknownMail(MailfleetError, LookupError):  # noqa: N818
+    """The app has no mail *mail_id*: it never had, or its row was deleted."""
+
+    def __init__(self, mail_id: int) -> None:
+        super().__init__(f"mail {mail_id}: the app has no such mail")
+        self.mail_id = mail_id
+
+
+class EditConflict(MailfleetError):  # noqa: N818
+    """Mail *mail_id* is not edited, for *reason*; its version is *version* now. Nothing was written."""
+
+    def __init__(self, mail_id: int, version: int, reason: str) -> None:
+        super().__init__(f"mail {mail_id}: {reason}")
+        self.mail_id = mail_id
+        self.version = version
+        self.reason = reason
 
 
 class SendRefused(MailfleetError):  # noqa: N818

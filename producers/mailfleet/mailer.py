@@ -5,10 +5,20 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from mailfleet.errors import UnknownMail
 from mailfleet.mailer_base import DEADLINE_S, MailerBase
-from mailfleet.posting import Posting, start_posting, start_sending
-from mailfleet.preparing import MailLike
-from mailfleet.results import Pending, Result, Sent, raised
+from mailfleet.posting import (
+    Posting,
+    Wish,
+    queued,
+    start_again,
+    start_posting,
+    start_sending,
+    store_for_later,
+)
+from mailfleet.preparing import MailLike, Sendable
+from mailfleet.results import Pending, Result, Scheduled, Sent, raised
+from mailfleet.status import Status
 from mailfleet.writer import SyncSession
 
 
@@ -20,7 +30,14 @@ class Mailer(MailerBase):
 
     # Into a transaction.
 
-    def emit(self, mail: MailLike, session: SyncSession | None = None) -> int:
+    def emit(
+        self,
+        mail: Sendable,
+        session: SyncSession | None = None,
+        *,
+        retry: bool | None = None,
+        force: bool = False,
+    ) -> int:
         """Store *mail* in *session*'s transaction; its id. It is sent once that is committed, and not otherwise.
 
         *session* is a Session, a scoped_session or a Core Connection; without one the mail is committed here. After a
@@ -31,8 +48,36 @@ class Mailer(MailerBase):
         database raises; without a session also SendRefused, where it would wait for a transaction in which this
         thread emitted and which is still open (on SQLite any, on PostgreSQL one with the same idempotency key).
         Never waits for a broker.
+
+        The id of a stored mail of this app is queued for the time that it has, or now: a draft, or one that failed or expired
+        and may still be tried. *force* goes beyond its `max_fail`, `max_done` and `expires_at` by one try, and sends again
+        what was sent or cancelled. *retry* None leaves the mail's own. Raises UnknownMail, and SendSkipped where it is left
+        as it is: a worker has it, it is held, in doubt, sent or spent.
         """
-        return self._writer.write([self._preparation.one(mail)], session)[0]
+        if not isinstance(mail, int):
+            return self._writer.write([self._preparation.one(mail, retry=retry)], session)[0]
+        found = self._writer.again([mail], session, at_once=False, force=force, retry=retry).get(mail)
+        return queued(mail, found)
+
+    def save(self, mail: MailLike, session: SyncSession | None = None) -> int:
+        """Store *mail* as a draft, which nobody sends: `emit`, `send` and `post` take its id. As `emit` otherwise."""
+        return self._writer.write([self._preparation.draft(mail)], session)[0]
+
+    def edit(self, mail_id: int, mail: MailLike, *, version: int, session: SyncSession | None = None) -> int:
+        """Replace what the stored mail *mail_id* says and how it is sent; its new version.
+
+        *version* is the one that was seen (`status`; a new mail's is 1). State, sums and Message-ID stay, and the time of one
+        that is given none. A mail that is being sent, held, in doubt or sent is nobody's to edit. Raises InvalidMail,
+        UnknownMail and EditConflict, with nothing written.
+        """
+        return self._writer.edit(mail_id, self._preparation.changed(mail), version, session)
+
+    def status(self, mail_id: int) -> Status:
+        """How far the mail *mail_id* of this app is. Raises UnknownMail."""
+        found = self._writer.look([mail_id]).get(mail_id)
+        if found is None or found.app != self.app:
+            raise UnknownMail(mail_id)
+        return found
 
     def emit_many(self, mails: Iterable[MailLike], session: SyncSession | None = None) -> list[int]:
         """Store *mails* in a few statements; their ids in order. As `emit`, and all of them or none.
@@ -59,7 +104,14 @@ class Mailer(MailerBase):
 
     # At once.
 
-    def send(self, mail: MailLike, deadline_s: float = DEADLINE_S) -> Sent | Pending:
+    def send(
+        self,
+        mail: Sendable,
+        deadline_s: float = DEADLINE_S,
+        *,
+        retry: bool | None = None,
+        force: bool = False,
+    ) -> Sent | Pending:
         """Store *mail*, have it sent before others, and wait for the verdict.
 
         Pending comes at *deadline_s*, or at once if the mail has to wait longer; it will be sent. Raises SendFailed
@@ -68,8 +120,13 @@ class Mailer(MailerBase):
 
         The mail has a transaction of its own. `send` is refused where it would wait for itself: in a worker's thread,
         on SQLite inside an open write transaction, and for an idempotency key that an open one has just stored.
+
+        The id of a stored mail is sent now, whatever its time; what else may become of it stands at `emit`.
         """
-        row = self._preparation.one(mail, urgent=True)
+        if isinstance(mail, int):
+            posting = start_again(self._writer, mail, deadline_s, Wish(force, retry))
+            return raised(self._followed(posting)[0])
+        row = self._preparation.one(mail, urgent=True, retry=retry)
         return raised(self._followed(start_sending(self._writer, [row], deadline_s))[0])
 
     def send_many(self, mails: Iterable[MailLike], deadline_s: float = DEADLINE_S) -> list[Sent | Pending]:
@@ -81,16 +138,43 @@ class Mailer(MailerBase):
         rows = self._preparation.all(mails, urgent=True)
         return [raised(one) for one in self._followed(start_sending(self._writer, rows, deadline_s))]
 
-    def post(self, mail: MailLike, deadline_s: float = DEADLINE_S) -> Result:
+    def post(
+        self,
+        mail: Sendable,
+        deadline_s: float = DEADLINE_S,
+        *,
+        retry: bool | None = None,
+        force: bool = False,
+    ) -> Result:
         """As `send`, with every outcome as a value.
 
         Nothing that concerns the mail is raised; what the database raises still is.
         """
-        return self.post_many([mail], deadline_s)[0]
+        return self.post_many([mail], deadline_s, retry=retry, force=force)[0]
 
-    def post_many(self, mails: Iterable[MailLike], deadline_s: float = DEADLINE_S) -> list[Result]:
+    def post_many(
+        self,
+        mails: Iterable[Sendable],
+        deadline_s: float = DEADLINE_S,
+        *,
+        retry: bool | None = None,
+        force: bool = False,
+    ) -> list[Result]:
         """As `post` for each of *mails*, in order. One that is refused does not hinder the others."""
-        return self._followed(start_posting(self._writer, self._preparation, mails, deadline_s))
+        wish = Wish(force, retry)
+        return self._followed(start_posting(self._writer, self._preparation, mails, deadline_s, wish))
+
+    def auto(
+        self,
+        mail: Sendable,
+        deadline_s: float = DEADLINE_S,
+        *,
+        retry: bool | None = None,
+        force: bool = False,
+    ) -> Result | Scheduled:
+        """As `post` if the mail is due; one whose time is to come is stored, and sent then."""
+        later = store_for_later(self._writer, self._preparation, mail, Wish(force, retry))
+        return self.post(mail, deadline_s, retry=retry, force=force) if later is None else later
 
     # Itself.
 

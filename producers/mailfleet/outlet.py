@@ -14,7 +14,6 @@ from mailfleet.counters import Counts
 from mailfleet.publisher import Publisher, Row
 from mailfleet.publishers import publisher_of
 from mailfleet_schema.hint import Hint
-from mailfleet_schema.statements.insert import Inserted
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import MAX_DELAY_S
 
@@ -72,7 +71,7 @@ class Outlet:
         return self._publisher
 
 
-def row_of(app: str, priority: Priority, inserted: Inserted) -> Row:
-    """The row to hint for what was just *inserted*: at its due time, or not at all if that is too far ahead."""
-    far = inserted.due_in_s > MAX_DELAY_S
-    return Row(app, priority, inserted.mail_id, None if far else time.monotonic() + inserted.due_in_s)
+def row_of(app: str, priority: Priority, mail_id: int, due_in_s: float) -> Row:
+    """The row to hint for a mail: at its due time, or not at all if that is too far ahead."""
+    far = due_in_s > MAX_DELAY_S
+    return Row(app, priority, mail_id, None if far else time.monotonic() + due_in_s)

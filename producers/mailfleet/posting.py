@@ -1,23 +1,28 @@
-"""The first half of `send` and `post`: mails committed by themselves, as `high`, and the wait for them begun.
+"""The first half of `send`, `post` and `auto`: mails committed by themselves, as `high`, and the wait for them begun.
+
+A mail that is stored already is named by its id.
 
 The second half, looking and sleeping, is the mailer's: `Mailer` does it in its thread, `AsyncMailer` without blocking.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from mailfleet.errors import IdempotencyConflict, InvalidMail, SendRefused
-from mailfleet.preparing import MailLike, Preparation
-from mailfleet.results import Conflict, Invalid, Refused, Result
+from mailfleet.preparing import Preparation, Sendable
+from mailfleet.results import Conflict, Invalid, Refused, Result, Scheduled, Skipped, Unknown, raised
 from mailfleet.waiting import Waiting
 from mailfleet.worker_thread import in_worker_thread
 from mailfleet.writer import SEND_PATIENCE_S, Writer
+from mailfleet_schema.statements.again import Again, Standing
 from mailfleet_schema.statements.insert import Inserted, NewMail
+from mailfleet_schema.states import State
 
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """One entry for each mail: the id of a stored one, or why nothing was stored. `waiting` is for the ids."""
+    """One entry for each mail: the id of one that is waited for, or what is known already. `waiting` is for the ids."""
 
     entries: Sequence[int | Result]
     waiting: Waiting
@@ -25,6 +30,22 @@ class Posting:
     def results(self) -> list[Result]:
         """What became of each mail; call it when nothing is open any more."""
         return [self.waiting.outcomes[one] if isinstance(one, int) else one for one in self.entries]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How stored mails are asked for: *force* goes beyond their limits by one try, *retry* None leaves theirs."""
+
+    force: bool = False
+    retry: bool | None = None
+
+
+def start_again(writer: Writer, mail_id: int, deadline_s: float, wish: Wish) -> Posting:
+    """Have the stored mail *mail_id* sent before others. Raises SendRefused, with nothing written."""
+    _refuse_in_worker()
+    return _posting(
+        [mail_id], [], deadline_s, again=_again(writer, [_id(mail_id)], wish, patience_s=SEND_PATIENCE_S)
+    )
 
 
 def start_sending(writer: Writer, rows: Sequence[NewMail], deadline_s: float) -> Posting:
@@ -35,24 +56,96 @@ def start_sending(writer: Writer, rows: Sequence[NewMail], deadline_s: float) ->
 
 
 def start_posting(
-    writer: Writer, preparation: Preparation, mails: Iterable[MailLike], deadline_s: float
+    writer: Writer,
+    preparation: Preparation,
+    mails: Iterable[Sendable],
+    deadline_s: float,
+    wish: Wish = Wish(),
 ) -> Posting:
     """Store those of *mails* that can be stored, in one transaction; the others have their reason as a value."""
     entries: dict[int, Result] = {}
     rows: dict[int, NewMail] = {}
+    ids: dict[int, int] = {}
     for position, mail in enumerate(mails):
         try:
-            rows[position] = preparation.one(mail, urgent=True)
+            if isinstance(mail, int):
+                ids[position] = _id(mail)
+            else:
+                rows[position] = preparation.one(mail, urgent=True, retry=wish.retry)
         except InvalidMail as error:
             entries[position] = Invalid(error.field, error.reason)
     entries.update(_second_payloads(rows))
     inserted = dict(_store(writer, rows, entries))
-    ids = {position: one.mail_id for position, one in inserted.items()}
+    again: dict[int, Again | Standing] = {}
+    if ids:
+        try:
+            _refuse_in_worker()
+            again = _again(writer, list(ids.values()), wish, patience_s=SEND_PATIENCE_S)
+        except SendRefused as error:
+            entries.update(dict.fromkeys(ids, Refused(str(error))))
+            ids.clear()
+    ids |= {position: one.mail_id for position, one in inserted.items()}
     return _posting(
         [ids[n] if n in ids else entries[n] for n in range(len(ids) + len(entries))],
         list(inserted.values()),
         deadline_s,
+        again=again,
     )
+
+
+def store_for_later(
+    writer: Writer, preparation: Preparation, mail: Sendable, wish: Wish
+) -> Scheduled | Result | None:
+    """What becomes of a mail whose time is to come: it is stored until then. None of any other, with nothing written."""
+    try:
+        _refuse_in_worker()
+        if not isinstance(mail, int):
+            row = preparation.one(mail, retry=wish.retry)
+            if row.due_at is None:
+                return None
+            return Scheduled(writer.commit([row], patience_s=SEND_PATIENCE_S)[0].mail_id, row.due_at)
+        known = writer.look([_id(mail)]).get(mail)
+        if known is None or known.state not in {State.DRAFT, State.QUEUED} or known.due_in_s <= 0:
+            return None
+        done = _again(writer, [mail], wish, at_once=False, patience_s=SEND_PATIENCE_S).get(mail)
+        return Scheduled(mail, known.due_at) if isinstance(done, Again) else _left(mail, done)
+    except InvalidMail as error:
+        return Invalid(error.field, error.reason)
+    except IdempotencyConflict as error:
+        return Conflict(error.app, error.key, error.mail_id)
+    except SendRefused as error:
+        return Refused(str(error))
+
+
+def _again(
+    writer: Writer, ids: Sequence[int], wish: Wish, *, patience_s: float, at_once: bool = True
+) -> dict[int, Again | Standing]:
+    return writer.again(
+        ids,
+        None,
+        at_once=at_once,
+        force=wish.force,
+        retry=wish.retry,
+        urgent=at_once,
+        patience_s=patience_s,
+    )
+
+
+def queued(mail_id: int, found: Again | Standing | None) -> int:
+    """*mail_id* if it is queued; else raises UnknownMail or SendSkipped."""
+    if not isinstance(found, Again):
+        raised(_left(mail_id, found))
+    return mail_id
+
+
+def _left(mail_id: int, found: Standing | None) -> Skipped | Unknown:
+    return Unknown(mail_id) if found is None else Skipped(mail_id, found.state.value, found.why())
+
+
+def _id(value: int) -> int:
+    if isinstance(value, bool) or value < 1:
+        raise InvalidMail("mail", f"expected a mail or the id of one, got {value!r}")
+    return value
 
 
 def _second_payloads(rows: dict[int, NewMail]) -> dict[int, Result]:
@@ -94,8 +187,29 @@ def _refuse_in_worker() -> None:
         raise SendRefused("this thread sends mail and would wait for itself: use emit")
 
 
-def _posting(entries: Sequence[int | Result], inserted: Sequence[Inserted], deadline_s: float) -> Posting:
-    ids = [one.mail_id for one in inserted]
+def _posting(
+    entries: Sequence[int | Result],
+    inserted: Sequence[Inserted],
+    deadline_s: float,
+    *,
+    again: Mapping[int, Again | Standing] = MappingProxyType({}),
+) -> Posting:
+    """Those of *entries* that are ids are waited for, or have their reason if they were stored before and left."""
+    stored = {one.mail_id for one in inserted}
+    queued = {mail_id: one for mail_id, one in again.items() if isinstance(one, Again)}
+    told: list[int | Result] = []
+    for entry in entries:
+        if isinstance(entry, int) and entry not in stored and entry not in queued:
+            found = again.get(entry)
+            assert not isinstance(found, Again)  # noqa: S101 - those are queued
+            entry = _left(entry, found)  # noqa: PLW2901 - what is told of it
+        told.append(entry)
     return Posting(
-        entries, Waiting(ids, new=[one.mail_id for one in inserted if one.new], deadline_s=deadline_s)
+        told,
+        Waiting(
+            [*stored, *queued],
+            new=[one.mail_id for one in inserted if one.new],
+            deadline_s=deadline_s,
+            before={mail_id: (one.sum_fail, one.sum_done) for mail_id, one in queued.items()},
+        ),
     )

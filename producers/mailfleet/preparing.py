@@ -1,7 +1,7 @@
 """From what an application hands over to what is inserted: every mail checked before the first one is written."""
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.message import Message
@@ -10,12 +10,15 @@ from typing import Any, TypeAlias
 from mailfleet.emailmessage import from_email_message
 from mailfleet.errors import InvalidMail
 from mailfleet.mail import Mail
+from mailfleet.plain import mail_of
 from mailfleet.validation import DEFAULT_LIMITS, Checked, Limits, validate
 from mailfleet_schema.statements.insert import NewMail
-from mailfleet_schema.states import OnDoubt, Priority
+from mailfleet_schema.states import OnDoubt, Priority, State
 
-#: What `emit` and the other verbs take.
-MailLike: TypeAlias = "Mail | Message[Any, Any]"
+#: What `emit` and the other verbs take: a Mail, an `email.message.EmailMessage`, or plain data (`mailfleet.plain`).
+MailLike: TypeAlias = "Mail | Message[Any, Any] | Mapping[str, Any]"
+#: A mail, or the id of a stored one.
+Sendable: TypeAlias = "MailLike | int"
 
 #: The right side of a Message-ID when neither the mail nor the settings name a domain (RFC 2606 reserves it).
 NO_DOMAIN = "mailfleet.invalid"
@@ -34,9 +37,9 @@ class Preparation:
     message_id_domain: str | None = None
     on_doubt: OnDoubt | None = None
 
-    def one(self, mail: MailLike, *, urgent: bool = False) -> NewMail:
-        """The row of *mail*; *urgent* ones are `high`, whatever they say. Raises InvalidMail."""
-        plain = from_email_message(mail) if isinstance(mail, Message) else mail
+    def one(self, mail: MailLike, *, urgent: bool = False, retry: bool | None = None) -> NewMail:
+        """The row of *mail*; *urgent* ones are `high`, whatever they say, and *retry* wins over theirs. Raises InvalidMail."""
+        plain = _mail(mail)
         domain = self.message_id_domain or NO_DOMAIN
         checked = validate(
             plain,
@@ -45,14 +48,29 @@ class Preparation:
             now=self.clock(),
         )
         new = self._row(checked)
+        if retry is not None:
+            new = replace(new, retry=retry)
         return replace(new, priority=Priority.HIGH) if urgent else new
+
+    def draft(self, mail: MailLike) -> NewMail:
+        """The row of *mail* as a draft. Raises InvalidMail."""
+        return replace(self.one(mail), state=State.DRAFT)
+
+    def changed(self, mail: MailLike) -> NewMail:
+        """What a stored mail is to become. Raises InvalidMail, also for an idempotency key: a mail keeps its own."""
+        new = self.one(mail)
+        if new.key is not None:
+            raise InvalidMail(
+                "idempotency_key", "an edit has none: the mail keeps the one it was stored with"
+            )
+        return new
 
     def all(self, mails: Iterable[MailLike], *, urgent: bool = False) -> list[NewMail]:
         """The rows of *mails*. Raises InvalidMail for the first one that is wrong, as `mails[3].to[0]`.
 
         Two mails of one batch may share an idempotency key if they are the same mail.
         """
-        if isinstance(mails, Mail | Message):
+        if isinstance(mails, Mail | Message | Mapping):
             raise InvalidMail("mails", "expected a list of mails, got one")
         rows: list[NewMail] = []
         hashes: dict[str, str | None] = {}
@@ -96,3 +114,13 @@ class Preparation:
             payload_hash=checked.payload_hash,
             blobs=dict(checked.blobs),
         )
+
+
+def _mail(mail: MailLike) -> Mail:
+    match mail:
+        case Message():
+            return from_email_message(mail)
+        case Mapping():
+            return mail_of(mail)
+        case _:
+            return mail

@@ -14,6 +14,8 @@ from mailfleet.errors import (
     RetryScheduled,
     SendFailed,
     SendRefused,
+    SendSkipped,
+    UnknownMail,
 )
 
 
@@ -77,6 +79,30 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """The stored mail was asked for by its id, and left as it is: in `state`, for `reason`."""
+
+    mail_id: int
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The app has no mail of this id."""
+
+    mail_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """The mail is stored and will be sent at `due_at` (aware, UTC), which is to come."""
+
+    mail_id: int
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Invalid:
     """A field of the mail is wrong; nothing was written."""
 
@@ -103,7 +129,7 @@ class Refused:
 #: What became of a mail that is stored.
 Outcome: TypeAlias = Sent | Pending | Retry | Failed
 #: What `post` answers.
-Result: TypeAlias = Outcome | Invalid | Conflict | Refused
+Result: TypeAlias = Outcome | Skipped | Unknown | Invalid | Conflict | Refused
 
 
 def raised(result: Result) -> Sent | Pending:
@@ -116,6 +142,10 @@ def raised(result: Result) -> Sent | Pending:
             error = RetryScheduled(mail_id, reason, due_at)
         case Failed(mail_id, state, reason):
             error = SendFailed(mail_id, state, reason)
+        case Skipped(mail_id, state, reason):
+            error = SendSkipped(mail_id, state, reason)
+        case Unknown(mail_id):
+            error = UnknownMail(mail_id)
         case Invalid(field, reason):
             error = InvalidMail(field, reason)
         case Conflict(app, key, mail_id):

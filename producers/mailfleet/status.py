@@ -13,12 +13,14 @@ from mailfleet_schema.states import State
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One row. `due_in_s` and `look_in_s` count from now by the database's clock, negative when passed.
+    """One row. `version` counts its edits from 1. `due_in_s` and `look_in_s` count from now by the database's clock, negative when passed.
 
     `refused` are the recipients that a server refused for good; only a partly sent mail has them.
     """
 
     mail_id: int
+    app: str
+    version: int
     state: State
     reason: str | None
     due_at: datetime
@@ -36,7 +38,7 @@ class Status:
 def _statuses(d: Dialect) -> str:
     return d.format(
         """
-        SELECT id, state, reason, due_at, {due_in_s} AS due_in_s, {look_in_s} AS look_in_s, sum_fail, sum_done,
+        SELECT id, app, version, state, reason, due_at, {due_in_s} AS due_in_s, {look_in_s} AS look_in_s, sum_fail, sum_done,
                last_code, last_enhanced, last_text, queue_id, sent_at
         FROM {mail} WHERE id {ids}
         """,
@@ -58,6 +60,8 @@ def statuses_of(connection: Executor, ids: Sequence[int]) -> dict[int, Status]:
     return {
         row.id: Status(
             mail_id=row.id,
+            app=row.app,
+            version=row.version,
             state=State(row.state),
             reason=row.reason,
             due_at=d.read_instant(row.due_at),  # type: ignore[arg-type] # the column is NOT NULL

@@ -6,6 +6,7 @@ and asyncio wait in the same way.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import assert_never
 
 from mailfleet.results import Failed, Outcome, Pending, Retry, Sent
@@ -64,7 +65,10 @@ def _why(status: Status) -> str:
 
 
 class Waiting:
-    """A wait for the mails *ids*, at most *deadline_s*. *new* are those that nobody can have tried before it began."""
+    """A wait for the mails *ids*, at most *deadline_s*.
+
+    *new* are those that nobody can have tried before it began; *before* has the failures and copies of others then.
+    """
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class Waiting:
         *,
         new: Sequence[int],
         deadline_s: float,
+        before: Mapping[int, tuple[int, int]] = MappingProxyType({}),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.open = list(dict.fromkeys(ids))
@@ -79,7 +84,7 @@ class Waiting:
         self._monotonic = monotonic
         self._end = monotonic() + deadline_s
         self._step_s = FIRST_STEP_S
-        self._before: dict[int, tuple[int, int]] = dict.fromkeys(new, (0, 0))
+        self._before: dict[int, tuple[int, int]] = {**dict.fromkeys(new, (0, 0)), **before}
 
     def take(self, statuses: Mapping[int, Status]) -> None:
         """Take in one look at the open mails, and answer those that can be answered.

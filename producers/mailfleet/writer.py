@@ -5,8 +5,8 @@ database does.
 """
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 from weakref import ref
 
 from sqlalchemy import Connection, RootTransaction
@@ -14,19 +14,24 @@ from sqlalchemy.orm import Session, scoped_session
 
 from mailfleet.collected import Collected
 from mailfleet.connections import collect_on_connection
-from mailfleet.errors import IdempotencyConflict, SendRefused
+from mailfleet.errors import EditConflict, IdempotencyConflict, SendRefused, UnknownMail
 from mailfleet.open_writes import is_held, note_write
 from mailfleet.outlet import Outlet, row_of
 from mailfleet.own_engine import OwnEngine
 from mailfleet.publisher import CAPACITY, Row
 from mailfleet.status import Status, statuses_of
 from mailfleet.transactions import collect_in_session
-from mailfleet_schema.statements.insert import Inserted, NewMail, insert_mails
+from mailfleet_schema.statements.again import Again, Standing, send_again
+from mailfleet_schema.statements.edit import EDITABLE, Edited, NotEdited, edit_mail
+from mailfleet_schema.statements.insert import MAX_DONE, Inserted, NewMail, insert_mails
 from mailfleet_schema.statements.key import KeyTaken
 from mailfleet_schema.statements.operate import CANCEL, operate
+from mailfleet_schema.states import Priority, State
 
 #: How long `send` waits for SQLite's write lock before it is refused.
 SEND_PATIENCE_S = 1.0
+
+T = TypeVar("T")
 
 #: Where an application's own transaction is. `scoped_session` means the session of this thread or scope.
 SyncSession = Session | scoped_session[Any] | Connection
@@ -57,11 +62,7 @@ class Writer:
         orm, connection = enlisted(session)
         inserted = self._insert(connection, mails)
         note_write(connection, self._keys(mails))
-        rows = self._rows(mails, inserted)
-        if orm is None:
-            collect_on_connection(connection, self, rows)
-        else:
-            collect_in_session(orm, [Collected(self, connection, row) for row in rows])
+        self._collect(orm, connection, self._rows(mails, inserted))
         return [one.mail_id for one in inserted]
 
     def commit(self, mails: Sequence[NewMail], *, patience_s: float | None = None) -> list[Inserted]:
@@ -86,6 +87,47 @@ class Writer:
         done = bool(operate(connection, CANCEL, [mail_id], apps=[self.app]))
         note_write(connection, [])
         return done
+
+    def again(
+        self,
+        ids: Sequence[int],
+        session: SyncSession | None,
+        *,
+        at_once: bool,
+        force: bool = False,
+        retry: bool | None = None,
+        urgent: bool = False,
+        patience_s: float | None = None,
+    ) -> dict[int, Again | Standing]:
+        """Queue stored mails, as `statements.again.send_again`; *urgent* ones are `high` from then on."""
+        priority = Priority.HIGH if urgent else None
+
+        def act(connection: Connection) -> dict[int, Again | Standing]:
+            return send_again(
+                connection, ids, app=self.app, at_once=at_once, force=force, retry=retry, priority=priority
+            )
+
+        return self._changed(
+            act, session, lambda found: [one for one in found.values() if isinstance(one, Again)], patience_s
+        )
+
+    def edit(self, mail_id: int, mail: NewMail, version: int, session: SyncSession | None) -> int:
+        """Replace what mail *mail_id* says; its new version. Raises UnknownMail and EditConflict, with nothing written."""
+
+        def act(connection: Connection) -> Edited:
+            edited = edit_mail(connection, self.app, mail_id, mail, version=version, grace_s=self._grace_s)
+            if edited is None:
+                raise UnknownMail(mail_id)
+            if isinstance(edited, NotEdited):
+                raise EditConflict(mail_id, edited.version, _why_not_edited(edited, version, mail))
+            return edited
+
+        def queued(edited: Edited) -> list[Again]:
+            if edited.state is not State.QUEUED:
+                return []
+            return [Again(mail_id, edited.priority, 0, 0, edited.due_in_s)]
+
+        return self._changed(act, session, queued).version
 
     def look(self, ids: Sequence[int]) -> dict[int, Status]:
         """How far *ids* are."""
@@ -131,6 +173,35 @@ class Writer:
 
     # Below.
 
+    def _changed(
+        self,
+        act: Callable[[Connection], T],
+        session: SyncSession | None,
+        queued: Callable[[T], Iterable[Again]],
+        patience_s: float | None = None,
+    ) -> T:
+        """Let *act* change stored mails, in *session*'s transaction or in one of our own; what is *queued* then is hinted."""
+        if session is None:
+            self._refuse_if_held([])
+            with self._own.write(patience_s=patience_s) as connection:
+                done = act(connection)
+            self.committed(self._again(queued(done)))
+            return done
+        orm, connection = enlisted(session)
+        done = act(connection)
+        note_write(connection, [])
+        self._collect(orm, connection, self._again(queued(done)))
+        return done
+
+    def _again(self, queued: Iterable[Again]) -> list[Row]:
+        return [row_of(self.app, one.priority, one.mail_id, one.due_in_s) for one in queued]
+
+    def _collect(self, orm: Session | None, connection: Connection, rows: Sequence[Row]) -> None:
+        if orm is None:
+            collect_on_connection(connection, self, rows)
+        else:
+            collect_in_session(orm, [Collected(self, connection, row) for row in rows])
+
     def _insert(self, connection: Connection, mails: Sequence[NewMail]) -> list[Inserted]:
         try:
             return insert_mails(connection, self.app, mails, grace_s=self._grace_s)
@@ -138,9 +209,11 @@ class Writer:
             raise IdempotencyConflict(error.app, error.key, error.mail_id or 0) from error
 
     def _rows(self, mails: Sequence[NewMail], inserted: Sequence[Inserted]) -> list[Row]:
-        # A mail that is not new was hinted when it was.
+        # A mail that is not new was hinted when it was; a draft is for nobody.
         return [
-            row_of(self.app, mail.priority, one) for mail, one in zip(mails, inserted, strict=True) if one.new
+            row_of(self.app, mail.priority, one.mail_id, one.due_in_s)
+            for mail, one in zip(mails, inserted, strict=True)
+            if one.new and mail.state is State.QUEUED
         ]
 
     def _keys(self, mails: Sequence[NewMail]) -> list[tuple[str, str]]:
@@ -152,6 +225,14 @@ class Writer:
                 "this thread has emitted in a transaction that is still open, and would wait for it (SQLite has one"
                 " write lock, PostgreSQL one for each idempotency key): commit first, or give that session"
             )
+
+
+def _why_not_edited(found: NotEdited, version: int, mail: NewMail) -> str:
+    if found.version != version:
+        return f"version {version} was to be edited, it has version {found.version} by now"
+    if found.state not in EDITABLE:
+        return f"expected it to be {', '.join(EDITABLE)}, it is {found.state}"
+    return f"max_done: expected more than the {found.sum_done} copies that are out, got {mail.max_done or MAX_DONE}"
 
 
 def enlisted(session: SyncSession) -> tuple[Session | None, Connection]:

@@ -113,6 +113,8 @@ def _mail(dialect: Dialect, metadata: MetaData) -> Table:
         Column("look_at", Instant, nullable=False, server_default=text(f"({dialect.clock})")),
         Column("looks", SmallInteger, nullable=False, server_default="0"),
         Column("fence", BigInteger, nullable=False, server_default="0"),
+        # Counts what somebody has changed of its content.
+        Column("version", Integer, nullable=False, server_default="1"),
         Column("worker_id", BigInteger),
         Column("created_at", Instant, nullable=False, server_default=text(f"({dialect.clock})")),
         # When it was first wanted: its age counts from here, however long it was scheduled ahead.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, assert_never
 
+from mailfleet_schema.reasons import CONDITION
 from mailfleet_schema.statements.attempt import Attempt
 from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.statements.recipient import Recipient
@@ -53,6 +54,8 @@ class Tried:
     recipients: tuple[str, ...]
     duration_ms: int
     dry_run: bool = False
+    #: Why not everybody gets it, if that is so and it is accepted.
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +177,17 @@ def decide(
                 base,
                 attempt,
                 policy,
-                dry_run=tried.dry_run,
+                note="dry_run" if tried.dry_run else tried.note,
                 refused_before=refused_before,
                 gates=gates,
             )
         case Stop():
+            counts = 0 if verdict.kind == CONDITION else 1
             ended = _ended(
-                base, accepted_before=accepted_before, reason=f"stop: {cut(verdict.reason)}", fails=1
+                replace(base, sends=counts),
+                accepted_before=accepted_before,
+                reason=f"{verdict.kind}: {cut(verdict.reason)}",
+                fails=counts,
             )
             recipients = _recipients(row, judgement.recipients, give_up=True)
             return Outcome(ended, attempt, recipients, gates=gates)
@@ -233,7 +240,7 @@ def _accepted(
     attempt: Attempt,
     policy: Policy,
     *,
-    dry_run: bool,
+    note: str | None,
     refused_before: bool,
     gates: tuple[GateWish, ...],
 ) -> Outcome:
@@ -262,7 +269,7 @@ def _accepted(
         )
         return Outcome(copy, attempt, forget_recipients=True, gates=gates)
     refused = refused_before or any(not isinstance(r.verdict, Accepted) for r in judgement.recipients)
-    reason = "partial" if refused else "dry_run" if dry_run else None
+    reason = "partial" if refused else note
     sent = replace(base, state=State.SENT, dones=1, fails=fails, reason=reason)
     return Outcome(sent, attempt, _recipients(row, judgement.recipients, give_up=True), gates=gates)
 

@@ -8,6 +8,7 @@ before the final dot; nothing said, after it. Expected outcomes are values: call
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mailfleet_schema.reasons import STOP
 from mailfleet_workers.smtp.base import Reply
 
 
@@ -30,10 +31,14 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """This mail (or recipient) will never be taken. `reply` is None when we refused it ourselves."""
+    """This mail (or recipient) will never be taken. `reply` is None when we refused it ourselves.
+
+    `kind` is how the row's reason begins. A `condition` that does not hold is no attempt: it counts neither as sent nor failed.
+    """
 
     reason: str
     reply: Reply | None = None
+    kind: str = STOP
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from mailfleet.collected import Collected
 from mailfleet.connections import collect_on_connection
-from mailfleet.errors import IdempotencyConflict
+from mailfleet.errors import EditConflict, IdempotencyConflict, UnknownMail
 from mailfleet.outlet import Outlet
 from mailfleet.own_engine import OwnEngine
 from mailfleet.publisher import Row
@@ -20,8 +21,12 @@ from mailfleet.status import Status
 from mailfleet.testing.recorded import Recorded
 from mailfleet.transactions import collect_in_session
 from mailfleet.writer import SyncSession, Writer
-from mailfleet_schema.statements.insert import Inserted, NewMail
-from mailfleet_schema.states import State
+from mailfleet_schema.statements.again import Again, Standing
+from mailfleet_schema.statements.insert import MAX_FAIL, Inserted, NewMail
+from mailfleet_schema.states import Priority, State
+
+#: What a stored mail is for the one who asks again: who was told to send it has it.
+_AFTER = {State.DRAFT: State.DRAFT, State.QUEUED: State.SENT}
 
 
 class MemoryWriter(Writer):
@@ -39,11 +44,21 @@ class MemoryWriter(Writer):
             self.mails: list[Recorded] = []
             self.cancelled: set[int] = set()
             self._written: dict[int, Recorded] = {}
+            self._versions: dict[int, int] = {}
             self._next_id = 1
 
     def write(self, mails: Sequence[NewMail], session: SyncSession | None) -> list[int]:
         written = self._remember(mails)
-        rows = [Row(one.app, one.mail.priority, one.id, None) for one, new in written if new]
+        self._enlist(self._queued([one for one, new in written if new]), session)
+        return [one.id for one, _ in written]
+
+    def _queued(self, mails: Sequence[Recorded]) -> list[Row]:
+        return [
+            Row(one.app, one.mail.priority, one.id, None) for one in mails if one.mail.state is State.QUEUED
+        ]
+
+    def _enlist(self, rows: Sequence[Row], session: SyncSession | None) -> None:
+        """Let *rows* be committed with *session*."""
         if isinstance(session, scoped_session):
             session = session()
         match session:
@@ -62,11 +77,10 @@ class MemoryWriter(Writer):
                 raise TypeError(
                     f"session: expected a Session, a scoped_session or a Connection, got {type(session).__name__}"
                 )
-        return [one.id for one, _ in written]
 
     def commit(self, mails: Sequence[NewMail], *, patience_s: float | None = None) -> list[Inserted]:  # noqa: ARG002 - nothing here is waited for
         written = self._remember(mails)
-        self.committed([Row(one.app, one.mail.priority, one.id, None) for one, new in written if new])
+        self.committed(self._queued([one for one, new in written if new]))
         return [Inserted(one.id, new=new) for one, new in written]
 
     def cancel(self, mail_id: int, session: SyncSession | None) -> bool:  # noqa: ARG002 - takes effect at once
@@ -76,8 +90,63 @@ class MemoryWriter(Writer):
             self.cancelled.add(mail_id)
             return True
 
+    def again(
+        self,
+        ids: Sequence[int],
+        session: SyncSession | None,
+        *,
+        at_once: bool,
+        force: bool = False,
+        retry: bool | None = None,
+        urgent: bool = False,
+        patience_s: float | None = None,  # noqa: ARG002 - nothing here is waited for
+    ) -> dict[int, Again | Standing]:
+        """A draft is queued, and with *force* what was cancelled or recorded is, once more."""
+        found: dict[int, Again | Standing] = {}
+        with self._lock:
+            for one in [self._written[number] for number in ids if number in self._written]:
+                state = self._state(one)
+                if state is State.DRAFT or force:
+                    self.cancelled.discard(one.id)
+                    self._written[one.id] = queued = _queued(one, at_once=at_once, retry=retry, urgent=urgent)
+                    found[one.id] = Again(one.id, queued.mail.priority, 0, 0, 0.0)
+                else:
+                    found[one.id] = Standing(one.id, state, None, 0, 1, MAX_FAIL, 1, past=False)
+        again = [self._written[number] for number, one in found.items() if isinstance(one, Again)]
+        self._enlist(self._queued(again), session)
+        return found
+
+    def edit(self, mail_id: int, mail: NewMail, version: int, session: SyncSession | None) -> int:  # noqa: ARG002 - takes effect at once
+        """Only drafts: everything else counts as sent."""
+        with self._lock:
+            one = self._written.get(mail_id)
+            if one is None:
+                raise UnknownMail(mail_id)
+            known, state = self._versions.get(mail_id, 1), self._state(one)
+            if version != known:
+                reason = f"version {version} was to be edited, it has version {known} by now"
+                raise EditConflict(mail_id, known, reason)
+            if state is not State.DRAFT:
+                raise EditConflict(mail_id, known, f"expected a draft, it is {state}")
+            self._written[mail_id] = replace(one, mail=replace(mail, state=State.DRAFT))
+            self._versions[mail_id] = known + 1
+            return known + 1
+
+    def _state(self, one: Recorded) -> State:
+        return State.CANCELLED if one.id in self.cancelled else _AFTER[one.mail.state]
+
     def look(self, ids: Sequence[int]) -> dict[int, Status]:
-        return {mail_id: _status(self._outcome(self._written[mail_id])) for mail_id in ids}
+        known = [self._written[mail_id] for mail_id in ids if mail_id in self._written]
+        found = {one.id: _status(self._told(one)) for one in known}
+        return {
+            mail_id: replace(status, app=self.app, version=self._versions.get(mail_id, 1))
+            for mail_id, status in found.items()
+        }
+
+    def _told(self, one: Recorded) -> Outcome:
+        if one.mail.state is State.DRAFT:
+            return Pending(one.id, State.DRAFT.value, one.mail.due_at, None)
+        return self._outcome(one)
 
     def committed(self, rows: Sequence[Row]) -> None:
         with self._lock:
@@ -107,6 +176,20 @@ class MemoryWriter(Writer):
                 else:
                     written.append((known, False))
             return written
+
+
+def _queued(one: Recorded, *, at_once: bool, retry: bool | None, urgent: bool) -> Recorded:
+    mail = one.mail
+    return replace(
+        one,
+        mail=replace(
+            mail,
+            state=State.QUEUED,
+            due_at=None if at_once else mail.due_at,
+            retry=mail.retry if retry is None else retry,
+            priority=Priority.HIGH if urgent else mail.priority,
+        ),
+    )
 
 
 def _status(outcome: Outcome) -> Status:
@@ -146,6 +229,8 @@ def _row(
 ) -> Status:
     return Status(
         mail_id=mail_id,
+        app="",
+        version=1,
         state=state,
         reason=reason,
         due_at=due_at or datetime.now(UTC),

@@ -58,7 +58,7 @@ class Inserted:
     due_in_s: float = 0.0
 
 
-_MAIL_COLUMNS = {
+MAIL_COLUMNS = {
     "account": "text",
     "priority": "text",
     "state": "text",
@@ -72,14 +72,17 @@ _MAIL_COLUMNS = {
 }
 
 
+def look_at(d: Dialect, due_at: str, expires_at: str) -> str:
+    """When a reconciler looks at a mail that nobody took (SQL); `:horizon_s` and `:grace_s` are bound."""
+    far = f"{due_at} > {d.plus(d.now, ':horizon_s')}"
+    # What is too far ahead for the delay ladder is hinted by the reconciler half a ladder before it is due.
+    look = f"CASE WHEN {far} THEN {d.plus(due_at, '-:horizon_s / 2')} ELSE {d.plus(due_at, ':grace_s')} END"
+    return d.earliest(f"({look})", expires_at)
+
+
 @template
 def _mails(d: Dialect) -> str:
     due_at = f"COALESCE(v.due_at, {d.now})"
-    far = f"{due_at} > {d.plus(d.now, ':horizon_s')}"
-    # What is too far ahead for the delay ladder is hinted by the reconciler half a ladder before it is due.
-    look_at = (
-        f"CASE WHEN {far} THEN {d.plus(due_at, '-:horizon_s / 2')} ELSE {d.plus(due_at, ':grace_s')} END"
-    )
     return d.format(
         """
         INSERT INTO {mail} (app, account, priority, state, due_at, wanted_at, expires_at, look_at,
@@ -90,13 +93,13 @@ def _mails(d: Dialect) -> str:
         RETURNING id, {due_in_s} AS due_in_s
         """,
         due_at=due_at,
-        look_at=d.earliest(f"({look_at})", "v.expires_at"),
-        rows=d.rows("rows", _MAIL_COLUMNS, "v"),
+        look_at=look_at(d, due_at, "v.expires_at"),
+        rows=d.rows("rows", MAIL_COLUMNS, "v"),
         due_in_s=d.seconds_until("due_at"),
     )
 
 
-_CONTENT_COLUMNS = {
+CONTENT_COLUMNS = {
     "mail_id": "bigint",
     "message_id": "text",
     "sender": "jsonb",
@@ -124,11 +127,11 @@ _CONTENT_COLUMNS = {
 @template
 def _contents(d: Dialect) -> str:
     # "to" is a word of SQL.
-    listed = ", ".join(f'"{name}"' for name in _CONTENT_COLUMNS)
+    listed = ", ".join(f'"{name}"' for name in CONTENT_COLUMNS)
     return d.format(
         "INSERT INTO {mail_content} ({listed}) SELECT {listed} FROM {rows}",
         listed=listed,
-        rows=d.rows("rows", _CONTENT_COLUMNS, "v"),
+        rows=d.rows("rows", CONTENT_COLUMNS, "v"),
     )
 
 
@@ -188,7 +191,7 @@ def _insert(
 ) -> list[Inserted]:
     if not mails:
         return []
-    rows = [_mail_row(d, ordinal, mail) for ordinal, mail in enumerate(mails)]
+    rows = [mail_row(d, ordinal, mail) for ordinal, mail in enumerate(mails)]
     returned = connection.execute(
         _mails(d),
         {"app": app, "rows": d.bind_rows(rows), "grace_s": grace_s, "horizon_s": MAX_DELAY_S},
@@ -198,12 +201,13 @@ def _insert(
         (Inserted(row.id, new=True, due_in_s=float(row.due_in_s)) for row in returned),
         key=lambda one: one.mail_id,
     )
-    contents = [_content_row(one.mail_id, mail) for one, mail in zip(inserted, mails, strict=True)]
+    contents = [content_row(one.mail_id, mail) for one, mail in zip(inserted, mails, strict=True)]
     connection.execute(_contents(d), {"rows": d.bind_rows(contents)})
     return inserted
 
 
-def _mail_row(d: Dialect, ordinal: int, mail: NewMail) -> dict[str, Any]:
+def mail_row(d: Dialect, ordinal: int, mail: NewMail) -> dict[str, Any]:
+    """*mail* as one of `MAIL_COLUMNS`, with the defaults of what it does not say."""
     return {
         "ordinal": ordinal,
         "account": mail.account,
@@ -218,7 +222,8 @@ def _mail_row(d: Dialect, ordinal: int, mail: NewMail) -> dict[str, Any]:
     }
 
 
-def _content_row(mail_id: int, mail: NewMail) -> dict[str, Any]:
+def content_row(mail_id: int, mail: NewMail) -> dict[str, Any]:
+    """The content of *mail* as one of `CONTENT_COLUMNS`."""
     content = mail.content
     return {
         "mail_id": mail_id,

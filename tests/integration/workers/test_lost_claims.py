@@ -192,7 +192,7 @@ def test_a_transport_that_cannot_be_made(office: Office, monkeypatch: pytest.Mon
     """An error instead of a connection makes the mail wait, with its name for whoever asks why."""
     mail = office.emit(ADA)
 
-    def fail(*_named: object) -> None:
+    def fail(*_given: object, **_named: object) -> None:
         raise ZeroDivisionError("no such setting")
 
     with monkeypatch.context() as patch:
@@ -228,6 +228,6 @@ def test_a_renderer_that_nobody_knows(office: Office) -> None:
     content = Content("<lazy@x>", None, (Address("", ADA),), subject="Hi")
     mail = office.emit(ADA, content=content, renderer="bill")
     office.deliver(mail)
-    assert office.state(mail) == "failed: stop: content: no renderer 'bill' is registered"
+    assert office.state(mail) == "failed: render: no renderer 'bill' is registered"
     assert office.server.connects == 0
     office.nothing_is_left()

@@ -19,6 +19,10 @@ class MemoryBroker(HintBroker):
     def close(self) -> None:
         """There is nothing to close."""
 
+    def forget(self) -> None:
+        """As if nothing had been hinted yet."""
+        self.published.clear()
+
     @property
     def ids(self) -> list[int]:
         """Every hinted row, in order."""

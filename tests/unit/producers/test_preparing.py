@@ -137,4 +137,4 @@ def test_limits_are_the_mailers() -> None:
 def test_something_else_is_no_mail() -> None:
     """A wrong type is a wrong mail, not a traceback from within."""
     with pytest.raises(InvalidMail, match="expected Mail"):
-        PREPARATION.one({"to": "ada@example.net"})  # type: ignore[arg-type]
+        PREPARATION.one(["ada@example.net"])  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from mailfleet import (
     Attachment,
     Conflict,
+    EditConflict,
     Failed,
     IdempotencyConflict,
     Invalid,
@@ -22,8 +23,12 @@ from mailfleet import (
     Result,
     Retry,
     RetryScheduled,
+    Scheduled,
     SendFailed,
     Sent,
+    Skipped,
+    Unknown,
+    UnknownMail,
 )
 from mailfleet.testing import Recorded, RecordingMailer
 
@@ -227,3 +232,37 @@ async def test_has_coroutines_too(mailer: RecordingMailer) -> None:
     assert await asynchronous.send(mail(subject="three")) == Sent(3)
     assert await asynchronous.post_many([mail("bad"), mail()]) == [mailer.post(mail("bad")), Sent(4)]
     assert [one.subject for one in mailer.sent] == ["one", "two", "three", "hello"]
+
+
+def test_a_draft_is_not_sent(mailer: RecordingMailer) -> None:
+    """Until it is emitted; by then it is what the last edit made of it."""
+    draft = mailer.save(mail())
+    mailer.assert_nothing_sent()
+    assert mailer.status(draft).state == "draft"
+    assert mailer.edit(draft, mail(subject="edited"), version=1) == 2
+    with pytest.raises(EditConflict):
+        mailer.edit(draft, mail(subject="late"), version=1)
+    mailer.emit(draft)
+    mailer.assert_sent(subject="edited", count=1)
+    with pytest.raises(EditConflict, match="expected a draft"):
+        mailer.edit(draft, mail(), version=2)
+
+
+def test_a_mail_by_its_id(mailer: RecordingMailer) -> None:
+    """What would be sent is left as it is, unless force makes a copy; what is unknown is told."""
+    number = mailer.emit(mail())
+    assert mailer.post(number) == Skipped(number, "sent", "max_done: 1 of 1 copies are out")
+    assert isinstance(mailer.post(number, force=True), Sent)
+    assert [one.id for one in mailer.sent] == [number, number]
+    assert mailer.cancel(number)
+    assert mailer.post(number) == Skipped(number, "cancelled", "it is cancelled")
+    assert mailer.post(4711) == Unknown(4711)
+    with pytest.raises(UnknownMail):
+        mailer.status(4711)
+
+
+def test_auto(mailer: RecordingMailer) -> None:
+    """A mail whose time is to come is stored, every other one posted."""
+    assert mailer.auto(mail(due_at=DUE)) == Scheduled(1, DUE)
+    assert isinstance(mailer.auto(mail()), Sent)
+    assert len(mailer.sent) == 2

@@ -13,6 +13,8 @@ from mailfleet_schema.states import State
 DUE = datetime(2026, 1, 31, 8, tzinfo=UTC)
 NEW = Status(
     mail_id=17,
+    app="billing",
+    version=1,
     state=State.QUEUED,
     reason=None,
     due_at=DUE,

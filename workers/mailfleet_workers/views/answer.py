@@ -235,6 +235,8 @@ _WORDS = {
     "expires_at": "the time it was wanted until went by",
     "partial": "some recipients were refused",
     "copy": "the next copy comes then",
+    "redirected": "it went to outgoing.redirect_to instead of its recipients",
+    "restricted": "recipients who are not in outgoing.allow were left out",
     "doubt": "it was in doubt, and is sent again",
     "quiet worker": "its worker was no longer heard of",
 }
@@ -247,6 +249,8 @@ _KINDS = {
     "wait(all)": "everything has to wait",
     "retry": "the last try failed",
     "stop": "refused for good",
+    "condition": "a condition of it does not hold here",
+    "render": "its content could not be rendered",
     "uncertain": "the connection broke",
     "open": "not all recipients are served",
 }

@@ -33,6 +33,7 @@ class MailRow(View):
     look_at: datetime
     looks: int
     fence: int
+    version: int
     worker_id: int | None
     created_at: datetime
     wanted_at: datetime

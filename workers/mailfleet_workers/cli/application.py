@@ -15,6 +15,7 @@ from mailfleet_workers.cli import (
     detail,
     limits,
     mails,
+    operate,
     overview,
     presets,
     scan,
@@ -83,6 +84,8 @@ app.command("status", short_help="Show how everything stands, by app and state."
 app.command("presets", help=presets.HELP, short_help="Show the limits that providers document.")(
     presets.presets_command
 )
+for name in operate.HELP:
+    app.command(name, help=operate.HELP[name], short_help=operate.SHORT[name])(operate.command(name))
 app.add_typer(waits.commands, name="waits", short_help="List, add and clear what everybody waits for.")
 app.command("pause", help=waits.PAUSE, short_help="Let nobody send for an account, host, app, or at all.")(
     waits.pause_command

@@ -1,0 +1,125 @@
+"""What operators do to mails, by number and by filter, in both databases."""
+
+import pytest
+from sqlalchemy import Engine
+
+from mailfleet_schema.statements.operate import CANCEL, CONFIRM, RELEASE, RETRY
+from mailfleet_schema.states import Priority, State
+from mailfleet_workers.operators.mails import (
+    OPERATIONS,
+    STRETCH,
+    Done,
+    Filter,
+    Left,
+    by_filter,
+    by_ids,
+    count,
+)
+from tests.conformance.statements.bench import Bench
+
+
+@pytest.fixture
+def bench(engine: Engine) -> Bench:
+    return Bench(engine)
+
+
+def states(bench: Bench) -> list[str]:
+    return [str(row.place) for _, row in sorted(bench.rows().items())]
+
+
+def test_by_number(bench: Bench) -> None:
+    """Of whatever app; what is left says in which state it is, and one that is none says so."""
+    mine, other, sent = bench.new(), bench.new(app="news", state=State.DRAFT), bench.sent().id
+    done = by_ids(bench.engine, CANCEL, [other, mine, sent, 4711, mine], reason="not wanted")
+    assert done == Done((other, mine), (Left(sent, "sent", None), Left(4711, None, None)))
+    assert bench.row(mine).reason == "not wanted"
+    assert states(bench) == ["cancelled", "cancelled", "sent"]
+    assert done.as_json() == {
+        "changed": [other, mine],
+        "left": [
+            {"id": sent, "state": "sent", "reason": None},
+            {"id": 4711, "state": None, "reason": None},
+        ],
+    }
+
+
+def test_a_mail_that_is_being_sent(bench: Bench) -> None:
+    """What is only prepared is taken from its worker; what a server is being given is not."""
+    prepared, dotted = bench.claimed().id, bench.dotted().id
+    assert by_ids(bench.engine, CANCEL, [prepared, dotted]).changed == (prepared,)
+    assert states(bench) == ["cancelled", "sending(dot)"]
+
+
+def test_held_mail_is_released_or_confirmed(bench: Bench) -> None:
+    """One is sent again, the other counts as sent."""
+    one, two = bench.held().id, bench.held().id
+    assert by_ids(bench.engine, RELEASE, [one]).changed == (one,)
+    assert by_ids(bench.engine, CONFIRM, [two]).changed == (two,)
+    assert states(bench) == ["queued", "sent"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Filter(), {0, 1, 2, 3, 4}),
+        (Filter(apps=("news",)), {1}),
+        (Filter(states=(State.HELD,)), {4}),
+        (Filter(priority="bulk"), {2}),
+        (Filter(account="second"), {3}),
+        (Filter(reason="doub"), {4}),
+        (Filter(reason="d%b"), set()),
+        (Filter(apps=("billing",), states=(State.QUEUED,)), {0, 2, 3}),
+        (Filter(apps=("nobody",)), set()),
+    ],
+    ids=str,
+)
+def test_by_filter(bench: Bench, wanted: Filter, found: set[int]) -> None:
+    """Counted first, then done: the same mails."""
+    ids = [
+        bench.new(),
+        bench.new(app="news"),
+        bench.new(priority=Priority.BULK),
+        bench.new(account="second"),
+        bench.held().id,
+    ]
+    bench.sent()
+    assert count(bench.engine, CANCEL, wanted) == len(found)
+    assert by_filter(bench.engine, CANCEL, wanted) == len(found)
+    assert {ids.index(number) for number, row in bench.rows().items() if row.state == "cancelled"} == found
+    assert by_filter(bench.engine, CANCEL, wanted) == count(bench.engine, CANCEL, wanted) == 0
+
+
+def test_a_range_of_numbers(bench: Bench) -> None:
+    """From one on, up to another that is not included."""
+    ids = [bench.new() for _ in range(4)]
+    assert by_filter(bench.engine, CANCEL, Filter(from_id=ids[1], before_id=ids[3])) == 2
+    assert states(bench) == ["queued", "cancelled", "cancelled", "queued"]
+
+
+def test_many_are_done_in_stretches(bench: Bench) -> None:
+    """Each in a transaction of its own; what comes meanwhile is not touched."""
+    number = STRETCH + 3
+    for _ in range(number):
+        bench.new()
+    told: list[int] = []
+
+    def tell(changed: int) -> None:
+        told.append(changed)
+        bench.new()
+
+    assert by_filter(bench.engine, CANCEL, Filter(), told=tell) == number
+    assert told == [STRETCH, number]
+    assert states(bench).count("queued") == 2
+
+
+def test_requeued_mail_is_looked_at_soon(bench: Bench) -> None:
+    """All its failures are allowed again, and a reconciler finds it."""
+    mail_id = bench.failed(max_fail=1).id
+    assert by_ids(bench.engine, RETRY, [mail_id]).changed == (mail_id,)
+    assert bench.row(mail_id).sum_fail == 0
+    assert [one.mail_id for one in bench.look()] == [mail_id]
+
+
+def test_every_word_has_an_operation() -> None:
+    """Two words do not mean the same."""
+    assert len(set(OPERATIONS.values())) == len(OPERATIONS)

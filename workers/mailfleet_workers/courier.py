@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from mailfleet.failpoints import failpoint
-from mailfleet_schema.statements.claim import Claimed, Return
+from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.statements.recipient import Recipient
-from mailfleet_schema.states import Phase, Priority
+from mailfleet_schema.states import Phase
 from mailfleet_workers.chunk import ChunkSize
 from mailfleet_workers.classify import classify
 from mailfleet_workers.desk import Desk, Way
@@ -24,6 +24,7 @@ from mailfleet_workers.limits.permits import Permits
 from mailfleet_workers.limits.right import SlotRight
 from mailfleet_workers.outcome import Outcome, Tried, cut, decide
 from mailfleet_workers.parcel import Parcel
+from mailfleet_workers.returns import Returns
 from mailfleet_workers.smtp.base import Answer
 from mailfleet_workers.smtp.base import Phase as SmtpPhase
 from mailfleet_workers.smtp.connection import server_name
@@ -49,6 +50,7 @@ class Courier:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._returns = Returns(desk)
         self.chunk = ChunkSize(aim_s=desk.chunk_s, fixed=desk.fixed_chunk)
         self._results: list[Result] = []
         self._connection: PooledConnection | None = None
@@ -58,9 +60,10 @@ class Courier:
 
     def has_connection(self, way: Way) -> bool:
         """Whether the next mail needs no new connection: there is an open one, which is ours from now on."""
-        if self._connection is not None and self._connection.account != way.account:
+        ours = self._connection
+        if ours is not None and (ours.account != way.account or ours.dry != way.dry_run):
             self.release()
-        if self._connection is None:
+        if self._connection is None and not way.dry_run:
             self._connection = self._desk.connections.idle(way.account)
         return self._connection is not None
 
@@ -83,7 +86,9 @@ class Courier:
     def _send(self, way: Way, parcels: Sequence[Parcel]) -> None:
         opened = self._open(way, parcels[0].row)
         if isinstance(opened, Refusal):
-            self.park(way, [parcel.row for parcel in parcels], opened.wait_s, f"limit: {opened.rule}")
+            self._returns.park(
+                way, [parcel.row for parcel in parcels], opened.wait_s, f"limit: {opened.rule}"
+            )
         elif isinstance(opened, Answer):
             self._unreachable(way, parcels, opened, Phase.PREPARE)
         elif len(parcels) == 1:
@@ -101,12 +106,12 @@ class Courier:
         for number, parcel in enumerate(ours):
             if self._must_end(way, parcel.row.app) or time.monotonic() - recorded_at > CHUNK_STALE_S:
                 # Recorded and never begun: certain.
-                self.give_back([left.row for left in ours[number:]], None, None)
+                self._returns.give_back([left.row for left in ours[number:]], None, None)
                 return
             opened = self._open(way, parcel.row)
             if isinstance(opened, Refusal):
                 left = [each.row for each in ours[number:]]
-                self.park(way, left, opened.wait_s, f"limit: {opened.rule}")
+                self._returns.park(way, left, opened.wait_s, f"limit: {opened.rule}")
                 return
             if isinstance(opened, Answer):
                 self._unreachable(way, ours[number:], opened, Phase.DOT)
@@ -171,13 +176,13 @@ class Courier:
         except OSError:
             # The disk's fault, not the mail's: no interruption is counted.
             log.exception("journal_failed", extra={"mail_id": row.id, "app": row.app})
-            self.give_back([row], WITHHELD_S, "withheld: no journal")
+            self._returns.give_back([row], WITHHELD_S, "withheld: no journal")
             self._finished(parcel, used=False)
             return
         if not self._permitted():
             # Nothing was said of it, but permit or slot may be somebody else's by now.
             log.warning("dot_withheld", extra={"mail_id": row.id, "app": row.app, "limit": "lease lapsed"})
-            self.give_back([row], WITHHELD_S, "withheld: no limiter")
+            self._returns.give_back([row], WITHHELD_S, "withheld: no limiter")
             self._finished(parcel, used=False)
             return
         heard = False
@@ -196,7 +201,7 @@ class Courier:
                 verdict = Judgement(Uncertain(f"{type(error).__name__} after the final dot"))
                 self.add(way, row, verdict, None, parcel.envelope.recipients, Phase.DOT, parcel.before)
             else:
-                self.give_back(
+                self._returns.give_back(
                     [row], INTERRUPTED_S, f"{type(error).__name__} before the final dot", begun=True
                 )
             return
@@ -204,7 +209,7 @@ class Courier:
             self._note(row, outcome, dot_sent=answer.dot_sent)
         elif self._desk.heap.holds(row.id, row.fence):
             # Too long without a heartbeat, or no journal. Nothing final was said.
-            self.give_back([row], WITHHELD_S, "withheld: no heartbeat, no journal or no limiter")
+            self._returns.give_back([row], WITHHELD_S, "withheld: no heartbeat, no journal or no limiter")
         if not answer.reusable:
             self.release()
 
@@ -234,7 +239,8 @@ class Courier:
         judgement = classify(
             answer, parcel.envelope, host=way.account.host, rules=self._desk.rules, now=datetime.now(UTC)
         )
-        return self.add(way, parcel.row, judgement, answer, parcel.envelope.recipients, phase, parcel.before)
+        sent_to = parcel.envelope.recipients
+        return self.add(way, parcel.row, judgement, answer, sent_to, phase, parcel.before, parcel.note)
 
     def _note(self, row: Claimed, outcome: Outcome, *, dot_sent: bool) -> None:
         """Write the result into the journal: from here on a killed process has not forgotten it."""
@@ -252,7 +258,7 @@ class Courier:
         self.settle()
         said = answer.reply.text if answer.reply else answer.error or "no answer"
         reason = cut(f"wait: {answer.phase}: {said}")
-        self.give_back([parcel.row for parcel in parcels[1:]], wait_s, reason)
+        self._returns.give_back([parcel.row for parcel in parcels[1:]], wait_s, reason)
 
     def add(
         self,
@@ -263,6 +269,7 @@ class Courier:
         recipients: tuple[str, ...],
         phase: Phase,
         before: Sequence[Recipient],
+        note: str | None = None,
     ) -> Outcome:
         """Gather the result of an attempt at *row*; *answer* is None when there was no conversation."""
         tried = Tried(
@@ -272,6 +279,7 @@ class Courier:
             recipients=recipients,
             duration_ms=round(answer.seconds * 1000) if answer else 0,
             dry_run=way.dry_run,
+            note=note,
         )
         outcome = decide(row, judgement, tried, self._desk.policy, phase=phase, before=before)
         self._results.append((row, outcome))
@@ -290,52 +298,6 @@ class Courier:
         if any(outcome.gates for _, outcome in self._results):
             self.settle()
 
-    def give_back(
-        self,
-        rows: Sequence[Claimed],
-        due_in_s: float | None,
-        reason: str | None,
-        *,
-        begun: bool = False,
-    ) -> None:
-        """Give *rows* back; those that wait come back spread over a tenth of their wait, not all at once."""
-        spread = self._desk.rng.uniform
-        waits = [None if due_in_s is None else due_in_s + spread(0.0, min(due_in_s / 10, 5.0)) for _ in rows]
-        self._give_back(rows, waits, reason, begun=begun)
-
-    def park(self, way: Way, rows: Sequence[Claimed], after_s: float, reason: str) -> None:
-        """Give *rows* back for a limit or a gate that keeps them for *after_s* at least: each when its turn may come."""
-        groups: dict[tuple[str, Priority], list[Claimed]] = {}
-        for row in sorted(rows, key=lambda row: (row.due_at, row.id)):
-            groups.setdefault((row.app, row.priority), []).append(row)
-        parked: list[Claimed] = []
-        waits: list[float | None] = []
-        for (app, priority), group in groups.items():
-            parked += group
-            told = self._desk.limiter.park(
-                app=app, account=way.account.name, priority=priority, mails=len(group), after_s=after_s
-            )
-            # Those that nobody told apart come spread over a tenth of their wait, not all at once.
-            waits += [
-                wait_s if wait_s > after_s else after_s + self._desk.rng.uniform(0.0, min(after_s / 10, 5.0))
-                for wait_s in told
-            ]
-        self._give_back(parked, waits, reason)
-
-    def _give_back(
-        self,
-        rows: Sequence[Claimed],
-        waits: Sequence[float | None],
-        reason: str | None,
-        *,
-        begun: bool = False,
-    ) -> None:
-        returns = [
-            Return(row.id, row.fence, wait_s, reason, begun=begun, waited=wait_s is not None and not begun)
-            for row, wait_s in zip(rows, waits, strict=True)
-        ]
-        self._desk.ledger.give_back(rows, returns)
-
     def _finished(self, parcel: Parcel, *, used: bool) -> None:
         if self._permits is not None:
             self._permits.finished(len(parcel.envelope.recipients), used=used)
@@ -349,7 +311,7 @@ class Courier:
             return slot
         right = None if slot is None else SlotRight(self._desk.limiter, slot, self._desk.stop.wait)
         try:
-            taken = self._desk.connections.open(way.account, right)
+            taken = self._desk.connections.open(way.account, right, dry=way.dry_run)
         except Exception as error:
             # A setting that only shows when it is used; the row says it, and the account waits, not its host.
             log.exception("connect_failed", extra={"account": way.account.name})

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import takewhile
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +28,7 @@ from mailfleet_workers.limits.base import Grant, Refusal, Report, Request, Want
 from mailfleet_workers.limits.permits import Permits
 from mailfleet_workers.packer import Packer
 from mailfleet_workers.parcel import Parcel
+from mailfleet_workers.returns import Returns
 from mailfleet_workers.verdict import Judgement, Stop
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class Delivery:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._courier = Courier(desk)
+        self._returns = Returns(desk)
         self._packer = Packer(desk, self._courier)
         self._reports: list[Report] = []
         self._in_line_since: float | None = None
@@ -72,7 +75,7 @@ class Delivery:
         pending = [row for row in batch.rows if ways[row.app] is not None]
         try:
             if unknown:
-                self._courier.give_back(unknown, UNKNOWN_ACCOUNT_S, unknown_account(batch.account))
+                self._returns.give_back(unknown, UNKNOWN_ACCOUNT_S, unknown_account(batch.account))
             # An account is the same for all apps that may use it.
             way = next((one for one in ways.values() if one is not None), None)
             self._in_line_since, self._granted = None, False
@@ -82,7 +85,7 @@ class Delivery:
             # Nothing of `pending` was recorded: a record that fails does not raise.
             log.warning("batch_failed", extra={"app": self._desk.app, "error": type(error).__name__})
             self._courier.settle()
-            self._courier.give_back(pending, None, None)
+            self._returns.give_back(pending, None, None)
         finally:
             self._wake()
             try:
@@ -98,10 +101,10 @@ class Delivery:
         """Work on the first chunk of *pending*; returns the rows that are still to do."""
         desk, courier = self._desk, self._courier
         if desk.stop.is_set():
-            courier.give_back(pending, None, None)
+            self._returns.give_back(pending, None, None)
             return []
         if not desk.pulse.fresh():
-            courier.give_back(pending, WITHHELD_S, "withheld: no heartbeat")
+            self._returns.give_back(pending, WITHHELD_S, "withheld: no heartbeat")
             return []
         courier.settle_gates()
         name, first = way.account.name, pending[0]
@@ -122,6 +125,10 @@ class Delivery:
         parcels, later = parcels[:size], parcels[size:]
         self._packer.keep(later)
         rest = [*(parcel.row for parcel in later), *rest]
+        if not way.dry_run and (dry := [parcel for parcel in parcels if parcel.dry_run]):
+            courier.send(replace(way, dry_run=True), dry)
+            self._packer.keep([parcel for parcel in parcels if not parcel.dry_run])
+            return [*(parcel.row for parcel in parcels if not parcel.dry_run), *rest]
         granted = self._ask(way, parcels)
         if isinstance(granted, Refusal):
             # What follows a colon is somebody's words: no label for a metric.
@@ -153,7 +160,7 @@ class Delivery:
                 left.append(parcel)
                 continue
             wait_s = min(gate.remaining_s, MOST_GATE_S)
-            self._courier.park(way, [parcel.row], wait_s, reason_of(gate.scope, gate.reason))
+            self._returns.park(way, [parcel.row], wait_s, reason_of(gate.scope, gate.reason))
         return left
 
     def _size(self, account: str) -> int:
@@ -221,7 +228,7 @@ class Delivery:
         if self._is_rule(name, refusal.rule):
             # What waits for a permit is there before it is free, and sleeps what is left.
             after_s -= min(self._max_idle_ms(way) / 1000, after_s / 2)
-        self._courier.park(way, [*rows, *others], after_s, reason)
+        self._returns.park(way, [*rows, *others], after_s, reason)
         return []
 
     def _is_rule(self, account: str, refused_by: str) -> bool:
@@ -245,7 +252,7 @@ class Delivery:
         if desk.crowding and desk.heap.crowded(name, first.priority):
             # Mails of other accounts need the room.
             surplus = desk.heap.take_account(name, below=first.priority, keep=len(rows))
-            self._courier.park(way, surplus, wait_s, reason)
+            self._returns.park(way, surplus, wait_s, reason)
         self._report_now()
         self._courier.release()
         # Until it is known whether there is more now, no other thread asks for the same.
@@ -278,11 +285,11 @@ class Delivery:
         if gate.scope == "app":
             # Others that send through this account go on.
             behind = [row for row in rows if row.app == rows[0].app]
-            self._courier.park(way, behind, min(gate.remaining_s, MOST_GATE_S), reason)
+            self._returns.park(way, behind, min(gate.remaining_s, MOST_GATE_S), reason)
             return [row for row in rows if row.app != rows[0].app]
         if gate.remaining_s * 1000 <= self._max_idle_ms(way):
             return self._sleep(way, rows, gate.remaining_s, reason)
-        self._courier.park(
+        self._returns.park(
             way, [*rows, *desk.heap.take_account(name)], min(gate.remaining_s, MOST_GATE_S), reason
         )
         return []

@@ -15,6 +15,7 @@ from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.limits.book import Book
 from mailfleet_workers.limits.refusals import Refusals
 from mailfleet_workers.outcome import Policy
+from mailfleet_workers.outgoing import AS_IT_IS, Outgoing
 from mailfleet_workers.parcel import Fetch
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.smtp.connection import server_name
@@ -26,12 +27,14 @@ from mailfleet_workers.telemetry.meter import SILENT, Meter
 class Way:
     """How mail of one account leaves; with `dry_run` nothing really does.
 
-    A wait of at most `max_idle_ms` is slept out by one thread, a longer one is given back.
+    A wait of at most `max_idle_ms` is slept out by one thread, a longer one is given back. `outgoing` is what is made of a mail
+    before it leaves.
     """
 
     account: Account
     dry_run: bool
     max_idle_ms: int = 3000
+    outgoing: Outgoing = AS_IT_IS
 
     @property
     def host(self) -> str:

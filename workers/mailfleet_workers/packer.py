@@ -11,6 +11,7 @@ from mailfleet_schema.states import Phase
 from mailfleet_workers.courier import INTERRUPTED_S, WITHHELD_S, Courier
 from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.parcel import Parcel, pack
+from mailfleet_workers.returns import Returns
 from mailfleet_workers.verdict import Judgement, Stop
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class Packer:
     def __init__(self, desk: Desk, courier: Courier) -> None:
         self._desk = desk
         self._courier = courier
+        self._returns = Returns(desk)
         self._kept: dict[tuple[int, int], Parcel] = {}
 
     def keep(self, parcels: Sequence[Parcel]) -> None:
@@ -60,7 +62,7 @@ class Packer:
             journal.building(claims)
         except OSError:
             log.exception("journal_failed", extra={"app": self._desk.app, "mails": len(rows)})
-            self._courier.give_back(rows, WITHHELD_S, "withheld: no journal")
+            self._returns.give_back(rows, WITHHELD_S, "withheld: no journal")
             return [], []
         try:
             if again := [row for row in rows if row.interruptions]:
@@ -92,13 +94,14 @@ class Packer:
                     way.account,
                     fetch=self._desk.fetch,
                     run_mode=self._desk.run_mode,
+                    outgoing=way.outgoing,
                 )
             except SQLAlchemyError:
                 raise
             except Exception as error:
                 log.exception("pack_failed", extra={"mail_id": row.id, "app": row.app})
                 reason = f"{type(error).__name__} while building"
-                self._courier.give_back([row], INTERRUPTED_S, reason, begun=True)
+                self._returns.give_back([row], INTERRUPTED_S, reason, begun=True)
                 continue
             if isinstance(parcel, Stop):
                 self._courier.add(way, row, Judgement(parcel), None, (), Phase.PREPARE, before)

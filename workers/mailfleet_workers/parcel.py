@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mailfleet_schema.content import AttachmentRef
+from mailfleet_schema.reasons import CONDITION, RENDER
 from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.statements.content import StoredContent
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_workers.account import Account
 from mailfleet_workers.mime import MimeMismatch, build
+from mailfleet_workers.outgoing import AS_IT_IS, Outgoing
 from mailfleet_workers.run_mode import accepts
 from mailfleet_workers.smtp.base import Envelope
 from mailfleet_workers.verdict import Stop
@@ -20,11 +22,16 @@ Fetch = Callable[[str, AttachmentRef], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """What goes over the wire for `row`; `before` is what earlier attempts made of single recipients."""
+    """What goes over the wire for `row`; `before` is what earlier attempts made of single recipients.
+
+    With `dry_run` it does not. `note` is the reason that it ends with where not everybody gets it.
+    """
 
     row: Claimed
     envelope: Envelope
     before: tuple[Recipient, ...] = ()
+    dry_run: bool = False
+    note: str | None = None
 
 
 def pack(
@@ -35,6 +42,7 @@ def pack(
     *,
     fetch: Fetch,
     run_mode: str = "local",
+    outgoing: Outgoing = AS_IT_IS,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Parcel | Stop:
     """Build the message of *row*, or say why it can never be sent.
@@ -44,17 +52,20 @@ def pack(
     if stored is None:
         return Stop("content: the row has none")
     if not accepts(stored.run_modes, run_mode):
-        return Stop(f"run mode: the mail is for {' '.join(stored.run_modes)}, this is {run_mode}")
+        reason = f"run mode: the mail is for {' '.join(stored.run_modes)}, this is {run_mode}"
+        return Stop(reason, kind=CONDITION)
     content = stored.content
     if row.sum_done:
         # A wanted copy is another mail: servers that suppress repeats must not swallow it.
         left, at, domain = content.message_id.rpartition("@")
         content = replace(content, message_id=f"{left}.copy-{row.sum_done + 1}{at}{domain}")
     if stored.renderer is not None and content.text is None and content.html is None:
-        return Stop(f"content: no renderer {stored.renderer!r} is registered")
+        return Stop(f"no renderer {stored.renderer!r} is registered", kind=RENDER)
     sender = content.from_ or account.sender
     if sender is None:
         return Stop(f"from: the mail names none, and account {account.name} has none")
+    leaving = outgoing.of(content, mail_id=row.id, mark=stored.mark)
+    content = leaving.content
     recipients = _open(content.recipients(), outcomes)
     if not recipients:
         return Stop("to: no recipient is open")
@@ -68,7 +79,9 @@ def pack(
         return found
 
     try:
-        message = build(content, sender=sender, date=now(), attachment=attachment)
+        message = build(
+            content, sender=sender, date=now(), attachment=attachment, extra_headers=leaving.headers
+        )
     except MimeMismatch as error:
         return Stop(f"content: {error}")
     except (ValueError, UnicodeError) as error:
@@ -76,7 +89,7 @@ def pack(
     if missing:
         return Stop(f"attachments: {missing[0]!r} is not stored")
     envelope = Envelope(sender=sender.address, recipients=recipients, message=message)
-    return Parcel(row, envelope, tuple(outcomes))
+    return Parcel(row, envelope, tuple(outcomes), leaving.dry_run, leaving.note)
 
 
 def _open(recipients: Sequence[str], outcomes: Sequence[Recipient]) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 #: In this mode only mails without a vote are sent.
 NOTHING = "nothing"
+#: Every run mode, as TinyMail has them.
+RUN_MODES = (NOTHING, "local", "develop", "test", "product")
 
 
 def accepts(votes: Sequence[str], run_mode: str) -> bool:

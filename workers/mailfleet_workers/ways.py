@@ -41,14 +41,25 @@ class Ways:
     def _way(self, app: str, name: str) -> Way | None:
         if name not in self._settings.app(app).accounts or name not in self._settings.accounts:
             return None
-        account = self._settings.account(name, catcher=self._catcher)
-        return Way(account, dry_run=self._dry_run(account))
+        settings = self._settings
+        account = settings.account(name, catcher=self._catcher)
+        real = not self._caught(account)
+        outgoing = settings.outgoing.outgoing(
+            dry_run_prefix=settings.accounts[name].dry_run_prefix,
+            redirect=real and settings.delivery == "redirect",
+            restrict=real and settings.delivery == "allowlist",
+        )
+        return Way(account, dry_run=self._dry_run(account), outgoing=outgoing)
+
+    def _caught(self, account: Account) -> bool:
+        """Whether its mail goes to our own catching server, which everybody may write to."""
+        return (account.host, account.port) == self._catcher
 
     def _dry_run(self, account: Account) -> bool:
-        if self._settings.accounts[account.name].dry_run:
+        settings = self._settings
+        if settings.accounts[account.name].dry_run or settings.run_mode in settings.outgoing.dry_run_modes:
             return True
-        caught = (account.host, account.port) == self._catcher
-        return self._settings.delivery == "dry_run" and not caught
+        return settings.delivery == "dry_run" and not self._caught(account)
 
     def transport(self, account: Account) -> Transport:
         """What opens connections of *account*."""

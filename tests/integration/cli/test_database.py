@@ -82,7 +82,7 @@ def test_wrong_settings_stop_every_command(command: Command) -> None:
         ("send", "--to", "a@b.example"),
     ):
         assert command.complaints(*arguments) == [
-            "delivery: expected dry_run or live, got 'life' (mailfleet.toml)",
+            "delivery: expected dry_run, redirect, allowlist or live, got 'life' (mailfleet.toml)",
             "timing.quiet: expected a known key (did you mean quiet_s?), got an unknown one (mailfleet.toml)",
         ]
 

@@ -54,7 +54,7 @@ def test_broken_setting(tmp_path: Path) -> None:
 
     assert (ended.returncode, ended.stderr) == (
         2,
-        "mailfleet: delivery: expected dry_run or live, got 'nonsense' (MAILFLEET_DELIVERY)\n",
+        "mailfleet: delivery: expected dry_run, redirect, allowlist or live, got 'nonsense' (MAILFLEET_DELIVERY)\n",
     )
 
 

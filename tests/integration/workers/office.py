@@ -32,6 +32,7 @@ from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.limits.unlimited import UnlimitedLimiter
 from mailfleet_workers.notify import Notice
 from mailfleet_workers.outcome import Policy
+from mailfleet_workers.outgoing import Outgoing
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.reconciler import Reconciler
 from mailfleet_workers.sender import Sender
@@ -104,6 +105,7 @@ class Office:
         self.directory = directory / "journal"
         self.stop, self.abandon = threading.Event(), threading.Event()
         self.max_idle_ms = 0
+        self.outgoing = Outgoing()
         with engine.begin() as connection:
             self.worker_id = worker.register(connection, app=APP, host="here", pid=1, version="0")
             self.instance = instance_id(connection)
@@ -152,7 +154,7 @@ class Office:
         account = Account(
             name=name, host=f"{name}.example.net", port=25, tls="plain", sender=Address("", "us@example.net")
         )
-        return Way(account, dry_run=False, max_idle_ms=self.max_idle_ms)
+        return Way(account, dry_run=False, max_idle_ms=self.max_idle_ms, outgoing=self.outgoing)
 
     def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:
         with read_only(self.engine) as connection:

@@ -18,6 +18,7 @@ SECTIONS = (
     "hosts.NAME.limits",
     "apps.NAME",
     "limits",
+    "outgoing",
     "timing",
     "pool",
     "log",

@@ -28,7 +28,46 @@ WRONG = {
         "[timing]\nheartbeat = 5", "timing.heartbeat", "did you mean heartbeat_s?", UNKNOWN
     ),
     "word out of a list": of_file(
-        'delivery = "redirect"', "delivery", "expected dry_run or live,", "'redirect'"
+        'delivery = "dry"', "delivery", "expected dry_run, redirect, allowlist or live,", "'dry'"
+    ),
+    "a redirect to nobody": of_file(
+        'delivery = "redirect"',
+        "outgoing.redirect_to",
+        "at least one address, because delivery is redirect",
+        "()",
+    ),
+    "an empty allowlist": of_file(
+        'delivery = "allowlist"',
+        "outgoing.allow",
+        "at least one address or @domain, because delivery is allowlist",
+        "()",
+    ),
+    "a redirect to two in one": of_file(
+        '[outgoing]\nredirect_to = ["a@example.net, b@example.net"]',
+        "outgoing.redirect_to[0]",
+        "one address",
+        "'a@example.net, b@example.net'",
+    ),
+    "allowed without an @": of_file(
+        '[outgoing]\nallow = ["a@example.net", "example.net"]',
+        "outgoing.allow[1]",
+        "an address, or a domain as @example.com",
+        "'example.net'",
+    ),
+    "a prefix of two lines": of_file(
+        '[outgoing]\nforce_prefix = "a\\nb"', "outgoing.force_prefix", "a text of one line", "'a\\nb'"
+    ),
+    "a header that is ours": of_file(
+        '[outgoing]\nid_header = "Message-ID"',
+        "outgoing.id_header",
+        "a header's name, or nothing",
+        "'Message-ID'",
+    ),
+    "an unknown run mode to run dry in": of_file(
+        '[outgoing]\ndry_run_modes = ["prod"]',
+        "outgoing.dry_run_modes[0]",
+        "one of nothing, local, develop, test, product",
+        "'prod'",
     ),
     "run mode": of_file(
         'run_mode = "prod"', "run_mode", "nothing, local, develop, test or product", "'prod'"
@@ -176,7 +215,7 @@ WRONG = {
         "[timing]\nstep_s = 60\nmost_step_s = 50", "timing.most_step_s", "at least 60", "50"
     ),
     "variable that is no word": of_variable(
-        "MAILFLEET_DELIVERY", "Live", "delivery", "expected dry_run or live,", "'Live'"
+        "MAILFLEET_DELIVERY", "Live", "delivery", "expected dry_run, redirect, allowlist or live,", "'Live'"
     ),
     "variable that is no number": of_variable(
         "MAILFLEET_TIMING__QUIET_S", "soon", "timing.quiet_s", "expected a number,", "'soon'"

@@ -109,6 +109,10 @@ class AccountSettings(BaseModel):
         False,
         description="Whether this account never sends, whatever `delivery` says. Its mails end as sent, with reason dry_run.",
     )
+    dry_run_prefix: str = Field(
+        "[DRYRUN]",
+        description="A mail whose subject begins so is not sent but ends as sent, with reason dry_run; empty for none.",
+    )
 
     @field_validator("host", "helo")
     @classmethod

@@ -14,6 +14,7 @@ from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_workers.account import Account
 from mailfleet_workers.settings.account import AccountSettings
 from mailfleet_workers.settings.limits import HostSettings, LimitSettings
+from mailfleet_workers.settings.outgoing import OutgoingSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, nearest, wrong
 from mailfleet_workers.settings.redis import check_redis
 from mailfleet_workers.settings.timing import TimingSettings
@@ -212,9 +213,10 @@ class Settings(BaseModel):
         description="What this installation is, for mails that are meant for some run modes only: `nothing`, `local`,"
         " `develop`, `test` or `product`.",
     )
-    delivery: Literal["dry_run", "live"] = Field(
+    delivery: Literal["dry_run", "redirect", "allowlist", "live"] = Field(
         "dry_run",
-        description="What really leaves: `dry_run` stops before a connection is opened, `live` sends. The"
+        description="What really leaves: `dry_run` stops before a connection is opened, `redirect` sends everything to"
+        " `outgoing.redirect_to`, `allowlist` only to those of `outgoing.allow`, `live` sends. The"
         " catching server of the embedded mode always gets its mail.",
     )
     accounts: dict[Annotated[str, _named("accounts")], AccountSettings] = Field(
@@ -223,6 +225,7 @@ class Settings(BaseModel):
     hosts: dict[Annotated[str, BeforeValidator(_server)], HostSettings] = Field(default_factory=dict)
     apps: dict[Annotated[str, _named("apps")], AppSettings] = Field(default_factory=dict)
     limits: LimitSettings = Field(LimitSettings())
+    outgoing: OutgoingSettings = Field(OutgoingSettings(), validate_default=True)
     timing: TimingSettings = Field(TimingSettings())
     pool: PoolSettings = Field(PoolSettings())
     log: LogSettings = Field(LogSettings())
@@ -264,6 +267,16 @@ class Settings(BaseModel):
         if str(info.data.get("database_url", "")).startswith("sqlite"):
             expected = "nothing beside SQLite: the embedded mode has its own limiter; set database_url too"
             raise wrong(("", expected, NOT_SHOWN))
+        return value
+
+    @field_validator("outgoing")
+    @classmethod
+    def _whom_delivery_means(cls, value: OutgoingSettings, info: ValidationInfo) -> OutgoingSettings:
+        delivery = info.data.get("delivery")
+        if delivery == "redirect" and not value.redirect_to:
+            raise wrong(("redirect_to", "at least one address, because delivery is redirect", ()))
+        if delivery == "allowlist" and not value.allow:
+            raise wrong(("allow", "at least one address or @domain, because delivery is allowlist", ()))
         return value
 
     @field_validator("accounts", mode="before")

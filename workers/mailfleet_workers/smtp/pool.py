@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from mailfleet_workers.account import Account
 from mailfleet_workers.limits.base import Want
 from mailfleet_workers.smtp.base import Answer, Transport
+from mailfleet_workers.smtp.dry import DryRunTransport
 from mailfleet_workers.smtp.pooled import PooledConnection, Right
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 
@@ -88,13 +89,22 @@ class ConnectionPool:
             self._lent[account.name] += change
             self._used[account.name] = self._clock()
 
-    def open(self, account: Account, right: Right | None = None) -> PooledConnection | Answer:
-        """A new connection by *right*, which is given back with it; or the Answer that says why there is none."""
-        connection = PooledConnection(account, self._transport(account), self._clock, self._meter, right)
+    def open(
+        self, account: Account, right: Right | None = None, *, dry: bool = False
+    ) -> PooledConnection | Answer:
+        """A new connection by *right*, which is given back with it; or the Answer that says why there is none.
+
+        A *dry* one goes nowhere; it is for one user, and never kept.
+        """
+        if dry:
+            connection = PooledConnection(account, DryRunTransport(), self._clock)
+        else:
+            connection = PooledConnection(account, self._transport(account), self._clock, self._meter, right)
         refused = connection.open()
         if refused is not None:
             return refused
-        self._count(account, 1)
+        if not dry:
+            self._count(account, 1)
         return connection
 
     def give_back(self, connection: PooledConnection, answer: Answer | None) -> None:
@@ -102,6 +112,9 @@ class ConnectionPool:
 
         *answer* is that of its last transaction, None when it was not used.
         """
+        if connection.dry:
+            connection.close()
+            return
         self._count(connection.account, -1)
         wanted = self._is_wanted(connection.account.name, connection.age_s())
         if connection.may_stay(answer) and not wanted:
@@ -114,6 +127,9 @@ class ConnectionPool:
 
     def discard(self, connection: PooledConnection) -> None:
         """Close *connection* for good: nobody knows what its other side expects."""
+        if connection.dry:
+            connection.close()
+            return
         self._count(connection.account, -1)
         self._is_wanted(connection.account.name, 0.0)  # it is one that ends now
         connection.close()

@@ -10,6 +10,7 @@ from typing import Protocol
 from mailfleet_workers.account import Account
 from mailfleet_workers.smtp.base import Answer, Connection, Envelope, Phase, Probe, Transport
 from mailfleet_workers.smtp.connection import server_name
+from mailfleet_workers.smtp.dry import DryRunTransport
 from mailfleet_workers.telemetry.meter import SILENT, ConnectionState, Meter
 
 #: Seconds of idleness after which a connection is asked whether it lives before it is lent again.
@@ -63,6 +64,11 @@ class PooledConnection(Connection):
         self._right = right
         self._orderly = True
         self._closed = False
+
+    @property
+    def dry(self) -> bool:
+        """Whether it goes nowhere."""
+        return isinstance(self._transport, DryRunTransport)
 
     @property
     def slot(self) -> str | None:

@@ -14,6 +14,7 @@ from mailfleet.mailer_base import DEADLINE_S, MailerBase
 from mailfleet.posting import (
     Posting,
     Wish,
+    checked_id,
     queued,
     start_again,
     start_posting,
@@ -61,11 +62,12 @@ class AsyncMailer(MailerBase):
         if not isinstance(mail, int):
             row = self._preparation.one(mail, retry=retry)
             return (await self._on(session, lambda own: self._writer.write([row], own)))[0]
+        number = checked_id(mail)
         found = await self._on(
             session,
-            lambda own: self._writer.again([mail], own, at_once=False, force=force, retry=retry),
+            lambda own: self._writer.again([number], own, at_once=False, force=force, retry=retry),
         )
-        return queued(mail, found.get(mail))
+        return queued(number, found.get(number))
 
     async def save(self, mail: MailLike, session: "AnySession | None" = None) -> int:
         """Store *mail* as a draft. As `Mailer.save`."""

@@ -10,6 +10,7 @@ from mailfleet.mailer_base import DEADLINE_S, MailerBase
 from mailfleet.posting import (
     Posting,
     Wish,
+    checked_id,
     queued,
     start_again,
     start_posting,
@@ -56,8 +57,9 @@ class Mailer(MailerBase):
         """
         if not isinstance(mail, int):
             return self._writer.write([self._preparation.one(mail, retry=retry)], session)[0]
-        found = self._writer.again([mail], session, at_once=False, force=force, retry=retry).get(mail)
-        return queued(mail, found)
+        number = checked_id(mail)
+        found = self._writer.again([number], session, at_once=False, force=force, retry=retry)
+        return queued(number, found.get(number))
 
     def save(self, mail: MailLike, session: SyncSession | None = None) -> int:
         """Store *mail* as a draft, which nobody sends: `emit`, `send` and `post` take its id. As `emit` otherwise."""

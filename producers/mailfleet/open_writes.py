@@ -1,7 +1,7 @@
 """Whether this thread (or asyncio task) has an open transaction in which it emitted, and that others would wait for.
 
 On SQLite that is every one: it holds the one write lock. On PostgreSQL it is one that has stored the same idempotency
-key. Another connection of the same thread would wait for it, in PostgreSQL for ever, so it is refused at once. What the
+key, or changed the same row. Another connection of the same thread would wait for it, in PostgreSQL for ever, so it is refused at once. What the
 application wrote without mailfleet is not known here.
 """
 
@@ -17,7 +17,7 @@ from mailfleet.broker.running import database_key
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """A transaction that wrote, and the keys (of any app) that it stored; None holds a lock on everything."""
+    """A transaction that wrote, and the keys (of any app) and rows that it holds; None holds a lock on everything."""
 
     database: str
     keys: frozenset[tuple[str, str]] | None

@@ -98,8 +98,9 @@ def _attachment(value: Any, field: str) -> Attachment:
         return value
     known = _only(value, field, "filename", "content", "content_type", "content_id")
     try:
-        content = base64.b64decode(known.get("content") or "", validate=True)
-    except (TypeError, ValueError, binascii.Error):
+        # None is no empty file: whoever left it out has forgotten it.
+        content = base64.b64decode(known["content"], validate=True)
+    except (KeyError, TypeError, ValueError, binascii.Error):
         raise InvalidMail(f"{field}.content", "expected Base64 (RFC 4648, section 4)") from None
     return Attachment(
         filename=known.get("filename") or "",

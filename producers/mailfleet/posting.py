@@ -44,7 +44,10 @@ def start_again(writer: Writer, mail_id: int, deadline_s: float, wish: Wish) -> 
     """Have the stored mail *mail_id* sent before others. Raises SendRefused, with nothing written."""
     _refuse_in_worker()
     return _posting(
-        [mail_id], [], deadline_s, again=_again(writer, [_id(mail_id)], wish, patience_s=SEND_PATIENCE_S)
+        [mail_id],
+        [],
+        deadline_s,
+        again=_again(writer, [checked_id(mail_id)], wish, patience_s=SEND_PATIENCE_S),
     )
 
 
@@ -69,7 +72,7 @@ def start_posting(
     for position, mail in enumerate(mails):
         try:
             if isinstance(mail, int):
-                ids[position] = _id(mail)
+                ids[position] = checked_id(mail)
             else:
                 rows[position] = preparation.one(mail, urgent=True, retry=wish.retry)
         except InvalidMail as error:
@@ -104,7 +107,7 @@ def store_for_later(
             if row.due_at is None:
                 return None
             return Scheduled(writer.commit([row], patience_s=SEND_PATIENCE_S)[0].mail_id, row.due_at)
-        known = writer.look([_id(mail)]).get(mail)
+        known = writer.look([checked_id(mail)]).get(mail)
         if known is None or known.state not in {State.DRAFT, State.QUEUED} or known.due_in_s <= 0:
             return None
         done = _again(writer, [mail], wish, at_once=False, patience_s=SEND_PATIENCE_S).get(mail)
@@ -142,7 +145,8 @@ def _left(mail_id: int, found: Standing | None) -> Skipped | Unknown:
     return Unknown(mail_id) if found is None else Skipped(mail_id, found.state.value, found.why())
 
 
-def _id(value: int) -> int:
+def checked_id(value: int) -> int:
+    """*value* if it may be a mail's id. Raises InvalidMail."""
     if isinstance(value, bool) or value < 1:
         raise InvalidMail("mail", f"expected a mail or the id of one, got {value!r}")
     return value

@@ -58,7 +58,11 @@ class Preparation:
 
     def changed(self, mail: MailLike) -> NewMail:
         """What a stored mail is to become. Raises InvalidMail, also for an idempotency key: a mail keeps its own."""
-        new = self.one(mail)
+        plain = _mail(mail)
+        new = self.one(plain)
+        if plain.due_at is not None and new.due_at is None:
+            # A time that has passed is now, not the one that the mail had.
+            new = replace(new, due_at=self.clock())
         if new.key is not None:
             raise InvalidMail(
                 "idempotency_key", "an edit has none: the mail keeps the one it was stored with"

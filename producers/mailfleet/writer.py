@@ -21,7 +21,7 @@ from mailfleet.own_engine import OwnEngine
 from mailfleet.publisher import CAPACITY, Row
 from mailfleet.status import Status, statuses_of
 from mailfleet.transactions import collect_in_session
-from mailfleet_schema.statements.again import Again, Standing, send_again
+from mailfleet_schema.statements.again import Again, Standing, queue_drafts, send_again
 from mailfleet_schema.statements.edit import EDITABLE, Edited, NotEdited, edit_mail
 from mailfleet_schema.statements.insert import MAX_DONE, Inserted, NewMail, insert_mails
 from mailfleet_schema.statements.key import KeyTaken
@@ -32,6 +32,9 @@ from mailfleet_schema.states import Priority, State
 SEND_PATIENCE_S = 1.0
 
 T = TypeVar("T")
+
+#: Stands for an app where a row is locked, not a key: no app has this name.
+_MAIL = "#mail"
 
 #: Where an application's own transaction is. `scoped_session` means the session of this thread or scope.
 SyncSession = Session | scoped_session[Any] | Connection
@@ -61,8 +64,9 @@ class Writer:
             return [one.mail_id for one in self.commit(mails)]
         orm, connection = enlisted(session)
         inserted = self._insert(connection, mails)
+        drafts = self._emitted_drafts(connection, mails, inserted)
         note_write(connection, self._keys(mails))
-        self._collect(orm, connection, self._rows(mails, inserted))
+        self._collect(orm, connection, [*self._rows(mails, inserted), *drafts])
         return [one.mail_id for one in inserted]
 
     def commit(self, mails: Sequence[NewMail], *, patience_s: float | None = None) -> list[Inserted]:
@@ -74,19 +78,18 @@ class Writer:
         self._refuse_if_held(self._keys(mails))
         with self._own.write(patience_s=patience_s) as connection:
             inserted = self._insert(connection, mails)
-        self.committed(self._rows(mails, inserted))
+            drafts = self._emitted_drafts(connection, mails, inserted)
+        self.committed([*self._rows(mails, inserted), *drafts])
         return inserted
 
     def cancel(self, mail_id: int, session: SyncSession | None) -> bool:
         """Cancel *mail_id* if it is still to be had."""
-        if session is None:
-            self._refuse_if_held([])
-            with self._own.write() as connection:
-                return bool(operate(connection, CANCEL, [mail_id], apps=[self.app]))
-        _, connection = enlisted(session)
-        done = bool(operate(connection, CANCEL, [mail_id], apps=[self.app]))
-        note_write(connection, [])
-        return done
+        return self._changed(
+            [mail_id],
+            lambda connection: bool(operate(connection, CANCEL, [mail_id], apps=[self.app])),
+            session,
+            lambda _: (),
+        )
 
     def again(
         self,
@@ -108,7 +111,11 @@ class Writer:
             )
 
         return self._changed(
-            act, session, lambda found: [one for one in found.values() if isinstance(one, Again)], patience_s
+            ids,
+            act,
+            session,
+            lambda found: [one for one in found.values() if isinstance(one, Again)],
+            patience_s,
         )
 
     def edit(self, mail_id: int, mail: NewMail, version: int, session: SyncSession | None) -> int:
@@ -127,7 +134,7 @@ class Writer:
                 return []
             return [Again(mail_id, edited.priority, 0, 0, edited.due_in_s)]
 
-        return self._changed(act, session, queued).version
+        return self._changed([mail_id], act, session, queued).version
 
     def look(self, ids: Sequence[int]) -> dict[int, Status]:
         """How far *ids* are."""
@@ -175,21 +182,26 @@ class Writer:
 
     def _changed(
         self,
+        ids: Sequence[int],
         act: Callable[[Connection], T],
         session: SyncSession | None,
         queued: Callable[[T], Iterable[Again]],
         patience_s: float | None = None,
     ) -> T:
-        """Let *act* change stored mails, in *session*'s transaction or in one of our own; what is *queued* then is hinted."""
+        """Let *act* change the mails *ids*, in *session*'s transaction or in one of our own; what is *queued* then is hinted.
+
+        Raises SendRefused where a transaction of this thread, still open, has changed one of them.
+        """
+        locks = [(_MAIL, str(one)) for one in ids]
         if session is None:
-            self._refuse_if_held([])
+            self._refuse_if_held(locks)
             with self._own.write(patience_s=patience_s) as connection:
                 done = act(connection)
             self.committed(self._again(queued(done)))
             return done
         orm, connection = enlisted(session)
         done = act(connection)
-        note_write(connection, [])
+        note_write(connection, locks)
         self._collect(orm, connection, self._again(queued(done)))
         return done
 
@@ -216,6 +228,17 @@ class Writer:
             if one.new and mail.state is State.QUEUED
         ]
 
+    def _emitted_drafts(
+        self, connection: Connection, mails: Sequence[NewMail], inserted: Sequence[Inserted]
+    ) -> list[Row]:
+        """A mail that is emitted now and was saved before, by its idempotency key, is a draft no more."""
+        known = [
+            one.mail_id
+            for mail, one in zip(mails, inserted, strict=True)
+            if not one.new and mail.state is State.QUEUED
+        ]
+        return self._again(queue_drafts(connection, list(dict.fromkeys(known)), app=self.app))
+
     def _keys(self, mails: Sequence[NewMail]) -> list[tuple[str, str]]:
         return [(self.app, mail.key) for mail in mails if mail.key is not None]
 
@@ -232,6 +255,10 @@ def _why_not_edited(found: NotEdited, version: int, mail: NewMail) -> str:
         return f"version {version} was to be edited, it has version {found.version} by now"
     if found.state not in EDITABLE:
         return f"expected it to be {', '.join(EDITABLE)}, it is {found.state}"
+    if found.doubted:
+        return "a server may have it as it was: it is queued again out of doubt"
+    if found.partly:
+        return "some of its recipients have got it as it was"
     return f"max_done: expected more than the {found.sum_done} copies that are out, got {mail.max_done or MAX_DONE}"
 
 

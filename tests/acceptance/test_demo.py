@@ -52,5 +52,5 @@ def test_a_wrong_setting_stops_the_demo(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "mailfleet: delivery: expected dry_run or live, got 'sometimes' (MAILFLEET_DELIVERY)"
+        "mailfleet: delivery: expected dry_run, redirect, allowlist or live, got 'sometimes' (MAILFLEET_DELIVERY)"
     ]

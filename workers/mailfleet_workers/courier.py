@@ -232,7 +232,8 @@ class Courier:
         if not (answer.withheld or answer.refused_locally):
             account = connection.account
             self._desk.meter.replied(account.name, server_name(account), _code(answer))
-        self.chunk.learn(answer.seconds - ours_s)
+        if not connection.dry:
+            self.chunk.learn(answer.seconds - ours_s)
         return answer
 
     def _judge(self, way: Way, parcel: Parcel, answer: Answer, phase: Phase) -> Outcome:

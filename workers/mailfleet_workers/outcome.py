@@ -269,7 +269,8 @@ def _accepted(
         )
         return Outcome(copy, attempt, forget_recipients=True, gates=gates)
     refused = refused_before or any(not isinstance(r.verdict, Accepted) for r in judgement.recipients)
-    reason = "partial" if refused else note
+    # Whoever refused a redirected mail was none of its recipients.
+    reason = "partial" if refused and note != "redirected" else note
     sent = replace(base, state=State.SENT, dones=1, fails=fails, reason=reason)
     return Outcome(sent, attempt, _recipients(row, judgement.recipients, give_up=True), gates=gates)
 

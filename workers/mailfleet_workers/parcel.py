@@ -66,6 +66,8 @@ def pack(
         return Stop(f"from: the mail names none, and account {account.name} has none")
     leaving = outgoing.of(content, mail_id=row.id, mark=stored.mark)
     content = leaving.content
+    # Outcomes of others are of a time at which it went to others: to somebody it was redirected to, perhaps.
+    outcomes = [one for one in outcomes if one.address in content.recipients()] if outcomes else outcomes
     recipients = _open(content.recipients(), outcomes)
     if not recipients:
         return Stop("to: no recipient is open")

@@ -158,7 +158,8 @@ class MemoryWriter(Writer):
     def _remember(self, mails: Sequence[NewMail]) -> list[tuple[Recorded, bool]]:
         """Each mail with whether it is new. Raises IdempotencyConflict, with nothing remembered."""
         with self._lock:
-            by_key = {one.mail.key: one for one in self.mails if one.mail.key is not None}
+            drafts = [one for one in self._written.values() if one.mail.state is State.DRAFT]
+            by_key = {one.mail.key: one for one in (*drafts, *self.mails) if one.mail.key is not None}
             for mail in mails:
                 known = None if mail.key is None else by_key.get(mail.key)
                 if known is not None and known.mail.payload_hash != mail.payload_hash:
@@ -173,6 +174,10 @@ class MemoryWriter(Writer):
                     if mail.key is not None:
                         by_key[mail.key] = one
                     written.append((one, True))
+                elif known.mail.state is State.DRAFT and mail.state is State.QUEUED:
+                    # Saved before, and emitted now.
+                    self._written[known.id] = emitted = replace(known, mail=mail)
+                    written.append((emitted, True))
                 else:
                     written.append((known, False))
             return written

@@ -22,7 +22,7 @@ class RecordingMailer(Mailer):
     transaction which it will roll back; on a Connection when its commit begins. *outcome* says what `send` and `post`
     get to hear, for instance `lambda one: Failed(one.id, "failed", "no such user")`; without it everything is sent.
 
-    Two things are simpler than the real ones: `cancel` takes effect at once whatever session it is given, and an
+    Two things are simpler than the real ones: `cancel`, `edit` and what is done by id take effect at once whatever session they are given, and an
     idempotency key is taken only once its first mail is committed.
     """
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
 from mailfleet_schema.statements.recipient import forget_recipients, reopen_recipients
@@ -62,7 +63,8 @@ def _sql(d: Dialect, *, sources: Sequence[State], where: str = "", settings: Seq
     return d.format(
         """
         UPDATE {mail} SET
-            state = 'queued', worker_id = NULL, reason = NULL, interruptions = 0,
+            state = 'queued', worker_id = NULL, reason = CASE WHEN {stays} THEN reason END,
+            interruptions = CASE WHEN {waits} THEN interruptions ELSE 0 END,
             fence = fence + CASE WHEN {waits} THEN 0 ELSE 1 END,
             wanted_at = CASE WHEN {waits} THEN wanted_at ELSE {due_at} END,
             due_at = {due_at}, look_at = {clock}, looks = 0, changed_at = {clock},
@@ -72,6 +74,8 @@ def _sql(d: Dialect, *, sources: Sequence[State], where: str = "", settings: Seq
         RETURNING id, priority, sum_fail, sum_done, {due_in_s} AS due_in_s
         """,
         waits=waits,
+        # A late 250 is let in by the reason `doubt`; what a row waits for, by what keeps it waiting.
+        stays=f"{waits} AND (reason = 'doubt' OR NOT :at_once)",
         due_at=due_at,
         settings="".join(f", {one}" for one in settings),
         ids=d.in_ids("ids"),
@@ -81,12 +85,23 @@ def _sql(d: Dialect, *, sources: Sequence[State], where: str = "", settings: Seq
     )
 
 
+_EXPIRED = "(expires_at IS NOT NULL AND expires_at <= {now})"
+
+
+@template
+def _drafts(d: Dialect) -> str:
+    return _sql(d, sources=(State.DRAFT,), where=f" AND NOT {d.format(_EXPIRED)}")
+
+
 @template
 def _waiting(d: Dialect) -> str:
-    return _sql(d, sources=(State.DRAFT, State.QUEUED))
+    return _sql(d, sources=(State.DRAFT, State.QUEUED), where=f" AND NOT {d.format(_EXPIRED)}")
 
 
-_EXPIRED = "(expires_at IS NOT NULL AND expires_at <= {now})"
+@template
+def _forced_waiting(d: Dialect) -> str:
+    lifted = f"expires_at = CASE WHEN {d.format(_EXPIRED)} THEN NULL ELSE expires_at END"
+    return _sql(d, sources=(State.DRAFT, State.QUEUED), settings=(lifted,))
 
 
 @template
@@ -108,7 +123,9 @@ def _forced_ended(d: Dialect) -> str:
 
 @template
 def _forced_sent(d: Dialect) -> str:
-    return _sql(d, sources=(State.SENT,), settings=(_ONE_MORE_TRY, _ONE_MORE_COPY, "expires_at = NULL"))
+    # Copies that were wanted and not sent are not: somebody ended it with those that are out.
+    one_copy = "max_done = sum_done + 1"
+    return _sql(d, sources=(State.SENT,), settings=(_ONE_MORE_TRY, one_copy, "expires_at = NULL"))
 
 
 @template
@@ -157,11 +174,9 @@ def send_again(
     # Last: what was ended a moment ago is queued now, and would be found again.
     done = {row.id for row in (*ended, *sent)}
     left = [one for one in ids if one not in done]
-    waiting = connection.execute(_waiting(d), bound | {"ids": d.bind_ids(left)}).all() if left else []
-    found: dict[int, Again | Standing] = {
-        row.id: Again(row.id, Priority(row.priority), row.sum_fail, row.sum_done, float(row.due_in_s))
-        for row in (*ended, *sent, *waiting)
-    }
+    wait = _forced_waiting if force else _waiting
+    waiting = connection.execute(wait(d), bound | {"ids": d.bind_ids(left)}).all() if left else []
+    found: dict[int, Again | Standing] = {row.id: _again(row) for row in (*ended, *sent, *waiting)}
     if others := [one for one in ids if one not in found]:
         rows = connection.execute(_standings(d), {"ids": d.bind_ids(others), "app": app})
         found |= {
@@ -178,3 +193,14 @@ def send_again(
             for row in rows
         }
     return found
+
+
+def queue_drafts(connection: Executor, ids: Sequence[int], *, app: str) -> list[Again]:
+    """Queue those of *ids* of *app* that are drafts, for their time or now."""
+    d = dialect_of(connection)
+    bound = {"ids": d.bind_ids(ids), "app": app, "at_once": False, "retry": None, "priority": None}
+    return [_again(row) for row in connection.execute(_drafts(d), bound)] if ids else []
+
+
+def _again(row: Any) -> Again:
+    return Again(row.id, Priority(row.priority), row.sum_fail, row.sum_done, float(row.due_in_s))

@@ -12,6 +12,7 @@ from mailfleet_schema.statements.insert import (
     look_at,
     mail_row,
 )
+from mailfleet_schema.statements.recipient import forget_recipients
 from mailfleet_schema.statements.template import template
 from mailfleet_schema.states import Priority, State
 from mailfleet_schema.topology import MAX_DELAY_S
@@ -32,11 +33,16 @@ class Edited:
 
 @dataclass(frozen=True, slots=True)
 class NotEdited:
-    """The row is as it was: in this state, with this version, and so many copies are out."""
+    """The row is as it was: in this state, with this version, and so many copies are out.
+
+    `doubted` says that it is queued again out of doubt, `partly` that somebody has got it already.
+    """
 
     version: int
     state: State
     sum_done: int
+    doubted: bool = False
+    partly: bool = False
 
 
 @template
@@ -54,7 +60,8 @@ def _edit(d: Dialect) -> str:
             changed_at = {clock}
         FROM {rows}
         WHERE m.id = :mail_id AND m.app = :app AND m.version = :version AND m.state || '' IN ({listed})
-          AND m.sum_done < v.max_done
+          AND m.sum_done < v.max_done AND COALESCE(m.reason, '') <> 'doubt'
+          AND NOT EXISTS (SELECT 1 FROM {mail_recipient} AS r WHERE r.mail_id = m.id AND r.outcome = 'accepted')
         RETURNING id
         """,
         due_at=due_at,
@@ -78,8 +85,11 @@ def _replace(d: Dialect) -> str:
 @template
 def _standing(d: Dialect) -> str:
     return d.format(
-        "SELECT version, state, priority, sum_done, {due_in_s} AS due_in_s FROM {mail}"
-        " WHERE id = :mail_id AND app = :app",
+        """
+        SELECT version, state, priority, reason, sum_done, {due_in_s} AS due_in_s,
+               EXISTS (SELECT 1 FROM {mail_recipient} AS r WHERE r.mail_id = m.id AND r.outcome = 'accepted') AS partly
+        FROM {mail} AS m WHERE id = :mail_id AND app = :app
+        """,
         due_in_s=d.seconds_until("due_at"),
     )
 
@@ -90,14 +100,22 @@ def edit_mail(
     """Replace the content and the handling of mail *mail_id* of *app*, if it still has *version*; None: there is none.
 
     State, sums, Message-ID and idempotency key stay; so does its time where *mail* has none. With nothing written where it
-    has another version, is none of `EDITABLE`, or has as many copies out as *mail* wants.
+    has another version, is none of `EDITABLE`, has as many copies out as *mail* wants, where a recipient has got it, and
+    where a server may have it: queued again out of doubt, it may still turn out to be sent as it was.
     """
     d = dialect_of(connection)
     bound = {"mail_id": mail_id, "app": app, "version": version, "grace_s": grace_s, "horizon_s": MAX_DELAY_S}
     edited = connection.execute(_edit(d), bound | {"rows": d.bind_rows([mail_row(d, 0, mail)])}).all()
     row = connection.execute(_standing(d), {"mail_id": mail_id, "app": app}).one_or_none()
     if row is None or not edited:
-        return None if row is None else NotEdited(row.version, State(row.state), row.sum_done)
+        if row is None:
+            return None
+        doubted = row.state == State.QUEUED and row.reason == "doubt"
+        return NotEdited(
+            row.version, State(row.state), row.sum_done, doubted=doubted, partly=bool(row.partly)
+        )
+    # Nobody has it: whom a server refused is as unknown as the new recipients.
+    forget_recipients(connection, [mail_id])
     store_attachments(connection, app, mail.blobs)
     connection.execute(_replace(d), {"rows": d.bind_rows([content_row(mail_id, mail)])})
     return Edited(row.version, State(row.state), Priority(row.priority), float(row.due_in_s))

@@ -62,7 +62,7 @@ def _sql(operation: Operation, d: Dialect) -> str:
     if operation in {RETRY, FORCE}:
         settings.append("expires_at = NULL")  # what made it expire, or would at once, is lifted
     if operation is FORCE:
-        settings.append("max_done = max_done + 1")
+        settings.append("max_done = sum_done + 1")
     if operation is CONFIRM:
         # The copy is out: without counting it, a forced copy later would be sent twice.
         settings += ["sum_done = sum_done + 1", f"sent_at = {d.clock}"]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailfleet_schema.statements import operate
-from mailfleet_schema.statements.again import Again, Standing, send_again
+from mailfleet_schema.statements.again import Again, Standing, queue_drafts, send_again
 from mailfleet_schema.statements.recipient import Recipient, put_recipients, recipients_of
 from mailfleet_schema.states import Phase, Priority, State
 from tests.conformance.statements.bench import APP, DAY_S, HOUR_S, Bench, about
@@ -183,3 +183,50 @@ def test_a_copy_that_is_wanted_is_no_force(bench: Bench) -> None:
     found = again(bench, row.id)
     assert isinstance(found, Again)
     assert (found.sum_fail, found.sum_done) == (1, 1)
+
+
+def test_what_a_queued_mail_waits_for_stays(bench: Bench) -> None:
+    """Its interruptions, and out of doubt the reason that lets a late 250 in; a wait that is ended by force of now goes."""
+    resent = bench.resent()
+    again(bench, resent.id)
+    assert bench.row(resent.id).reason == "doubt"
+    assert bench.accept_late(resent)
+    row = bench.claimed()
+    assert bench.give_back(row, due_in_s=600.0, reason="wait(host): 421", begun=True)
+    again(bench, row.id, at_once=False)
+    assert (bench.row(row.id).reason, bench.row(row.id).interruptions) == ("wait(host): 421", 1)
+    again(bench, row.id)
+    assert (bench.row(row.id).reason, bench.row(row.id).interruptions) == (None, 1)
+
+
+def test_a_draft_past_its_end(bench: Bench) -> None:
+    """It is left, unless force lifts that."""
+    draft = bench.new(state=State.DRAFT, expires_at=datetime.now(UTC) + SOON)
+    bench.shift(draft, -2 * HOUR_S, "expires_at")
+    assert why(again(bench, draft)) == "its expires_at has passed"
+    assert isinstance(again(bench, draft, force=True), Again)
+    assert bench.row(draft).expires_at is None
+    other = bench.new(state=State.DRAFT, expires_at=datetime.now(UTC) + SOON)
+    again(bench, other, force=True)
+    assert bench.row(other).expires_at is not None
+
+
+def test_one_copy_more_than_are_out(bench: Bench) -> None:
+    """A mail that was ended with fewer copies than it wanted gets one by force, not all of them."""
+    held = bench.held(max_done=3)
+    assert bench.operate(operate.CONFIRM, held.id)
+    assert isinstance(again(bench, held.id, force=True), Again)
+    assert (bench.row(held.id).sum_done, bench.row(held.id).max_done) == (1, 2)
+    other = bench.held(max_done=3)
+    assert bench.operate(operate.CONFIRM, other.id)
+    assert bench.operate(operate.FORCE, other.id)
+    assert (bench.row(other.id).sum_done, bench.row(other.id).max_done) == (1, 2)
+
+
+def test_only_drafts(bench: Bench) -> None:
+    """What is no draft any more is not touched."""
+    draft, queued, failed = bench.new(state=State.DRAFT), bench.new(), bench.failed().id
+    before = bench.row(queued), bench.row(failed)
+    with bench.engine.begin() as connection:
+        assert [one.mail_id for one in queue_drafts(connection, [draft, queued, failed], app=APP)] == [draft]
+    assert (bench.row(queued), bench.row(failed)) == before

@@ -14,6 +14,7 @@ from mailfleet_schema.statements.attachment import read_attachment
 from mailfleet_schema.statements.content import contents_of
 from mailfleet_schema.statements.edit import Edited, NotEdited, edit_mail
 from mailfleet_schema.statements.insert import NewMail
+from mailfleet_schema.statements.recipient import Recipient, put_recipients, recipients_of
 from mailfleet_schema.states import Phase, Priority, State
 from tests.conformance.statements.bench import APP, CONTENT, DAY_S, GRACE_S, HOUR_S, Bench, about
 
@@ -186,3 +187,24 @@ def test_a_claim_after_the_edit_has_the_new_handling(bench: Bench) -> None:
     (row,) = bench.claim([mail_id])
     assert (row.account, row.max_fail) == ("second", 1)
     assert bench.settle(row, State.FAILED, phase=Phase.PREPARE, sends=1, fails=1)
+
+
+def test_a_mail_that_a_server_may_have(bench: Bench) -> None:
+    """Queued again out of doubt it may still turn out to be sent, as it was."""
+    row = bench.resent()
+    assert edit(bench, row.id) == NotEdited(1, State.QUEUED, 0, doubted=True)
+    assert bench.accept_late(row)
+
+
+def test_a_mail_that_somebody_has_got(bench: Bench) -> None:
+    """Others must not get another one under its name; where all were refused, nothing of that stays."""
+    mail_id = bench.new()
+    with bench.engine.begin() as connection:
+        put_recipients(connection, [Recipient(mail_id, "ada@example.net", "accepted", 250, "ok")])
+    assert edit(bench, mail_id) == NotEdited(1, State.QUEUED, 0, partly=True)
+    failed = bench.failed().id
+    with bench.engine.begin() as connection:
+        put_recipients(connection, [Recipient(failed, "ada@example.net", "refused", 550, "no")])
+    assert isinstance(edit(bench, failed), Edited)
+    with bench.engine.begin() as connection:
+        assert recipients_of(connection, [failed]) == []

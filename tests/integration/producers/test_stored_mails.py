@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from mailfleet import (
+    AsyncMailer,
     EditConflict,
     Failed,
     InvalidMail,
@@ -16,6 +17,7 @@ from mailfleet import (
     Pending,
     Retry,
     Scheduled,
+    SendRefused,
     SendSkipped,
     Sent,
     Skipped,
@@ -160,8 +162,9 @@ def test_an_id_that_is_none(engine: Engine, mailer: Mailer) -> None:
             mailer.edit(number, mail(), version=1)
     assert rows(engine)[0].state == "draft"
     for wrong in (0, -1, True):
-        with pytest.raises(InvalidMail):
-            mailer.send(wrong)
+        for verb in (mailer.send, mailer.emit):
+            with pytest.raises(InvalidMail):
+                verb(wrong)
 
 
 def test_ids_among_mails(engine: Engine, mailer: Mailer, broker: MemoryBroker) -> None:
@@ -236,7 +239,57 @@ def test_retry_of_a_new_mail(mailer: Mailer, engine: Engine) -> None:
     assert [row.retry for row in rows(engine)] == [False, True, False]
 
 
+# Keys.
+
+
+def test_a_draft_with_a_key_is_emitted_by_it(mailer: Mailer, broker: MemoryBroker, engine: Engine) -> None:
+    """Who saves a mail and emits the same one later has one mail, and it is sent."""
+    draft = mailer.save(mail(idempotency_key="k"))
+    assert mailer.save(mail(idempotency_key="k")) == draft
+    assert hinted(mailer, broker) == []
+    with Session(engine) as session, session.begin():
+        assert mailer.emit(mail(idempotency_key="k"), session=session) == draft
+    assert hinted(mailer, broker) == [draft]
+    assert accept(engine, draft)
+    # Once more it is the mail that was sent.
+    assert mailer.emit(mail(idempotency_key="k")) == draft
+    assert mailer.status(draft).state is State.SENT
+    other = mailer.save(mail(idempotency_key="l"))
+    broker.forget()
+    sent = while_posting(broker, lambda: mailer.post(mail(idempotency_key="l")), lambda n: accept(engine, n))
+    assert isinstance(sent, Sent)
+    assert sent.mail_id == other
+
+
+# Locks.
+
+
+def test_a_row_that_this_thread_holds(mailer: Mailer, engine: Engine) -> None:
+    """Its own transaction would keep it waiting for ever: refused at once, and another mail's is not."""
+    draft, other = mailer.save(mail()), mailer.save(mail())
+    with Session(engine) as session, session.begin():
+        mailer.emit(draft, session=session)
+        for verb in (mailer.send, mailer.emit, mailer.cancel):
+            with pytest.raises(SendRefused):
+                verb(draft)
+        assert type(mailer.post(draft)).__name__ == "Refused"
+        with pytest.raises(SendRefused):
+            mailer.edit(draft, mail(), version=1)
+        if engine.dialect.name == "postgresql":
+            assert mailer.cancel(other)
+    assert mailer.status(draft).state is State.QUEUED
+
+
 # Edits.
+
+
+def test_an_edit_to_now(mailer: Mailer, engine: Engine) -> None:
+    """A time that has passed is now; none keeps the mail's own."""
+    draft = mailer.emit(mail(due_at=datetime.now(UTC) + timedelta(days=7)))
+    mailer.edit(draft, mail(subject="b"), version=1)
+    assert mailer.status(draft).due_in_s > 3600
+    mailer.edit(draft, mail(due_at=datetime.now(UTC) - timedelta(seconds=1)), version=2)
+    assert accept(engine, draft)
 
 
 def test_an_edit_needs_the_version_that_was_seen(mailer: Mailer, engine: Engine) -> None:
@@ -289,3 +342,28 @@ def test_an_edit_in_a_transaction_that_is_rolled_back(mailer: Mailer, engine: En
         assert mailer.edit(draft, mail(subject="b"), version=1, session=session) == 2
         session.rollback()
     assert mailer.status(draft).version == 1
+
+
+# Coroutines.
+
+
+async def test_the_same_with_coroutines(engine: Engine, mailer: Mailer) -> None:
+    """AsyncMailer has the same verbs, on the same mails."""
+    same = AsyncMailer.over(mailer)
+    draft = await same.save(mail())
+    assert await same.edit(draft, mail(subject="b"), version=1) == 2
+    assert (await same.status(draft)).version == 2
+    assert await same.emit(draft) == draft
+    assert accept(engine, draft)
+    left = await same.post(draft)
+    assert isinstance(left, Skipped)
+    with pytest.raises(SendSkipped):
+        await same.send(draft)
+    with pytest.raises(SendSkipped):
+        await same.emit(draft)
+    assert isinstance(await same.post(draft, 0.0, force=True), Pending)
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    assert isinstance(await same.auto(mail(due_at=due_at)), Scheduled)
+    with pytest.raises(UnknownMail):
+        await same.status(4711)
+    await same.close()

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from email import message_from_bytes
 from email.message import Message
+from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from mailfleet_schema.content import Address, Content
 from mailfleet_workers.outgoing import Outgoing
+from mailfleet_workers.smtp.base import Reply
 from tests.integration.workers.office import Office
 from tests.integration.workers.server import refuse
 
@@ -120,3 +122,29 @@ def test_headers_to_find_it_by(office: Office) -> None:
     assert message.get_all("X-Biz-Id") == [str(mail)]
     assert message["X-Biz-Mark"].startswith("=?utf-8?")
     assert message["Subject"] == "TEST Hi"
+
+
+def test_outcomes_of_others_do_not_count(office: Office) -> None:
+    """Somebody else took it while it was redirected; when that is over all real recipients refuse it, and it has failed."""
+    office.outgoing = Outgoing(redirect_to=(DEV, Address("", "two@example.com")))
+    office.ids |= dict.fromkeys(("dev@example.com", "two@example.com"), 0)
+    mail = office.emit("ada@example.net")
+    office.ids |= dict.fromkeys(("dev@example.com", "two@example.com"), mail)
+    office.server.rcpt["two@example.com"] = Reply(450, "later")
+    office.deliver(mail)
+    assert office.outcomes(mail) == {"dev@example.com": "accepted", "two@example.com": "open"}
+    office.outgoing = Outgoing()
+    office.server.script("ada@example.net", refuse(550, "no"))
+    office.let_pass(3600)
+    office.deliver(mail)
+    assert office.state(mail) == "failed: stop: refused"
+
+
+def test_dry_runs_say_nothing_of_a_server(engine: Engine, tmp_path: Path) -> None:
+    """However fast they are, the next real mail is recorded alone: nobody knows yet how slow its server is."""
+    office = Office(engine, tmp_path, chunk=None)
+    office.outgoing = Outgoing(dry_run_prefix="[DRYRUN]")
+    for n in range(30):
+        office.deliver(office.emit(f"{n}@x.test", content=content("[DRYRUN]", f"{n}@x.test")))
+    assert office.sender._delivery._courier.chunk.size == 1
+    office.nothing_is_left()

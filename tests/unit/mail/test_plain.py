@@ -116,6 +116,7 @@ def test_lazy_and_lists() -> None:
         ({"attachments": [{"filename": "a", "url": "http://169.254.169.254/"}]}, "attachments[0].url"),
         ({"attachments": [{"filename": "a", "content": "no base64!"}]}, "attachments[0].content"),
         ({"attachments": [{"filename": "a", "content": 7}]}, "attachments[0].content"),
+        ({"attachments": [{"filename": "a"}]}, "attachments[0].content"),
         ({"attachments": ["/etc/passwd"]}, "attachments[0]"),
     ],
     ids=repr,

@@ -266,3 +266,13 @@ def test_auto(mailer: RecordingMailer) -> None:
     assert mailer.auto(mail(due_at=DUE)) == Scheduled(1, DUE)
     assert isinstance(mailer.auto(mail()), Sent)
     assert len(mailer.sent) == 2
+
+
+def test_a_draft_with_a_key_is_emitted_by_it(mailer: RecordingMailer) -> None:
+    """As it is with a database: one mail, which is sent."""
+    draft = mailer.save(mail(idempotency_key="k"))
+    assert mailer.save(mail(idempotency_key="k")) == draft
+    mailer.assert_nothing_sent()
+    assert mailer.emit(mail(idempotency_key="k")) == draft
+    assert mailer.emit(mail(idempotency_key="k")) == draft
+    mailer.assert_sent(key="k", count=1)

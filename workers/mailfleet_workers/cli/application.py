@@ -14,6 +14,7 @@ from mailfleet_workers.cli import (
     demo,
     detail,
     limits,
+    locate,
     mails,
     operate,
     overview,
@@ -83,6 +84,9 @@ app.command("why", short_help="Say why a mail is not sent.")(mails.why_command)
 app.command("status", short_help="Show how everything stands, by app and state.")(overview.status_command)
 app.command("presets", help=presets.HELP, short_help="Show the limits that providers document.")(
     presets.presets_command
+)
+app.command("locate", help=locate.HELP, short_help="Find the mail that an answer or bounce is about.")(
+    locate.locate_command
 )
 for name in operate.HELP:
     app.command(name, help=operate.HELP[name], short_help=operate.SHORT[name])(operate.command(name))

@@ -4,7 +4,7 @@ Mail that is queued by one of these is due and looked at by the next pass of a r
 worker but what it only prepares (`cancel`); what must not be changed stays as it is and is told.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Engine, func, select
@@ -91,13 +91,25 @@ def by_filter(
 ) -> int:
     """Do *operation* to every mail that *wanted* finds and that is there now; how many that was.
 
-    What is stored while it runs is not touched. *told* hears how many so far. Broken off and repeated it goes on.
+    What is stored while it runs is not touched. *told* hears how many so far. Broken off and repeated it goes on; only
+    `copy`, of what is sent, begins anew: it finds what it has copied before.
     """
-    changed = 0
-    for ids in _pages(engine, operation, wanted):
+    with read_only(engine) as connection:
+        mail = tables_of(dialect_of(connection)).mail
+        last = connection.execute(select(func.max(mail.c.id))).scalar_one()
+    changed, low = 0, -1
+    while last is not None:
+        # Found, locked and changed in one transaction: what is found is so still.
         with engine.begin() as connection:
+            conditions = _conditions(connection, operation, wanted)
+            query = select(mail.c.id).where(*conditions, mail.c.id > low, mail.c.id <= last)
+            locked = query.order_by(mail.c.id).limit(STRETCH).with_for_update()
+            ids = list(connection.execute(locked).scalars())
             changed += len(_operate(connection, operation, ids, reason))
+        if not ids:
+            break
         told(changed)
+        low = ids[-1]
     return changed
 
 
@@ -107,23 +119,6 @@ def count(engine: Engine, operation: Operation, wanted: Filter) -> int:
         mail = tables_of(dialect_of(connection)).mail
         query = select(func.count()).select_from(mail).where(*_conditions(connection, operation, wanted))
         return int(connection.execute(query).scalar_one())
-
-
-def _pages(engine: Engine, operation: Operation, wanted: Filter) -> Iterator[list[int]]:
-    """Ids, oldest first: what is changed has another state and is not found again, what is left lies behind."""
-    with read_only(engine) as connection:
-        mail = tables_of(dialect_of(connection)).mail
-        last = connection.execute(select(func.max(mail.c.id))).scalar_one()
-    low = -1
-    while last is not None:
-        with read_only(engine) as connection:
-            conditions = _conditions(connection, operation, wanted)
-            query = select(mail.c.id).where(*conditions, mail.c.id > low, mail.c.id <= last)
-            ids = list(connection.execute(query.order_by(mail.c.id).limit(STRETCH)).scalars())
-        if not ids:
-            return
-        yield ids
-        low = ids[-1]
 
 
 def _conditions(connection: Connection, operation: Operation, wanted: Filter) -> list[ColumnElement[bool]]:

@@ -64,8 +64,9 @@ class Writer:
             return [one.mail_id for one in self.commit(mails)]
         orm, connection = enlisted(session)
         inserted = self._insert(connection, mails)
-        drafts = self._emitted_drafts(connection, mails, inserted)
-        note_write(connection, self._keys(mails))
+        known = _known(mails, inserted)
+        drafts = self._again(queue_drafts(connection, known, app=self.app))
+        note_write(connection, [*self._keys(mails), *_rows_of(known)])
         self._collect(orm, connection, [*self._rows(mails, inserted), *drafts])
         return [one.mail_id for one in inserted]
 
@@ -78,7 +79,9 @@ class Writer:
         self._refuse_if_held(self._keys(mails))
         with self._own.write(patience_s=patience_s) as connection:
             inserted = self._insert(connection, mails)
-            drafts = self._emitted_drafts(connection, mails, inserted)
+            known = _known(mails, inserted)
+            self._refuse_if_held(_rows_of(known))
+            drafts = self._again(queue_drafts(connection, known, app=self.app))
         self.committed([*self._rows(mails, inserted), *drafts])
         return inserted
 
@@ -192,7 +195,7 @@ class Writer:
 
         Raises SendRefused where a transaction of this thread, still open, has changed one of them.
         """
-        locks = [(_MAIL, str(one)) for one in ids]
+        locks = _rows_of(ids)
         if session is None:
             self._refuse_if_held(locks)
             with self._own.write(patience_s=patience_s) as connection:
@@ -228,17 +231,6 @@ class Writer:
             if one.new and mail.state is State.QUEUED
         ]
 
-    def _emitted_drafts(
-        self, connection: Connection, mails: Sequence[NewMail], inserted: Sequence[Inserted]
-    ) -> list[Row]:
-        """A mail that is emitted now and was saved before, by its idempotency key, is a draft no more."""
-        known = [
-            one.mail_id
-            for mail, one in zip(mails, inserted, strict=True)
-            if not one.new and mail.state is State.QUEUED
-        ]
-        return self._again(queue_drafts(connection, list(dict.fromkeys(known)), app=self.app))
-
     def _keys(self, mails: Sequence[NewMail]) -> list[tuple[str, str]]:
         return [(self.app, mail.key) for mail in mails if mail.key is not None]
 
@@ -248,6 +240,18 @@ class Writer:
                 "this thread has emitted in a transaction that is still open, and would wait for it (SQLite has one"
                 " write lock, PostgreSQL one for each idempotency key): commit first, or give that session"
             )
+
+
+def _known(mails: Sequence[NewMail], inserted: Sequence[Inserted]) -> list[int]:
+    """Those that are emitted now and were stored before, by their idempotency keys: perhaps as drafts, which they are no more."""
+    pairs = zip(mails, inserted, strict=True)
+    found = [one.mail_id for mail, one in pairs if not one.new and mail.state is State.QUEUED]
+    return list(dict.fromkeys(found))
+
+
+def _rows_of(ids: Sequence[int]) -> list[tuple[str, str]]:
+    """The rows *ids* as `open_writes` knows them."""
+    return [(_MAIL, str(one)) for one in ids]
 
 
 def _why_not_edited(found: NotEdited, version: int, mail: NewMail) -> str:

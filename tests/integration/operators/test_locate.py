@@ -123,11 +123,37 @@ def test_a_number_that_is_none(bench: Bench, mails: list[int], value: str) -> No
         b"Content-Type: text/plain; charset=nonsense\n\nMessage-ID: <nobody@x>\n",
         b"Content-Transfer-Encoding: base64\n\n!!!!",
         b"References: " + b"<a@x> " * 20_000,
+        b"In-Reply-To: <a\0b@x>\n\nx",
+        b"Content-Type: text/plain\n\n" + b"\n" * 300_000,
+        b"Content-Type: text/plain\n\n" + b"> " * 300_000,
+        b"Content-Type: text/plain\n\n" + b"Message-ID: " * 100_000,
+        b"References: " + b"".join(b"<%d@x> " % n for n in range(50_000)),
     ],
+    ids=range(12),
 )
 def test_a_message_that_is_broken(bench: Bench, mails: list[int], message: bytes) -> None:
     """Nothing is found in it, and nothing is raised."""
     assert located(bench, message) == []
+
+
+def test_a_message_that_is_nested_too_deep(bench: Bench) -> None:
+    """Nobody sends such a thing for its content."""
+    with pytest.raises(ValueError, match="nested too deep"):
+        located(bench, b"Content-Type: message/rfc822\n\n" * 20_000)
+
+
+def test_a_header_that_is_folded(bench: Bench, mails: list[int]) -> None:
+    """As it stands in the header that a bounce quotes."""
+    folded = "To: ada@example.net\nMessage-ID:\n <1@example.com>\nSubject: Invoice\n"
+    assert located(bench, bounce(MIMEText(folded, "rfc822-headers"))) == [(mails[1], "message_id")]
+
+
+def test_a_mail_that_is_sent_back_as_it_is(bench: Bench, mails: list[int]) -> None:
+    """The whole message is ours, within one that says nothing else."""
+    text = OURS.format(message_id="<2@example.com>", number=mails[2])
+    for kind in ("rfc822", "global"):
+        back = f"From: x@example.net\nContent-Type: message/{kind}\n\n{text}".encode()
+        assert located(bench, back) == [(mails[2], "message_id")]
 
 
 def test_a_message_that_is_too_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

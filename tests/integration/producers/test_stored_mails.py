@@ -277,6 +277,15 @@ def test_a_row_that_this_thread_holds(mailer: Mailer, engine: Engine) -> None:
             mailer.edit(draft, mail(), version=1)
         if engine.dialect.name == "postgresql":
             assert mailer.cancel(other)
+    keyed = mailer.save(mail(idempotency_key="k"))
+    with Session(engine) as session, session.begin():
+        assert mailer.edit(keyed, mail(subject="b"), version=1, session=session) == 2
+        with pytest.raises(SendRefused):
+            mailer.emit(mail(idempotency_key="k"))
+    with Session(engine) as session, session.begin():
+        assert mailer.emit(mail(idempotency_key="k"), session=session) == keyed
+        with pytest.raises(SendRefused):
+            mailer.cancel(keyed)
     assert mailer.status(draft).state is State.QUEUED
 
 

@@ -30,7 +30,10 @@ def locate_command(
     context = of(ctx)
     message = _read(eml)
     with context.reading() as connection:
-        found = locate(connection, message, id_header=context.settings.outgoing.id_header)
+        try:
+            found = locate(connection, message, id_header=context.settings.outgoing.id_header)
+        except ValueError as error:
+            raise Failure(f"--eml: {error}") from None
     if as_json:
         screen.print_json({"mails": [one.as_json() for one in found]})
     elif found:

@@ -14,7 +14,7 @@ from mailfleet_workers.cli.mails import Json
 from mailfleet_workers.cli.waits import operating
 from mailfleet_workers.operators.mails import OPERATIONS, Done, Filter, Left, by_filter, by_ids, count
 
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Their numbers.", min=1, max=MAX_ID)]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="Their numbers.", min=1, max=MAX_ID)]
 
 HELP = {
     "cancel": """Cancel mails: they are not sent any more.

@@ -28,7 +28,7 @@ MOST = 100
 #: Parts within parts are followed so far.
 _DEEPEST = 8
 
-_MESSAGE_ID = re.compile(r"<[^<>\s]{1,900}>")
+_MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,900}>")
 # A copy's Message-ID is that of the mail with its number.
 _COPY = re.compile(r"\.copy-[0-9]{1,9}(?=@)")
 
@@ -47,18 +47,22 @@ def locate(connection: Connection, message: bytes, *, id_header: str = "X-Biz-Id
     """The mails that *message* is about, those known by their Message-ID first; empty if there are none.
 
     *id_header* is the name of the header with a mail's id; empty looks for none. Raises ValueError for a message of more than
-    `MOST_BYTES`.
+    `MOST_BYTES`, and for one that is nested too deep to be read.
     """
     if len(message) > MOST_BYTES:
         raise ValueError(f"expected at most {MOST_BYTES} bytes, got {len(message)}")
     found = _Found(id_header)
-    found.take(message_from_bytes(message, policy=compat32), depth=0, ours=False)
+    try:
+        parsed = message_from_bytes(message, policy=compat32)
+    except RecursionError:
+        raise ValueError("expected a message, got one that is nested too deep to be read") from None
+    found.take(parsed, depth=0, ours=False)
     content = tables_of(dialect_of(connection)).mail_content
     known: dict[int, By] = {}
     if found.message_ids:
-        query = select(content.c.mail_id).where(content.c.message_id.in_(found.message_ids[:MOST]))
+        query = select(content.c.mail_id).where(content.c.message_id.in_(list(found.message_ids)))
         known |= dict.fromkeys(connection.execute(query.order_by(content.c.mail_id)).scalars(), "message_id")
-    for mail_id in found.ids[:MOST]:
+    for mail_id in found.ids:
         known.setdefault(mail_id, "id_header")
     return [Located(mail, known[mail.id]) for mail in mails_of(connection, list(known))]
 
@@ -71,10 +75,12 @@ class _Found:
         # Where there is no such header no line has it.
         word = re.escape(id_header) if id_header else "(?!)"
         self._quoted = re.compile(
-            rf"^[>\s]*(?:(?P<id>{word})|Message-ID):[ \t]*(?P<value>\S.*)$", re.IGNORECASE | re.MULTILINE
+            rf"^[> \t]{{0,50}}(?:(?P<id>{word})|Message-ID):[ \t]*(?:\r?\n[> \t]{{1,50}})?(?P<value>\S.*)$",
+            re.IGNORECASE | re.MULTILINE,
         )
-        self.message_ids: list[str] = []
-        self.ids: list[int] = []
+        # Dictionaries for their order; at most MOST of each.
+        self.message_ids: dict[str, None] = {}
+        self.ids: dict[int, None] = {}
 
     def take(self, message: "Message[Any, Any]", *, depth: int, ours: bool) -> None:
         """*ours* says that it may be our mail itself, within another one."""
@@ -82,17 +88,9 @@ class _Found:
         if depth >= _DEEPEST:
             return
         for part in _parts(message):
-            kind = part.get_content_type()
-            if kind == "message/rfc822":
-                for inner in _parts(part):
-                    self.take(inner, depth=depth + 1, ours=True)
-            elif part.is_multipart():
-                self.take(part, depth=depth + 1, ours=ours)
-            else:
-                self._headers(part, ours=False)
-                if kind in {"text/plain", "text/rfc822-headers", "message/delivery-status"}:
-                    self._text(_decoded(part))
-        if not message.is_multipart() and message.get_content_type().startswith("text/"):
+            # Within a part that is a message, message/rfc822 or global, is somebody's mail: ours, perhaps.
+            self.take(part, depth=depth + 1, ours=message.get_content_maintype() == "message")
+        if not message.is_multipart() and message.get_content_type() in {"text/plain", "text/rfc822-headers"}:
             self._text(_decoded(message))
 
     def _headers(self, message: "Message[Any, Any]", *, ours: bool) -> None:
@@ -112,17 +110,15 @@ class _Found:
                 self._message_ids(one["value"])
 
     def _message_ids(self, value: str) -> None:
-        for one in _MESSAGE_ID.findall(value):
-            for named in dict.fromkeys((one, _COPY.sub("", one))):
-                if named not in self.message_ids:
-                    self.message_ids.append(named)
+        for one in _MESSAGE_ID.finditer(value):
+            if len(self.message_ids) >= MOST:
+                return
+            self.message_ids |= dict.fromkeys((one[0], _COPY.sub("", one[0])))
 
     def _id(self, value: str) -> None:
         digits = value.strip()
         if digits.isascii() and digits.isdigit() and len(digits) < 20 and 0 < int(digits) <= MAX_ID:
-            number = int(digits)
-            if number not in self.ids:
-                self.ids.append(number)
+            self.ids |= {int(digits): None} if len(self.ids) < MOST else {}
 
 
 def _parts(message: "Message[Any, Any]") -> Iterator["Message[Any, Any]"]:
@@ -132,9 +128,5 @@ def _parts(message: "Message[Any, Any]") -> Iterator["Message[Any, Any]"]:
 
 
 def _decoded(part: "Message[Any, Any]") -> str:
-    payload = part.get_payload()
-    if isinstance(payload, list):
-        # The fields of a delivery status are messages without a body.
-        return "\n".join(str(one) for one in payload)
     data = part.get_payload(decode=True)
-    return data.decode("utf-8", "replace") if isinstance(data, bytes) else str(payload)
+    return data.decode("utf-8", "replace") if isinstance(data, bytes) else ""

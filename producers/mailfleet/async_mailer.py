@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
-from mailfleet.errors import UnknownMail
 from mailfleet.mailer_base import DEADLINE_S, MailerBase
 from mailfleet.posting import (
     Posting,
@@ -83,10 +82,7 @@ class AsyncMailer(MailerBase):
 
     async def status(self, mail_id: int) -> Status:
         """How far the mail *mail_id* is. As `Mailer.status`."""
-        found = (await asyncio.to_thread(self._writer.look, [mail_id])).get(mail_id)
-        if found is None or found.app != self.app:
-            raise UnknownMail(mail_id)
-        return found
+        return await asyncio.to_thread(self._writer.status, mail_id)
 
     async def emit_many(self, mails: Iterable[MailLike], session: "AnySession | None" = None) -> list[int]:
         """Store *mails*, all of them or none; their ids in order. As `Mailer.emit_many`."""

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from mailfleet.errors import UnknownMail
 from mailfleet.mailer_base import DEADLINE_S, MailerBase
 from mailfleet.posting import (
     Posting,
@@ -76,10 +75,7 @@ class Mailer(MailerBase):
 
     def status(self, mail_id: int) -> Status:
         """How far the mail *mail_id* of this app is. Raises UnknownMail."""
-        found = self._writer.look([mail_id]).get(mail_id)
-        if found is None or found.app != self.app:
-            raise UnknownMail(mail_id)
-        return found
+        return self._writer.status(mail_id)
 
     def emit_many(self, mails: Iterable[MailLike], session: SyncSession | None = None) -> list[int]:
         """Store *mails* in a few statements; their ids in order. As `emit`, and all of them or none.

@@ -51,8 +51,7 @@ def code_of(answer: Answer, *, now: datetime | None = None) -> int:
         case Retry(_, due_at) | RetryScheduled(due_at=due_at) | Scheduled(_, due_at):
             return _milliseconds(due_at)
         case Pending(_, _, due_at):
-            least = now or datetime.now(UTC)
-            return _milliseconds(least if due_at is None else max(due_at, least))
+            return planned(due_at, now=now)
         case Unknown() | Invalid() | Conflict() | Refused() | MailfleetError():
             return ERR_OTHER
         case _:

@@ -144,6 +144,13 @@ class Writer:
         with self._own.read() as connection:
             return statuses_of(connection, ids)
 
+    def status(self, mail_id: int) -> Status:
+        """How far *mail_id* is. Raises UnknownMail, also for another app's."""
+        found = self.look([mail_id]).get(mail_id)
+        if found is None or found.app != self.app:
+            raise UnknownMail(mail_id)
+        return found
+
     def publish(self) -> int:
         """Hint what was emitted on Core connections and is committed by now; how many mails that is."""
         published = 0

@@ -4,7 +4,7 @@ A pure decision about one mail's content. The row keeps what the application has
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mailfleet_schema.content import Address, Content
 
@@ -48,11 +48,6 @@ class Outgoing:
     dry_run_prefix: str = ""
     id_header: str = ""
     mark_header: str = ""
-    _own: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
-
-    def __post_init__(self) -> None:
-        own = frozenset(name.lower() for name in (self.id_header, self.mark_header) if name)
-        object.__setattr__(self, "_own", own)
 
     def of(self, content: Content, *, mail_id: int, mark: str | None) -> Leaving:
         """*content* of mail *mail_id* as it leaves."""
@@ -62,9 +57,10 @@ class Outgoing:
             headers.append((self.id_header, str(mail_id)))
         if self.mark_header and mark:
             headers.append((self.mark_header, mark))
-        if any(name.lower() in self._own for name, _ in content.headers):
+        if content.headers:
             # What an answer is found by is ours to say.
-            kept = tuple((name, value) for name, value in content.headers if name.lower() not in self._own)
+            own = {self.id_header.lower(), self.mark_header.lower()}
+            kept = tuple((name, value) for name, value in content.headers if name.lower() not in own)
             content = replace(content, headers=kept)
         if self.force_prefix:
             content = replace(content, subject=f"{self.force_prefix} {content.subject}")

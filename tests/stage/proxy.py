@@ -33,8 +33,9 @@ class Proxy:
     """Listens on a free port of loopback and passes everything to *target*, a context manager.
 
     The Nth connection goes by the Nth of *routes*, all others straight; or by what *choose* says for its number,
-    counted from 0. With *narrow* there is room for about 100 kB on the way to a server that does not read; otherwise for
-    megabytes. Every verb below has had its effect when it returns.
+    counted from 0. With *narrow* there is room for about 100 kB on the way to a server that does not read, and for what
+    the client's own kernel buffers: with BBR up to its limit of 4 MB. Otherwise there is room for megabytes. Every verb
+    below has had its effect when it returns.
     """
 
     def __init__(

@@ -4,7 +4,6 @@
 holds both against each other.
 """
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,7 +13,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Index,
     Integer,
@@ -23,55 +21,13 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    TypeDecorator,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine.interfaces import Dialect as SqlalchemyDialect
-from sqlalchemy.types import TypeEngine
 
-from mailfleet_schema.dialects import POSTGRESQL, SQLITE, Dialect, dialect_named
+from mailfleet_schema.columns import Instant, Json, RowId
+from mailfleet_schema.dialects import POSTGRESQL, Dialect
 from mailfleet_schema.dialects.postgresql import SCHEMA
-from mailfleet_schema.states import OnDoubt, Phase, Priority, State
-
-
-class Instant(TypeDecorator[Any]):
-    """A point in time: timestamptz in PostgreSQL, integer milliseconds since 1970 in SQLite; aware UTC in Python."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: SqlalchemyDialect) -> TypeEngine[Any]:
-        if dialect.name == SQLITE.name:
-            return dialect.type_descriptor(Integer())
-        return dialect.type_descriptor(DateTime(timezone=True))
-
-    def process_bind_param(self, value: Any, dialect: SqlalchemyDialect) -> Any:
-        return dialect_named(dialect.name).bind_instant(value)
-
-    def process_result_value(self, value: Any, dialect: SqlalchemyDialect) -> Any:
-        return dialect_named(dialect.name).read_instant(value)
-
-
-#: PostgreSQL bigint; SQLite makes a rowid only of an INTEGER primary key.
-RowId = BigInteger().with_variant(Integer(), "sqlite")
-
-
-class JsonText(TypeDecorator[Any]):
-    """JSON as text, for SQLite: a column that is declared JSON turns the text of a number into a number there."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: SqlalchemyDialect) -> Any:  # noqa: ARG002 - the hook has it
-        return None if value is None else json.dumps(value, ensure_ascii=False)
-
-    def process_result_value(self, value: Any, dialect: SqlalchemyDialect) -> Any:  # noqa: ARG002 - the hook has it
-        return None if value is None else json.loads(value)
-
-
-#: none_as_null: None is SQL's NULL, not JSON's.
-Json = JSONB(none_as_null=True).with_variant(JsonText(), "sqlite")
+from mailfleet_schema.mail_table import mail_table
 
 
 @dataclass(frozen=True)
@@ -89,97 +45,10 @@ class Tables:
     gate: Table
     limit_change: Table
     instance: Table
-
-
-def _one_of(column: str, values: type[State | Phase | Priority | OnDoubt]) -> str:
-    listed = ", ".join(f"'{value.value}'" for value in values)
-    return f"{column} IN ({listed})"
-
-
-def _mail(dialect: Dialect, metadata: MetaData) -> Table:
-    return Table(
-        "mail" if metadata.schema else f"{dialect.prefix}mail",
-        metadata,
-        Column("id", RowId, primary_key=True, autoincrement=True),
-        Column("app", Text, nullable=False),
-        Column("account", Text, nullable=False, server_default="default"),
-        Column("priority", Text, nullable=False, server_default=Priority.NORMAL.value),
-        Column("state", Text, nullable=False, server_default=State.QUEUED.value),
-        Column("phase", Text),
-        Column("reason", Text),
-        Column("due_at", Instant, nullable=False, server_default=text(f"({dialect.clock})")),
-        Column("expires_at", Instant),
-        # When the reconciler should look at the row: where it is queued or in doubt.
-        Column("look_at", Instant, nullable=False, server_default=text(f"({dialect.clock})")),
-        Column("looks", SmallInteger, nullable=False, server_default="0"),
-        Column("fence", BigInteger, nullable=False, server_default="0"),
-        # Counts what somebody has changed of its content.
-        Column("version", Integer, nullable=False, server_default="1"),
-        Column("worker_id", BigInteger),
-        Column("created_at", Instant, nullable=False, server_default=text(f"({dialect.clock})")),
-        # When it was first wanted: its age counts from here, however long it was scheduled ahead.
-        Column("wanted_at", Instant, nullable=False, server_default=text(f"({dialect.clock})")),
-        Column("changed_at", Instant, nullable=False, server_default=text(f"({dialect.clock})")),
-        Column("sum_send", Integer, nullable=False, server_default="0"),
-        Column("sum_fail", Integer, nullable=False, server_default="0"),
-        Column("sum_done", Integer, nullable=False, server_default="0"),
-        Column("waits", Integer, nullable=False, server_default="0"),
-        Column("interruptions", Integer, nullable=False, server_default="0"),
-        Column("doubts", Integer, nullable=False, server_default="0"),
-        Column("max_fail", Integer, nullable=False, server_default="3"),
-        Column("max_done", Integer, nullable=False, server_default="1"),
-        Column("retry", Boolean, nullable=False, server_default=text("true")),
-        Column("on_doubt", Text, nullable=False, server_default=OnDoubt.RESEND_ONCE.value),
-        Column("last_code", SmallInteger),
-        Column("last_enhanced", Text),
-        Column("last_text", Text),
-        Column("queue_id", Text),
-        Column("cost_ms", Integer),
-        Column("sent_at", Instant),
-        CheckConstraint(_one_of("state", State), name="mail_state"),
-        CheckConstraint(
-            f"(state = 'sending' AND {_one_of('phase', Phase)}) OR (state <> 'sending' AND phase IS NULL)",
-            name="mail_phase",
-        ),
-        CheckConstraint(_one_of("priority", Priority), name="mail_priority"),
-        CheckConstraint(_one_of("on_doubt", OnDoubt), name="mail_on_doubt"),
-        CheckConstraint("max_fail > 0 AND max_done > 0", name="mail_max"),
-        # Only what sending needs: where the reconciler looks, and whose rows a worker holds.
-        # Two indexes, not one over both states: SQLite cannot use a partial index whose condition is a list, and few
-        # doubts must not be searched among many queued rows.
-        Index(
-            "mail_look",
-            "app",
-            "look_at",
-            postgresql_where=text("state = 'queued'"),
-            sqlite_where=text("state = 'queued'"),
-        ),
-        Index(
-            "mail_doubt",
-            "app",
-            "look_at",
-            postgresql_where=text("state = 'doubt'"),
-            sqlite_where=text("state = 'doubt'"),
-        ),
-        Index(
-            "mail_held_by",
-            "worker_id",
-            postgresql_where=text("state = 'sending'"),
-            sqlite_where=text("state = 'sending'"),
-        ),
-        # What waits for a person: few rows, which nobody may overlook.
-        Index(
-            "mail_held",
-            "app",
-            "id",
-            postgresql_where=text("state = 'held'"),
-            sqlite_where=text("state = 'held'"),
-        ),
-        # A row is rewritten for its claim, its record and its result: room on the page keeps the three versions
-        # together, and the record, which changes no state, off the indexes (HOT).
-        postgresql_with={"fillfactor": "70"},
-        sqlite_autoincrement=True,
-    )
+    mail_template: Table
+    stored_account: Table
+    fleet_setting: Table
+    webhook_event: Table
 
 
 @cache
@@ -188,7 +57,7 @@ def tables_of(dialect: Dialect) -> Tables:
     schema = SCHEMA if dialect is POSTGRESQL else None
     metadata = MetaData(schema=schema)
     prefix = "" if schema else dialect.prefix
-    mail = _mail(dialect, metadata)
+    mail = mail_table(dialect, metadata)
     id_of_mail = f"{dialect.table('mail')}.id"
 
     def of_mail(*, primary_key: bool = True) -> Column[Any]:
@@ -222,6 +91,10 @@ def tables_of(dialect: Dialect) -> Tables:
         Column("ref_key1", Text),
         Column("ref_key2", Text),
         Column("tags", Json),
+        # What becomes of the content; NULL is what its app's workers are set to.
+        Column("content_policy", Text),
+        Column("purged_at", Instant),
+        CheckConstraint("content_policy IN ('keep', 'purge', 'render_only')", name="mail_content_policy"),
         Index("mail_content_message_id", "message_id"),
         Index("mail_content_ref", "ref_type", "ref_key1"),
     )
@@ -323,7 +196,83 @@ def tables_of(dialect: Dialect) -> Tables:
         metadata,
         Column("id", Text, primary_key=True),
         Column("created_at", Instant, nullable=False, server_default=now()),
+        # Where it stood when a worker first used it, or when somebody confirmed it last: a clone stands elsewhere.
+        Column("home", Text),
+        Column("confirmed_at", Instant),
+    )
+    # Contents of lazy mail that our own renderer fills in; a version is never changed.
+    mail_template = Table(
+        f"{prefix}mail_template",
+        metadata,
+        Column("app", Text, primary_key=True),
+        Column("name", Text, primary_key=True),
+        Column("version", Integer, primary_key=True, autoincrement=False),
+        Column("subject", Text, nullable=False),
+        Column("text", Text),
+        Column("html", Text),
+        Column("created_at", Instant, nullable=False, server_default=now()),
+        CheckConstraint("version > 0", name="mail_template_version"),
+    )
+    # Accounts beside those of the settings: the same keys, secrets by reference only.
+    stored_account = Table(
+        f"{prefix}stored_account",
+        metadata,
+        Column("name", Text, primary_key=True),
+        Column("version", BigInteger, nullable=False, server_default="1"),
+        Column("settings", Json, nullable=False),
+        Column("changed_at", Instant, nullable=False, server_default=now()),
+    )
+    # What operators have changed for the whole fleet while workers run.
+    fleet_setting = Table(
+        f"{prefix}fleet_setting",
+        metadata,
+        Column("name", Text, primary_key=True),
+        Column("value", Json, nullable=False),
+        Column("changed_at", Instant, nullable=False, server_default=now()),
+    )
+    # What applications are told over HTTP, once for each endpoint: written with what it tells.
+    webhook_event = Table(
+        f"{prefix}webhook_event",
+        metadata,
+        Column("id", RowId, primary_key=True, autoincrement=True),
+        Column("event_id", Text, nullable=False),
+        Column("endpoint", Text, nullable=False),
+        Column("app", Text, nullable=False),
+        Column("mail_id", BigInteger, nullable=False),
+        Column("type", Text, nullable=False),
+        Column("payload", Json, nullable=False),
+        Column("state", Text, nullable=False, server_default="open"),
+        Column("tries", Integer, nullable=False, server_default="0"),
+        Column("due_at", Instant, nullable=False, server_default=now()),
+        Column("last_code", SmallInteger),
+        Column("last_error", Text),
+        Column("created_at", Instant, nullable=False, server_default=now()),
+        Column("ended_at", Instant),
+        CheckConstraint("state IN ('open', 'delivered', 'given_up')", name="webhook_event_state"),
+        Index("webhook_event_once", "endpoint", "event_id", unique=True),
+        Index(
+            "webhook_event_due",
+            "due_at",
+            postgresql_where=text("state = 'open'"),
+            sqlite_where=text("state = 'open'"),
+        ),
+        Index("webhook_event_mail", "mail_id"),
+        sqlite_autoincrement=True,
     )
     return Tables(
-        metadata, mail, content, recipient, attachment, key, attempt, worker, gate, limit_change, instance
+        metadata,
+        mail,
+        content,
+        recipient,
+        attachment,
+        key,
+        attempt,
+        worker,
+        gate,
+        limit_change,
+        instance,
+        mail_template,
+        stored_account,
+        fleet_setting,
+        webhook_event,
     )

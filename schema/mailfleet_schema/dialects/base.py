@@ -120,6 +120,10 @@ TABLES = (
     "gate",
     "limit_change",
     "instance",
+    "mail_template",
+    "stored_account",
+    "fleet_setting",
+    "webhook_event",
 )
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, literal_column
 
+from mailfleet_schema.columns import Instant
 from mailfleet_schema.dialects import Dialect
-from mailfleet_schema.tables import Instant
 
 
 class View:

@@ -1,0 +1,1 @@
+"""The first tables, in the SQL of each dialect."""

@@ -171,7 +171,7 @@ def _lazy(lazy: object, limits: Limits) -> Lazy:
     if not isinstance(lazy, Lazy):
         raise InvalidMail("lazy", f"expected Lazy, got {type(lazy).__name__}")
     renderer = exact(lazy.renderer, "lazy.renderer")
-    if not _RENDERER.fullmatch(renderer):
+    if not is_renderer_name(renderer):
         raise InvalidMail("lazy.renderer", "expected a letter, then up to 99 letters, digits, _, . and -")
     return Lazy(renderer, parameter(lazy.parameter, "lazy.parameter", limits))
 
@@ -192,3 +192,8 @@ def _body(mail: Mail, limits: Limits) -> _Body:
             "attachments", f"expected at most {limits.total_bytes} bytes with bodies, got {size}"
         )
     return _Body(text, text_bytes, html, html_bytes, attached)
+
+
+def is_renderer_name(name: str) -> bool:
+    """Whether *name* may name a renderer: a letter, then up to 99 letters, digits, _, . and -."""
+    return _RENDERER.fullmatch(name) is not None

@@ -1,0 +1,176 @@
+"""What an application's module registers for its workers: renderers of lazy mail, and hooks that hear of every attempt.
+
+```python
+from mailfleet import CannotRender, Rendered, on_attempt, renderer
+
+@renderer("invoice")
+def invoice(parameter):
+    found = load(parameter["number"])
+    if found is None:
+        raise CannotRender("there is no such invoice")
+    return Rendered(subject=f"Invoice {found.number}", text=found.letter)
+
+@on_attempt
+def note(attempt):
+    if attempt.verdict == "stop":
+        mark_undeliverable(attempt.ref)
+```
+The module is named in `apps.NAME.import`; that app's workers import it, and nothing is ever imported by a name that stands in
+a mail. Registering does nothing else, so the application may import the module too.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from mailfleet.mail import JSON, Attachment
+
+Verdict = Literal["accepted", "stop", "wait", "retry", "uncertain"]
+
+
+class CannotRender(Exception):  # noqa: N818 - reads as the fact it states
+    """Raised by a renderer: this mail can never be rendered. Any other exception is taken to pass, and tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What a renderer made. None keeps what the mail has; at least a text or HTML body must be there in the end.
+
+    `attachments` and `inline` come in place of the mail's own, if they are not None.
+    """
+
+    subject: str | None = None
+    text: str | None = field(default=None, repr=False)
+    html: str | None = field(default=None, repr=False)
+    attachments: Sequence[Attachment] | None = None
+    inline: Sequence[Attachment] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to send a mail, as a hook hears of it, before its result is written.
+
+    `state` is where the mail goes: "sent", "queued" (again at `due_in_s` from now), "failed" or "doubt". `cost_ms` is 0 where no
+    server was spoken to. `reason` is the row's, the reply's code and text the last ones of the server.
+    """
+
+    mail_id: int
+    app: str
+    account: str
+    priority: str
+    verdict: Verdict
+    state: str
+    reason: str | None
+    code: int | None
+    text: str | None
+    cost_ms: int
+    dry_run: bool
+    due_in_s: float | None
+    fails: int
+    copies: int
+    at: datetime
+    mark: str | None = None
+    ref: tuple[str | None, str | None, str | None] = (None, None, None)
+
+
+Renderer: TypeAlias = Callable[[Any], Rendered]
+#: True (exactly) stops the mail: it is not tried again, and no further copy is sent.
+Hook: TypeAlias = Callable[[Attempt], object]
+#: Raises ValueError for a parameter that the renderer does not take.
+Check: TypeAlias = Callable[[JSON], object]
+
+R = TypeVar("R", bound=Renderer)
+H = TypeVar("H", bound=Hook)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A renderer, with what checks its parameter; `app` None is for every app of the process."""
+
+    name: str
+    render: Renderer
+    check: Check | None
+    app: str | None
+
+
+_lock = threading.Lock()
+_renderers: dict[tuple[str | None, str], Registered] = {}
+_hooks: list[tuple[str | None, Hook]] = []
+_loading: ContextVar[str | None] = ContextVar("mailfleet_app", default=None)
+
+
+def renderer(name: str, *, check: Check | None = None) -> Callable[[R], R]:
+    """Register a function as the renderer *name*; raises ValueError if another one has the name.
+
+    *check* is given the parameter when such a mail is emitted where the renderer is registered too, and before it is rendered.
+    """
+    from mailfleet.validation.mail import is_renderer_name
+
+    if not is_renderer_name(name):
+        raise ValueError(
+            f"renderer: expected a letter, then up to 99 letters, digits, _, . and -, got {name!r}"
+        )
+
+    def register(render: R) -> R:
+        app = _loading.get()
+        with _lock:
+            known = _renderers.get((app, name))
+            if known is not None and _place(known.render) != _place(render):
+                raise ValueError(f"renderer: {name!r} is registered by {_place(known.render)} already")
+            _renderers[app, name] = Registered(name, render, check, app)
+        return render
+
+    return register
+
+
+def on_attempt(hook: H) -> H:
+    """Register *hook*: it is called after every attempt, in the order of registration. True stops the mail."""
+    app = _loading.get()
+    with _lock:
+        # A module that is loaded again registers its hooks again.
+        _hooks[:] = [(of, one) for of, one in _hooks if (of, _place(one)) != (app, _place(hook))]
+        _hooks.append((app, hook))
+    return hook
+
+
+def renderer_of(app: str, name: str) -> Registered | None:
+    """The renderer *name* for mails of *app*: its own before one of everybody; None if there is none."""
+    with _lock:
+        return _renderers.get((app, name)) or _renderers.get((None, name))
+
+
+def hooks_of(app: str) -> Sequence[Hook]:
+    """The hooks that hear of mails of *app*, in their order."""
+    with _lock:
+        return [hook for of, hook in _hooks if of in {None, app}]
+
+
+def names_of(app: str) -> Mapping[str, Registered]:
+    """Every renderer that mails of *app* may name."""
+    with _lock:
+        return {one.name: one for (of, _), one in _renderers.items() if of in {None, app}}
+
+
+@contextmanager
+def registering(app: str) -> Iterator[None]:
+    """What is registered inside is *app*'s alone: for a process that loads the modules of several apps."""
+    token = _loading.set(app)
+    try:
+        yield
+    finally:
+        _loading.reset(token)
+
+
+def forget() -> None:
+    """As if nothing had been registered. For tests."""
+    with _lock:
+        _renderers.clear()
+        _hooks.clear()
+
+
+def _place(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"

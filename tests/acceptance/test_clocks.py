@@ -168,6 +168,7 @@ def clocks_of(stage: Stage) -> list[float]:
     ]
 
 
+@pytest.mark.tinymail("D30")
 @pytest.mark.parametrize("offset_s", [HOUR_S, -HOUR_S])
 def test_all_of_them(stage: Stage, offset_s: int) -> None:
     """Every worker, and a producer, is an hour ahead or behind."""
@@ -180,6 +181,7 @@ def test_all_of_them(stage: Stage, offset_s: int) -> None:
     check(stage, ledger, 1, 2)
 
 
+@pytest.mark.tinymail("D30")
 def test_some_of_them_and_steps(stage: Stage) -> None:
     """One host is ahead, one behind, one right; while mail is under way the first two step by two hours and back."""
     ledger = Ledger()

@@ -71,6 +71,7 @@ def consumers(rabbitmq: VirtualHost) -> int:
     return len({one["channel_details"]["connection_name"] for one in rabbitmq.management.consumers()})
 
 
+@pytest.mark.tinymail("U5", "16")
 @pytest.mark.acceptance
 @pytest.mark.timeout(400)
 def test_one_id_published_fifty_times(stage: Stage, slow: Slow, rabbitmq: VirtualHost) -> None:
@@ -90,6 +91,7 @@ def test_one_id_published_fifty_times(stage: Stage, slow: Slow, rabbitmq: Virtua
     assert slow.data == Counter({f"{n}@example.net": 1 for n in range(len(ids))})
 
 
+@pytest.mark.tinymail("U5", "16")
 @pytest.mark.acceptance
 @pytest.mark.timeout(400)
 def test_two_hosts_race(stage: Stage, slow: Slow, tmp_path: Path) -> None:

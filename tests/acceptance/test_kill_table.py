@@ -31,6 +31,7 @@ def arena(
         yield arena, [arena.host()]
 
 
+@pytest.mark.tinymail("U16", "D9")
 @pytest.mark.acceptance
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way.on_doubt}-{way.chunk}")
@@ -50,6 +51,7 @@ def test_kill_table(arena: tuple[Arena, list[Parent]], way: Way) -> None:
     assert [result.cell.point for result in results] == list(POINTS)
 
 
+@pytest.mark.tinymail("U16", "D9")
 @pytest.mark.timeout(400)  # its waits together; it takes less than a minute
 def test_one_cell(tmp_path: Path, migrated_url: str, rabbitmq: VirtualHost) -> None:
     """Under `hold` the twenty mails in the air are held, and none of all comes twice."""

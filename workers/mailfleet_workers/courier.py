@@ -192,7 +192,7 @@ class Courier:
             self._finished(parcel, used=answer.phase not in _UNHEARD and not answer.refused_locally)
             if not answer.withheld:
                 outcome = self._judge(way, parcel, answer, Phase.DOT if recorded() else Phase.PREPARE)
-        except Exception as error:
+        except BaseException as error:
             log.exception("send_failed", extra={"mail_id": row.id, "app": row.app})
             self._drop()
             if not heard:

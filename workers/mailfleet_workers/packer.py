@@ -98,7 +98,7 @@ class Packer:
                 )
             except SQLAlchemyError:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 log.exception("pack_failed", extra={"mail_id": row.id, "app": row.app})
                 reason = f"{type(error).__name__} while building"
                 self._returns.give_back([row], INTERRUPTED_S, reason, begun=True)

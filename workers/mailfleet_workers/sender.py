@@ -35,8 +35,8 @@ class Sender:
             return False
         try:
             self._delivery.deliver(batch)
-        except Exception:
-            # A bug: the rows stay claimed, and the reconciler frees what no thread holds.
+        except BaseException:
+            # A bug: the rows stay claimed, and the reconciler frees what no thread holds. The thread goes on, whatever it was.
             log.exception("batch_lost", extra={"app": self._desk.app, "account": batch.account})
             self._desk.heap.forget(batch.rows)
         finally:

@@ -87,6 +87,7 @@ def test_a_gate_of_everybody(limiter: Limiter) -> None:
     assert limiter.gate(account="other", host="other.example.net") is None
 
 
+@pytest.mark.tinymail("32", "D27")
 def test_the_same_key_in_another_scope_is_another_gate(limiter: Limiter) -> None:
     """An account and a host of one name do not close each other's gates."""
     limiter.close_gate(gate("twin", "account"))

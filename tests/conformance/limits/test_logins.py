@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from mailfleet_workers.limits.base import Limiter, Login, Refusal, Slot
 from mailfleet_workers.limits.book import Limits
 from tests.conformance.limits.conftest import WorldOf
@@ -44,6 +46,7 @@ def waits(world: World, name: str, account: str = "default") -> float:
     return answer.wait_s
 
 
+@pytest.mark.tinymail("29", "U2")
 def test_a_gap_between_two_logins(world_of: WorldOf) -> None:
     """The next login begins no earlier than the gap after the end of the last."""
     world = world_of(GAP)
@@ -59,6 +62,7 @@ def test_a_gap_between_two_logins(world_of: WorldOf) -> None:
     opened(world.limiter, "2")
 
 
+@pytest.mark.tinymail("29", "U2", "D7")
 def test_one_login_at_a_time_where_there_is_a_gap(world_of: WorldOf) -> None:
     """While a login is in progress nobody begins another; the gap begins at its end, however it ended."""
     world = world_of(GAP)
@@ -87,6 +91,7 @@ def test_without_a_gap_logins_go_side_by_side(world_of: WorldOf) -> None:
         opened(limiter, f"{number}")
 
 
+@pytest.mark.tinymail("29", "32")
 def test_a_host_s_gap_is_between_logins_of_all_its_accounts(world_of: WorldOf) -> None:
     """A gap of the host is kept by all accounts on it, an account's own by itself only."""
     default = Limits("default", HOST, host_login_gap_ms=500)

@@ -106,6 +106,7 @@ def test_how_long_mail_is_put_off_is_known(used_up: World) -> None:
     assert limiter.usage("default").parked_s == pytest.approx(last, abs=4)
 
 
+@pytest.mark.tinymail("31", "D8")
 def test_none_comes_before_it_may(used_up: World) -> None:
     """After a wait that was told by a server, mails come at the pace of the rule as well, not all in one moment."""
     waits = park(used_up, 100, after_s=3600.0)

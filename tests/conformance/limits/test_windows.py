@@ -56,6 +56,7 @@ def test_a_host_is_shared_by_its_accounts(world_of: WorldOf) -> None:
     assert refused(limiter.ask(wish("t3", account="other"))).rule == "host messages 10/min"
 
 
+@pytest.mark.tinymail("D27")
 def test_accounts_do_not_disturb_each_other(world_of: WorldOf) -> None:
     """What one account has used up is no matter to another."""
     limiter = world_of(limited(rule("1/min")), limited(rule("1/min"), account="other")).limiter

@@ -48,6 +48,7 @@ def soon(command: Command) -> list[int]:
     return sorted(one["id"] for one in mails if one["due_in_s"] < 60)
 
 
+@pytest.mark.tinymail("32")
 def test_waits_are_added_listed_and_cleared(command: Command, rows: Rows) -> None:
     """The list says scope, end, time left, since when and why; a cleared one is gone."""
     assert command("waits").stderr == "Nothing waits: every gate is open.\n"

@@ -60,6 +60,7 @@ def bounce(
     return made.as_bytes()
 
 
+@pytest.mark.tinymail("46")
 def test_an_answer(bench: Bench, mails: list[int]) -> None:
     """By what it answers, and by what that answered; those that are nobody's are left out."""
     assert located(bench, bytes(answer(In_Reply_To="<1@example.com>"))) == [(mails[1], "message_id")]
@@ -75,6 +76,7 @@ def test_an_answer_to_a_copy(bench: Bench, mails: list[int]) -> None:
     assert located(bench, bytes(answer(In_Reply_To="<1.copy-2@example.com>"))) == [(mails[1], "message_id")]
 
 
+@pytest.mark.tinymail("46")
 @pytest.mark.parametrize("kind", ["message/rfc822", "text/rfc822-headers"])
 def test_a_bounce_that_carries_it(bench: Bench, mails: list[int], kind: str) -> None:
     """The whole mail or its header only (RFC 3462)."""

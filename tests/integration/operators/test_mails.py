@@ -27,6 +27,7 @@ def states(bench: Bench) -> list[str]:
     return [str(row.place) for _, row in sorted(bench.rows().items())]
 
 
+@pytest.mark.tinymail("D35")
 def test_by_number(bench: Bench) -> None:
     """Of whatever app; what is left says in which state it is, and one that is none says so."""
     mine, other, sent = bench.new(), bench.new(app="news", state=State.DRAFT), bench.sent().id
@@ -58,6 +59,7 @@ def test_held_mail_is_released_or_confirmed(bench: Bench) -> None:
     assert states(bench) == ["queued", "sent"]
 
 
+@pytest.mark.tinymail("D35")
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [

@@ -38,6 +38,7 @@ def at_once(action: Callable[[int], int]) -> list[int]:
         return list(pool.map(run, range(EMITS)))
 
 
+@pytest.mark.tinymail("D14")
 def test_a_hundred_emits_with_one_key_are_one_mail(
     engine: Engine, mailer: Mailer, broker: MemoryBroker
 ) -> None:

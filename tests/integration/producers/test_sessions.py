@@ -40,6 +40,7 @@ def hinted(mailer: Mailer, broker: MemoryBroker) -> list[int]:
     return broker.ids
 
 
+@pytest.mark.tinymail("3", "D10")
 def test_a_commit_stores_and_hints(
     engine: Engine, mailer: Mailer, broker: MemoryBroker, session: Session
 ) -> None:
@@ -54,6 +55,7 @@ def test_a_commit_stores_and_hints(
     assert mailer.counts() == Counts(emitted=1, published=1)
 
 
+@pytest.mark.tinymail("D10")
 def test_a_rollback_leaves_nothing(
     engine: Engine, mailer: Mailer, broker: MemoryBroker, session: Session
 ) -> None:

@@ -55,6 +55,7 @@ def hinted(mailer: Mailer, broker: MemoryBroker) -> list[int]:
 # Drafts.
 
 
+@pytest.mark.tinymail("11", "D20")
 def test_a_draft_is_nobodys(mailer: Mailer, broker: MemoryBroker, engine: Engine) -> None:
     """It is stored and checked, and no worker hears of it or takes it."""
     draft = mailer.save(mail())
@@ -100,6 +101,7 @@ def test_a_draft_is_sent(engine: Engine, mailer: Mailer, broker: MemoryBroker) -
 # By id.
 
 
+@pytest.mark.tinymail("4", "7")
 def test_every_kind_of_mail_by_id(engine: Engine, mailer: Mailer, broker: MemoryBroker) -> None:
     """T12e: failed with tries left is tried, a sent one is left, and force makes a copy; the sums go on."""
     number = mailer.emit(mail())
@@ -149,6 +151,7 @@ def test_what_is_left_is_raised_by_send_and_emit(engine: Engine, mailer: Mailer)
     assert mailer.post(number) == Skipped(number, "sent", "max_done: 1 of 1 copies are out")
 
 
+@pytest.mark.tinymail("4")
 def test_an_id_that_is_none(engine: Engine, mailer: Mailer) -> None:
     """Unknown, or another app's: nothing is done to it."""
     other = Mailer("news", engine=engine).save(mail())
@@ -176,6 +179,7 @@ def test_ids_among_mails(engine: Engine, mailer: Mailer, broker: MemoryBroker) -
     assert results[2].mail_id == draft
 
 
+@pytest.mark.tinymail("D35")
 def test_cancelled_mail_by_id(engine: Engine, mailer: Mailer) -> None:
     """It stays cancelled unless force says otherwise."""
     number = mailer.emit(mail())
@@ -188,6 +192,7 @@ def test_cancelled_mail_by_id(engine: Engine, mailer: Mailer) -> None:
 # auto.
 
 
+@pytest.mark.tinymail("6")
 def test_auto_waits_for_what_is_due(engine: Engine, mailer: Mailer, broker: MemoryBroker) -> None:
     """A mail without a time, or with one that has passed, is posted."""
     past = mail(due_at=datetime.now(UTC) - timedelta(days=1))
@@ -197,6 +202,7 @@ def test_auto_waits_for_what_is_due(engine: Engine, mailer: Mailer, broker: Memo
     assert isinstance(while_posting(broker, lambda: mailer.auto(draft), lambda n: accept(engine, n)), Sent)
 
 
+@pytest.mark.tinymail("6")
 def test_auto_stores_what_is_to_come(mailer: Mailer, engine: Engine) -> None:
     """A mail with a time is emitted, as is a draft with one; post would not wait for it."""
     due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
@@ -221,6 +227,7 @@ def test_auto_raises_nothing(mailer: Mailer) -> None:
 # Plain data.
 
 
+@pytest.mark.tinymail("5")
 def test_plain_data_is_a_mail(mailer: Mailer, engine: Engine) -> None:
     """Every verb takes it; what is wrong is told as of any mail."""
     number = mailer.emit({"to": "ada@example.net", "subject": "hello", "text": "x"})
@@ -301,6 +308,7 @@ def test_an_edit_to_now(mailer: Mailer, engine: Engine) -> None:
     assert accept(engine, draft)
 
 
+@pytest.mark.tinymail("11")
 def test_an_edit_needs_the_version_that_was_seen(mailer: Mailer, engine: Engine) -> None:
     """Two people who edit the same mail: the second learns of the first."""
     draft = mailer.save(mail())
@@ -311,6 +319,7 @@ def test_an_edit_needs_the_version_that_was_seen(mailer: Mailer, engine: Engine)
     assert caught.value.version == 2
 
 
+@pytest.mark.tinymail("11", "D22")
 def test_an_edit_is_hinted_where_the_mail_is_queued(
     mailer: Mailer, broker: MemoryBroker, engine: Engine
 ) -> None:
@@ -356,6 +365,7 @@ def test_an_edit_in_a_transaction_that_is_rolled_back(mailer: Mailer, engine: En
 # Coroutines.
 
 
+@pytest.mark.tinymail("1")
 async def test_the_same_with_coroutines(engine: Engine, mailer: Mailer) -> None:
     """AsyncMailer has the same verbs, on the same mails."""
     same = AsyncMailer.over(mailer)

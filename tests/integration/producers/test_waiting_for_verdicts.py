@@ -100,6 +100,7 @@ def test_a_first_copy_is_enough(engine: Engine, mailer: Mailer, broker: MemoryBr
     assert isinstance(result, Sent)
 
 
+@pytest.mark.tinymail("1", "9", "21")
 @pytest.mark.parametrize("raising", [True, False])
 def test_a_mail_that_fails(engine: Engine, mailer: Mailer, broker: MemoryBroker, raising: bool) -> None:
     """`send` raises SendFailed, `post` answers Failed, with the server's words."""
@@ -121,6 +122,7 @@ def test_a_mail_that_fails(engine: Engine, mailer: Mailer, broker: MemoryBroker,
     assert isinstance(result, SendFailed if raising else Failed)
 
 
+@pytest.mark.tinymail("21", "M7")
 @pytest.mark.parametrize("raising", [True, False])
 def test_a_mail_that_will_be_tried_again(
     engine: Engine, mailer: Mailer, broker: MemoryBroker, raising: bool
@@ -357,6 +359,7 @@ def test_postgresql_sends_inside_an_open_transaction(postgres_engine: Engine) ->
     assert len(ids(postgres_engine)) == 2
 
 
+@pytest.mark.tinymail("D35")
 def test_cancel(engine: Engine, mailer: Mailer) -> None:
     """A queued mail can be cancelled once, with a session when that commits; a sent one or another app's cannot."""
     one, two, three = mailer.emit_many([mail(), mail(), mail()])

@@ -86,6 +86,7 @@ def test_an_empty_database_has_no_revision(empty: Engine) -> None:
         assert revision(connection) == Revision(current=None, head=HEAD)
 
 
+@pytest.mark.tinymail("57")
 def test_an_upgrade_brings_the_newest_revision(empty: Engine) -> None:
     """`upgrade` says where the database stood; a second one changes nothing."""
     assert upgrade(empty) == Revision(current=None, head=HEAD)

@@ -57,6 +57,7 @@ def postgres_filled(
     execute(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@pytest.mark.tinymail("D17")
 def test_sqlite_goes_by_indexes(sqlite_filled: Engine) -> None:
     """No statement scans the mail table."""
     scanned = {}
@@ -106,6 +107,7 @@ def _explain(engine: Engine, one: Planned) -> tuple[dict[str, Any], float]:
     return plan["Plan"], plan["Execution Time"]
 
 
+@pytest.mark.tinymail("D17")
 def test_postgresql_goes_by_indexes(postgres_filled: Engine) -> None:
     """No statement reads the mail table in sequence, and none visits more rows than its chunk or page has."""
     wrong = {}

@@ -173,6 +173,7 @@ def test_the_names_are_those_of_the_code() -> None:
     assert f"{DELAY_LEVELS} bits" in PAGE
 
 
+@pytest.mark.tinymail("17")
 @pytest.mark.parametrize("name", ["mail", "mail_content"])
 def test_every_column_is_described(name: str) -> None:
     """Those a producer writes each in its own line, the others together; and none that is not there."""

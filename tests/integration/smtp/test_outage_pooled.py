@@ -105,6 +105,7 @@ def test_a_network_that_forgets_a_connection(
     assert one.proxy.connections == 2
 
 
+@pytest.mark.tinymail("D16")
 @pytest.mark.parametrize("idle_s", [FRESH_S, IDLE_S], ids=["fresh", "idle"])
 @pytest.mark.parametrize(
     "action",
@@ -136,6 +137,7 @@ def test_trouble_at_rset(line: MakeLine, action: Action) -> None:
     assert one.catcher.sessions_seen == 2
 
 
+@pytest.mark.tinymail("D16")
 @pytest.mark.parametrize(
     "action", [Cut(), Reset(), Silent(), Say(554, "no")], ids=["cut", "reset", "silence", "554"]
 )

@@ -88,6 +88,7 @@ def story(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield story
 
 
+@pytest.mark.tinymail("D15")
 @pytest.mark.parametrize("cell", EACH, ids=str)
 def test_each_recipient_for_itself(story: Story[Cell], cell: EachCell) -> None:
     """Accepted ones have the mail once, refused ones never, those that wait get it later; a doubt is of all of them."""

@@ -60,6 +60,7 @@ def _serving(*mails: int, probes: int = 0) -> list[Callable[[Peer], None]]:
     return [script(count) for count in mails]
 
 
+@pytest.mark.tinymail("40")
 def test_a_connection_is_used_again() -> None:
     """Mails in quick succession share one connection, without a probe between them."""
     pool = _pool()
@@ -70,6 +71,7 @@ def test_a_connection_is_used_again() -> None:
     assert server.connections == 1
 
 
+@pytest.mark.tinymail("40")
 def test_a_connection_carries_its_share_of_mails_only() -> None:
     """After max_messages a connection is closed and the next mail opens another."""
     pool = _pool()
@@ -232,6 +234,7 @@ def test_an_opening_says_why_there_is_no_connection() -> None:
     assert (answer.phase, answer.reply) == (Phase.CONNECT, Reply(554, "no"))
 
 
+@pytest.mark.tinymail("53", "54", "D26")
 def test_other_settings_get_another_connection() -> None:
     """The same account with other settings never uses, and closes, what was opened with the old ones."""
     pool = _pool()

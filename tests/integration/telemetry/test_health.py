@@ -51,6 +51,7 @@ def ask(at: tuple[str, int], path: str, method: str = "GET") -> tuple[HTTPRespon
     return response, text
 
 
+@pytest.mark.tinymail("D36")
 def test_metrics(at: tuple[str, int]) -> None:
     """A scrape gets what the source gives, with its content type; a query changes nothing."""
     response, text = ask(at, "/metrics?name[]=x")

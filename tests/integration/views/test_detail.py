@@ -36,6 +36,7 @@ def test_everything_that_was_written(engine: Engine, read: Connection) -> None:
     assert found.as_json()["content"]["to"] == [{"name": "Ada", "address": "ada@example.net"}]
 
 
+@pytest.mark.tinymail("25", "D36")
 def test_history_and_outcomes(engine: Engine, read: Connection) -> None:
     """Tries are in their order, with what was said; recipients are listed where they differ."""
     rows = Rows(engine)

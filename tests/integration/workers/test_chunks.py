@@ -27,6 +27,7 @@ def mails(chunks: Office) -> list[int]:
     return [chunks.emit(f"{n}@example.net") for n in range(8)]
 
 
+@pytest.mark.tinymail("39")
 def test_eight_mails_in_two_transactions(chunks: Office, mails: list[int]) -> None:
     """A chunk of eight is recorded in one statement and settled in one."""
     chunks.hint(*mails)
@@ -43,6 +44,7 @@ def test_eight_mails_in_two_transactions(chunks: Office, mails: list[int]) -> No
     chunks.nothing_is_left()
 
 
+@pytest.mark.tinymail("39", "D3")
 def test_the_connection_dies_at_the_third(chunks: Office, mails: list[int]) -> None:
     """Silence after the third dot: two are sent, one is in doubt, the others go out over a new connection."""
     chunks.server.script("2@example.net", cut_after_dot)
@@ -69,6 +71,7 @@ def test_the_connection_dies_and_the_host_with_it(chunks: Office, mails: list[in
     chunks.nothing_is_left()
 
 
+@pytest.mark.tinymail("39", "U4", "D2")
 @pytest.mark.parametrize(
     ("act", "state"),
     [
@@ -138,6 +141,7 @@ def test_two_claims_of_one_row(chunks: Office, mails: list[int]) -> None:
     chunks.nothing_is_left()
 
 
+@pytest.mark.tinymail("39", "53", "D26")
 def test_another_account_gets_another_connection(chunks: Office) -> None:
     """Mail of an account leaves over a connection of that account only, also after a batch that failed."""
     ours = [chunks.emit(f"{n}@example.net") for n in range(3)]

@@ -89,6 +89,7 @@ def finish(office: Office, mails: list[int]) -> None:
     assert [office.server.taken.count(address) for address in addresses] == [1] * len(addresses)
 
 
+@pytest.mark.tinymail("23")
 @pytest.mark.parametrize(
     "code", CODES, ids=[f"{code} {what}".replace(" ", "-") for code, what in CODES.items()]
 )

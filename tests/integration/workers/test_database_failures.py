@@ -96,6 +96,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.tinymail("23", "D9")
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS.keys())
 @pytest.mark.parametrize("size", [1, 8])
 def test_a_result_is_written_in_the_end(office: Office, chunks: Office, size: int, error: str) -> None:

@@ -140,6 +140,7 @@ def test_a_claim_whose_commit_is_unknown(office: Office, done: bool) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("16", "U5")
 def test_a_hundred_hints_of_one_row(office: Office) -> None:
     """The same ids, a hundred times, to four workers at once: every row is claimed once, and sent once."""
     mails = [office.emit(f"{n}@example.net") for n in range(20)]

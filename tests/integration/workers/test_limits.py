@@ -75,6 +75,7 @@ def used(office: Office) -> list[int]:
     return [one.used for one in limiter.usage("default").rules]
 
 
+@pytest.mark.tinymail("30")
 def test_a_short_wait_is_slept_out(office_of: Make) -> None:
     """With three permits in 300 ms eight mails leave in three goes, none of them is given back."""
     office = office_of(rule("3/300ms"), idle_ms=3000)
@@ -169,6 +170,7 @@ def test_permits_one_by_one_read_contents_together(office_of: Make, engine: Engi
     assert 3 <= len(reads) <= 6
 
 
+@pytest.mark.tinymail("30", "31")
 def test_a_long_wait_parks_the_account(office_of: Make) -> None:
     """What no permit comes for soon goes back, each for its turn; what is of a higher priority stays and asks itself."""
     office = office_of(rule("2/h"))
@@ -235,6 +237,7 @@ def test_a_gate_of_a_domain_parks_its_mails_only(office_of: Make) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("31", "D8")
 @pytest.mark.parametrize(
     ("scope", "key"), [("app", APP), ("all", EVERYBODY), ("account", "default"), ("host", HOST)]
 )

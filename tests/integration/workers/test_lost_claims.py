@@ -1,7 +1,7 @@
 """A row that stops being ours between claim and dot: nothing is sent, nothing is held, nothing leaks."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -10,8 +10,9 @@ from mailfleet_schema.statements import reconcile
 from mailfleet_schema.statements.operate import CANCEL, operate
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers import mime
+from mailfleet_workers.smtp.base import Answer
 from tests.integration.workers.office import APP, PATIENCE, Office
-from tests.integration.workers.server import accept, fail_before_dot, first
+from tests.integration.workers.server import Talk, accept, fail_before_dot, first
 
 ADA, BOB = "ada@example.net", "bob@example.net"
 
@@ -43,6 +44,7 @@ def test_cancelled_while_it_waits_in_the_heap(chunks: Office) -> None:
     chunks.nothing_is_left()
 
 
+@pytest.mark.tinymail("42")
 def test_expired_at_the_record(office: Office) -> None:
     """A mail whose time goes by while its body is sent is expired, and gets no dot."""
     mail = office.emit(ADA, expires_at=datetime.now(UTC) + timedelta(seconds=60))
@@ -204,6 +206,44 @@ def test_a_transport_that_cannot_be_made(office: Office, monkeypatch: pytest.Mon
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("D29")
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()], ids=repr)
+def test_an_error_that_is_no_exception(
+    office: Office, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the dot it is an interruption, after it a doubt, never a mail that counts as sent; the thread goes on."""
+    before, after, built, batch = (office.emit(f"{name}@example.net") for name in ("b", "a", "c", "d"))
+
+    def fail(*_given: object, **_named: object) -> NoReturn:
+        raise error
+
+    def fail_after(talk: Talk) -> Answer:
+        assert talk.dot()
+        talk.take()
+        fail()
+
+    office.server.script("b@example.net", fail)
+    office.server.script("a@example.net", fail_after)
+    office.deliver(before, after)
+    with monkeypatch.context() as patch:
+        patch.setattr("mailfleet_workers.parcel.build", fail)
+        office.deliver(built)
+    with monkeypatch.context() as patch:
+        patch.setattr(office.limiter, "gate", fail)
+        office.deliver(batch)
+    office.reconciler().run_once()
+    name = type(error).__name__
+    assert office.states([before, after, built, batch]) == [
+        f"queued: {name} before the final dot",
+        f"doubt: uncertain: {name} after the final dot",
+        f"queued: {name} while building",
+        "queued",
+    ]
+    assert office.server.taken == ["a@example.net"]
+    office.nothing_is_left()
+
+
+@pytest.mark.tinymail("D3", "D28")
 def test_a_mail_that_cannot_be_built_is_not_its_neighbours_fault(
     chunks: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Engine, select
 
 from mailfleet_schema.content import Address, Content
@@ -32,6 +33,7 @@ def content(subject: str, *recipients: str, **fields: object) -> Content:
     return replace(Content("<1@x.test>", None, to, subject=subject, text="x"), **fields)  # type: ignore[arg-type]
 
 
+@pytest.mark.tinymail("49")
 def test_a_subject_that_asks_for_a_dry_run(office: Office) -> None:
     """Among others of its account it alone does not leave: it is built, counted and marked, and opens no connection."""
     office.outgoing = Outgoing(dry_run_prefix="[DRYRUN]")
@@ -49,6 +51,7 @@ def test_a_subject_that_asks_for_a_dry_run(office: Office) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("49")
 def test_a_dry_run_finds_what_is_wrong(office: Office) -> None:
     """A mail that cannot be built fails in a dry run as it would without."""
     office.outgoing = Outgoing(dry_run_prefix="[DRYRUN]")
@@ -74,6 +77,7 @@ def test_a_chunk_of_both(chunks: Office) -> None:
     chunks.nothing_is_left()
 
 
+@pytest.mark.tinymail("45", "U11", "D34")
 def test_a_redirect(office: Office) -> None:
     """Nobody real gets it; the row says so, and still has who would have got it."""
     office.outgoing = Outgoing(redirect_to=(DEV,))
@@ -99,6 +103,7 @@ def test_an_allowlist(office: Office) -> None:
     assert office.server.taken == ["ada@example.net"]
 
 
+@pytest.mark.tinymail("45", "U11")
 def test_forced_recipients_that_are_refused(office: Office) -> None:
     """What a server says of somebody who was forced is kept under his address, and tried again there."""
     office.outgoing = Outgoing(force_to=(DEV,), force_prefix="TEST")
@@ -109,6 +114,7 @@ def test_forced_recipients_that_are_refused(office: Office) -> None:
     assert office.server.taken == []
 
 
+@pytest.mark.tinymail("46", "U12", "D33")
 def test_headers_to_find_it_by(office: Office) -> None:
     """Id and mark, encoded where they must be; what the application has put there does not stay."""
     office.outgoing = Outgoing(id_header="X-Biz-Id", mark_header="X-Biz-Mark", force_prefix="TEST")

@@ -159,6 +159,7 @@ def test_high_does_not_wait_behind_busy_threads(start: Callable[..., Running]) -
     run.wait_for(21)
 
 
+@pytest.mark.tinymail("43", "U15")
 def test_a_drain_finishes_what_is_begun(start: Callable[..., Running]) -> None:
     """Asked to stop, a pool gives back at once what waits, finishes the mail at its dot, and then ends in time."""
     run = start(threads=1, reconcile_s=60.0)
@@ -187,6 +188,7 @@ def test_a_drain_finishes_what_is_begun(start: Callable[..., Running]) -> None:
     assert workers(run.office) == 0
 
 
+@pytest.mark.tinymail("43", "U15")
 def test_a_drain_that_is_not_in_time(start: Callable[..., Running]) -> None:
     """A server that does not answer in time leaves its mail to the journal: an answer that comes later is in it."""
     run = start(threads=1, drain_s=0.3)

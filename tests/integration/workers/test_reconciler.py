@@ -36,6 +36,7 @@ def test_what_nobody_carries_is_hinted(office: Office) -> None:
     assert office.reconciler().run_once() == Pass()
 
 
+@pytest.mark.tinymail("16", "D4")
 def test_what_is_claimed_is_left_alone(office: Office) -> None:
     """Rows in the heap or in a thread's hands are nobody's orphans, however long they wait there."""
     mails = [office.emit(ADA), office.emit(BOB)]
@@ -136,6 +137,7 @@ def test_a_thread_that_goes_on_in_the_middle_of_a_pass(
     assert office.journal.open_claims() == [(mail, 1)]
 
 
+@pytest.mark.tinymail("D4")
 def test_a_thread_that_waits_for_its_reply_keeps_its_row(office: Office) -> None:
     """Silence after the dot has its own patience: a row in `dot` that a thread holds is never freed."""
     mail = office.emit(ADA)
@@ -251,6 +253,7 @@ def test_a_backlog_is_worked_off_in_one_pass(office: Office, monkeypatch: pytest
     assert sorted(notice.mail_id for notice in office.notices) == sorted(held + queued)
 
 
+@pytest.mark.tinymail("D17")
 def test_many_reconcilers_at_once(office: Office) -> None:
     """Four reconcilers run at once over a quiet worker's rows, doubts and hints: each row is found once."""
     gone = Office(office.engine, office.directory / "gone")

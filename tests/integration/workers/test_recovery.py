@@ -80,6 +80,7 @@ def a(verdict: Verdict) -> Write:
     return write
 
 
+@pytest.mark.tinymail("D9", "U16")
 @pytest.mark.parametrize("policy", list(OnDoubt))
 @pytest.mark.parametrize(
     ("write", "torn", "dot", "state", "interruptions"),

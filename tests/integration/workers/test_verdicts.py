@@ -10,6 +10,7 @@ from tests.integration.workers.server import accept, cut_before_dot, refuse, ref
 ADA, BOB, CYD = "ada@example.net", "bob@example.net", "cyd@example.net"
 
 
+@pytest.mark.tinymail("21")
 def test_accepted(office: Office) -> None:
     """250: sent, with reply, queue id and one attempt, and nobody holds the row any more."""
     mail = office.emit(ADA)
@@ -26,6 +27,7 @@ def test_accepted(office: Office) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("21")
 def test_stop(office: Office) -> None:
     """A final refusal: failed with its reason, never tried again."""
     mail = office.emit(ADA)
@@ -47,6 +49,7 @@ def test_stop_at_mail(office: Office) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("19", "20")
 def test_retry_until_max_fail(office: Office) -> None:
     """Transient refusals are tried again after growing waits; the third of three ends the mail."""
     mail = office.emit(ADA)
@@ -78,6 +81,7 @@ def test_silence_before_the_dot(office: Office) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("21", "D2")
 def test_wait_of_the_mail(office: Office) -> None:
     """A Wait of one recipient's mail: due then, no failure, others go on."""
     mail, other = office.emit(ADA), office.emit(BOB)
@@ -89,6 +93,7 @@ def test_wait_of_the_mail(office: Office) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("28", "31", "D27")
 def test_wait_of_the_account_parks_the_account(office: Office) -> None:
     """A Wait of the account: all its waiting rows go back in one statement, without a try; other accounts go on."""
     mails = [office.emit(f"{n}@example.net") for n in range(20)]
@@ -108,6 +113,7 @@ def test_wait_of_the_account_parks_the_account(office: Office) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("27", "32", "D6")
 def test_a_gate_reaches_other_workers_through_the_database(office: Office) -> None:
     """Another worker's limiter knows the gate after its next pass, and opens when the wait is over."""
     mail = office.emit(ADA)
@@ -123,6 +129,7 @@ def test_a_gate_reaches_other_workers_through_the_database(office: Office) -> No
     stranger.end()
 
 
+@pytest.mark.tinymail("27", "U1")
 def test_wait_of_the_host(office: Office) -> None:
     """A Wait of the host closes the host's gate, and its rows are due when it opens."""
     mails = [office.emit(f"{n}@example.net") for n in range(3)]
@@ -148,6 +155,7 @@ def test_a_host_that_cannot_be_reached(chunks: Office) -> None:
     chunks.nothing_is_left()
 
 
+@pytest.mark.tinymail("20", "26")
 def test_a_login_that_is_refused(office: Office) -> None:
     """A refused AUTH is a Wait of the account, never the mail's fault."""
     mail = office.emit(ADA)
@@ -167,6 +175,7 @@ def test_an_account_that_nobody_configured(office: Office) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("D15")
 def test_some_recipients_are_refused(office: Office) -> None:
     """One accepted, one refused for good, one told to wait: the retry goes to the last alone, then sent (partial)."""
     mail = office.emit(ADA, BOB, CYD)
@@ -186,6 +195,7 @@ def test_some_recipients_are_refused(office: Office) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("22", "U10")
 def test_copies(office: Office) -> None:
     """A mail with three copies is sent three times, a minute apart, then it is sent."""
     mail = office.emit(ADA, max_done=3)
@@ -198,6 +208,7 @@ def test_copies(office: Office) -> None:
     office.nothing_is_left()
 
 
+@pytest.mark.tinymail("36", "D21")
 def test_high_goes_first(office: Office) -> None:
     """Rows claimed together leave by priority."""
     bulk, normal, high = (

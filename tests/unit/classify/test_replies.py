@@ -111,6 +111,7 @@ ROWS = [
 ]  # fmt: skip
 
 
+@pytest.mark.tinymail("26", "U3", "D15")
 @pytest.mark.parametrize(("host", "phase", "code", "text", "expected"), ROWS)
 def test_a_reply_means_what_its_provider_says(
     host: str, phase: str, code: int, text: str, expected: str

@@ -27,6 +27,7 @@ source = "s"
 """
 
 
+@pytest.mark.tinymail("26", "U3")
 def test_a_rule_asks_for_everything_it_names() -> None:
     """Host, phase, code, enhanced code and text must all fit, and the exception must not."""
     rules = Rules.parse(RULE, origin="t")

@@ -43,6 +43,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.tinymail("44", "D31")
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_subjects_in_any_script_come_back(name: str) -> None:
     """A display name, a subject, a header and a file name of any script are read as they were meant."""
@@ -89,6 +90,7 @@ def test_the_same_content_gives_the_same_bytes() -> None:
     assert built(mail, files) == built(mail, files)
 
 
+@pytest.mark.tinymail("44")
 def test_date_message_id_and_sender_are_set() -> None:
     """From is the mail's own or the account's; Date and Message-ID are what was given."""
     parsed = _parsed(built(content()))
@@ -99,6 +101,7 @@ def test_date_message_id_and_sender_are_set() -> None:
     assert own["From"] == "me@example.com"
 
 
+@pytest.mark.tinymail("44", "D11")
 def test_bcc_is_in_no_header() -> None:
     """Hidden recipients stay hidden, also when there are no others."""
     hidden = (Address("Eve", "eve@example.org"),)
@@ -143,6 +146,7 @@ def test_bodies_come_back_whatever_is_in_them(text: str) -> None:
         assert payload.decode().replace("\r\n", "\n").removesuffix("\n") == meant.removesuffix("\n")
 
 
+@pytest.mark.tinymail("44")
 def test_the_structure_is_the_common_one() -> None:
     """Alternatives inside, images of the HTML beside it, files around it."""
     files = Files()

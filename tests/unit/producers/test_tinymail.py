@@ -54,6 +54,7 @@ ANSWERS: list[tuple[Answer, int]] = [
 ]
 
 
+@pytest.mark.tinymail("2")
 @pytest.mark.parametrize(("answer", "code"), ANSWERS, ids=repr)
 def test_the_code_of_an_answer(answer: Answer, code: int) -> None:
     """0 for sent, -1 where a check said no, a time in ms where something is planned, -2 for the rest."""

@@ -29,6 +29,7 @@ def test_every_state_is_a_place() -> None:
     assert len(PLACES) == len(set(PLACES))
 
 
+@pytest.mark.tinymail("18")
 def test_legal_is_what_is_listed() -> None:
     """Exactly the listed arrows are legal, and no arrow leads back to where it starts."""
     listed = {(t.source, t.target) for t in TRANSITIONS}
@@ -39,6 +40,7 @@ def test_legal_is_what_is_listed() -> None:
     assert all(t.causes for t in TRANSITIONS)
 
 
+@pytest.mark.tinymail("18")
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_every_place_is_reached_and_left(place: Place) -> None:
     """From a new mail every place can be reached, and from every place the mail can be sent."""

@@ -158,6 +158,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.tinymail("44")
 @pytest.mark.parametrize(("given", "stored"), GOOD)
 def test_good_address(given: str, stored: str) -> None:
     """An ordinary address is stored with its local part as given and its domain in lower-case ASCII."""
@@ -170,6 +171,7 @@ def test_stored_form_is_final(given: str, stored: str) -> None:
     assert addr_spec(stored, "to") == stored
 
 
+@pytest.mark.tinymail("44")
 @pytest.mark.parametrize(("given", "reason"), HOSTILE)
 def test_hostile_address(given: str, reason: str) -> None:
     """A hostile address is refused by entry and with its reason."""
@@ -199,6 +201,7 @@ def test_reasons_do_not_repeat_the_address() -> None:
             assert given not in str(refused(to=[given]))
 
 
+@pytest.mark.tinymail("D31")
 @pytest.mark.parametrize(
     ("given", "name"),
     [

@@ -187,6 +187,7 @@ def test_wrong_entries(field: str, value: Any, named: str) -> None:
     assert refused(**{field: value}).field == named
 
 
+@pytest.mark.tinymail("D31")
 def test_strings_at_their_limits() -> None:
     """What is exactly at a limit passes."""
     check(idempotency_key="x" * 255, mark="x" * 900, tags=[f"{n:064}" for n in range(20)])
@@ -206,6 +207,7 @@ def test_bodies_are_stored_as_given() -> None:
     assert check(text=text, html=text).content.text == text
 
 
+@pytest.mark.tinymail("D31")
 def test_recipients_together() -> None:
     """To, Cc and Bcc have at most 500 recipients together, and at least one."""
     many = [f"a{n}@example.net" for n in range(499)]
@@ -223,6 +225,7 @@ def test_reply_to_is_limited() -> None:
     assert refused(reply_to=["a@example.net"] * 11).field == "reply_to"
 
 
+@pytest.mark.tinymail("D30")
 def test_times_become_utc() -> None:
     """Times are stored in UTC, whatever zone they came in."""
     zone = timezone(timedelta(hours=5, minutes=30))

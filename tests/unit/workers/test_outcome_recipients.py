@@ -85,6 +85,7 @@ def test_a_refusal_of_long_ago_keeps_the_mail_partial() -> None:
     assert (outcome.settlement.state, outcome.settlement.reason) == (State.SENT, "partial")
 
 
+@pytest.mark.tinymail("D32")
 @pytest.mark.parametrize(
     ("verdict", "changes"), [(STOP, {}), (RETRY, {"sum_fail": 2}), (RETRY, {"retry": False})]
 )

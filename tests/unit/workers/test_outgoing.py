@@ -21,6 +21,7 @@ def test_nothing_is_made_of_it_by_default() -> None:
     assert leaving(Outgoing()) == Leaving(CONTENT)
 
 
+@pytest.mark.tinymail("45", "U11")
 def test_each_field_is_forced_alone() -> None:
     """Who is in the others still gets the mail; a Cc is added where there was none."""
     found = leaving(Outgoing(force_to=(DEV,)))
@@ -31,12 +32,14 @@ def test_each_field_is_forced_alone() -> None:
     assert found.note is None
 
 
+@pytest.mark.tinymail("45", "U11")
 def test_a_prefix_stands_before_the_subject() -> None:
     """With a blank, whatever the subject is."""
     assert leaving(Outgoing(force_prefix="TEST")).content.subject == "TEST Hello"
     assert leaving(Outgoing(force_prefix="TEST"), replace(CONTENT, subject="")).content.subject == "TEST "
 
 
+@pytest.mark.tinymail("45", "D34")
 def test_a_redirect_leaves_nobody_real() -> None:
     """Neither To, Cc nor Bcc; a header says who would have got it, but for Bcc."""
     found = leaving(Outgoing(redirect_to=(DEV,), force_cc=(BOB,)))
@@ -78,6 +81,7 @@ def test_nobody_left_is_a_dry_run() -> None:
     assert found == Leaving(CONTENT, dry_run=True)
 
 
+@pytest.mark.tinymail("49")
 def test_a_subject_may_ask_for_a_dry_run() -> None:
     """At its beginning, before any prefix is put there; an empty prefix is none."""
     dry = replace(CONTENT, subject="[DRYRUN] Hello")
@@ -87,6 +91,7 @@ def test_a_subject_may_ask_for_a_dry_run() -> None:
     assert not leaving(Outgoing(), dry).dry_run
 
 
+@pytest.mark.tinymail("46", "U12")
 def test_headers_to_find_it_by() -> None:
     """Id and mark; no mark, no header. What the application has put under these names does not stay."""
     outgoing = Outgoing(id_header="X-Biz-Id", mark_header="X-Biz-Mark")

@@ -5,6 +5,7 @@ import pytest
 from mailfleet_workers.run_mode import accepts
 
 
+@pytest.mark.tinymail("15", "U8")
 @pytest.mark.parametrize(
     ("votes", "mode", "sent"),
     [

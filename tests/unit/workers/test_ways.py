@@ -70,6 +70,7 @@ def test_forced_recipients_hold_everywhere() -> None:
         assert found.outgoing.of(CONTENT, mail_id=1, mark=None).content.subject == "TEST "
 
 
+@pytest.mark.tinymail("49")
 @pytest.mark.parametrize(("run_mode", "dry"), [("test", True), ("product", False)])
 def test_a_run_mode_in_which_nothing_leaves(run_mode: str, dry: bool) -> None:
     """Not to the catching server either: it was asked for by name."""
@@ -78,6 +79,7 @@ def test_a_run_mode_in_which_nothing_leaves(run_mode: str, dry: bool) -> None:
         assert found.dry_run is dry
 
 
+@pytest.mark.tinymail("49")
 def test_an_account_that_never_sends() -> None:
     """Its own word; and a subject asks for a dry run by the account's prefix."""
     accounts = {"real": {"host": "smtp.example.com", "dry_run": True, "dry_run_prefix": "[TRY]"}}

@@ -54,8 +54,10 @@ class Rendered:
 class Attempt:
     """One try to send a mail, as a hook hears of it, before its result is written.
 
-    `state` is where the mail goes: "sent", "queued" (again at `due_in_s` from now), "failed" or "doubt". `cost_ms` is 0 where no
-    server was spoken to. `reason` is the row's, the reply's code and text the last ones of the server.
+    `state` is where the mail goes unless a hook stops it: "sent", "queued" (again at `due_in_s` from now), "failed" or "doubt".
+    `reason` is why, as the row will have it. `cost_ms` is 0 where no server was spoken to. `code` and `text` are the server's
+    reply to this attempt, None if it said nothing. `fails` and `copies` are the mail's counts, this attempt among them; `at` is when
+    the hooks are called (aware, UTC). `mark` and `ref` (type, key1, key2) are what the application gave the mail.
     """
 
     mail_id: int
@@ -78,7 +80,7 @@ class Attempt:
 
 
 Renderer: TypeAlias = Callable[[Any], Rendered]
-#: True (exactly) stops the mail: it is not tried again, and no further copy is sent.
+#: True (exactly) stops the mail: it is not tried again, and no further copy is sent. One in doubt is not to be stopped.
 Hook: TypeAlias = Callable[[Attempt], object]
 #: Raises ValueError for a parameter that the renderer does not take.
 Check: TypeAlias = Callable[[JSON], object]
@@ -128,11 +130,18 @@ def renderer(name: str, *, check: Check | None = None) -> Callable[[R], R]:
 
 
 def on_attempt(hook: H) -> H:
-    """Register *hook*: it is called after every attempt, in the order of registration. True stops the mail."""
+    """Register *hook*: it is called after every attempt, in the order of registration. True stops the mail.
+
+    It is called in threads of the app's workers, in several at once, and not inside a transaction. It may hear of one attempt
+    twice, or not at all when the process is killed; what it raises is logged and counted, and after
+    `timing.hook_timeout_s` the mail goes on without it.
+    """
     app = _loading.get()
     with _lock:
-        # A module that is loaded again registers its hooks again.
-        _hooks[:] = [(of, one) for of, one in _hooks if (of, _place(one)) != (app, _place(hook))]
+        # A module that is loaded again registers its hooks again. What was made inside a function has no name of its own.
+        place = None if "<" in _place(hook) else _place(hook)
+        again = [one for of, one in _hooks if of == app and (one is hook or _place(one) == place)]
+        _hooks[:] = [(of, one) for of, one in _hooks if of != app or one not in again]
         _hooks.append((app, hook))
     return hook
 
@@ -145,6 +154,8 @@ def renderer_of(app: str, name: str) -> Registered | None:
 
 def hooks_of(app: str) -> Sequence[Hook]:
     """The hooks that hear of mails of *app*, in their order."""
+    if not _hooks:
+        return ()
     with _lock:
         return [hook for of, hook in _hooks if of in {None, app}]
 

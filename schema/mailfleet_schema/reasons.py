@@ -9,3 +9,5 @@ STOP = "stop"
 CONDITION = "condition"
 #: Its renderer failed for good, or is not there.
 RENDER = "render"
+#: The whole reason of a mail that a hook of its application stopped.
+HOOK = f"{STOP}: hook"

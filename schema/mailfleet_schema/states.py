@@ -92,22 +92,27 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(PREPARE, DOT, ("the record before the final dot, not past expires_at",)),
     Transition(PREPARE, QUEUED, ("not begun", "Wait", "Retry", "no permit", "drain", "quiet or dead worker")),
     Transition(PREPARE, HELD, ("the third interruption of a begun row: poison",)),
-    Transition(PREPARE, FAILED, ("Stop", "bad content", "max_fail")),
+    Transition(PREPARE, FAILED, ("Stop", "bad content", "max_fail", "a hook stops it")),
     Transition(
         PREPARE,
         SENT,
         (
             "the last open recipients are refused, others were accepted before",
             "a 250 in the journal whose record a failover lost",
+            "a hook stops it when a copy or a recipient was accepted before",
         ),
     ),
     Transition(PREPARE, CANCELLED, ("cancelled by somebody, fence + 1",)),
     Transition(PREPARE, EXPIRED, ("past expires_at at the record",)),
-    Transition(DOT, SENT, ("250 after the dot",)),
+    Transition(
+        DOT,
+        SENT,
+        ("250 after the dot", "a hook stops it when a copy or a recipient was accepted, now or before"),
+    ),
     Transition(
         DOT, QUEUED, ("250 while sum_done < max_done", "certain refusal", "a row of the chunk never begun")
     ),
-    Transition(DOT, FAILED, ("Stop", "max_fail")),
+    Transition(DOT, FAILED, ("Stop", "max_fail", "a hook stops it")),
     Transition(DOT, DOUBT, ("silence after the dot", "quiet worker")),
     Transition(DOUBT, SENT, ("a late 250 by the same fence",)),
     Transition(

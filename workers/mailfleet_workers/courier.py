@@ -11,19 +11,18 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from mailfleet.failpoints import failpoint
 from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.states import Phase
 from mailfleet_workers.chunk import ChunkSize
 from mailfleet_workers.classify import classify
 from mailfleet_workers.desk import Desk, Way
-from mailfleet_workers.ledger import Result
 from mailfleet_workers.limits.base import Refusal, Request, Slot
 from mailfleet_workers.limits.permits import Permits
 from mailfleet_workers.limits.right import SlotRight
 from mailfleet_workers.outcome import Outcome, Tried, cut, decide
 from mailfleet_workers.parcel import Parcel
+from mailfleet_workers.results import Results
 from mailfleet_workers.returns import Returns
 from mailfleet_workers.smtp.base import Answer
 from mailfleet_workers.smtp.base import Phase as SmtpPhase
@@ -46,17 +45,18 @@ CHUNK_STALE_S = 1.0
 
 
 class Courier:
-    """One thread's; not thread-safe. `results` that it gathers are written by `settle`, or with the next record."""
+    """One thread's; not thread-safe. Results that it gathers are written by `settle`, or with the next record."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._returns = Returns(desk)
         self.chunk = ChunkSize(aim_s=desk.chunk_s, fixed=desk.fixed_chunk)
-        self._results: list[Result] = []
+        self._results = Results(desk)
         self._connection: PooledConnection | None = None
         self._last_answer: Answer | None = None
         self._permits: Permits | None = None
         self._slot: Slot | None = None
+        self._ours_s = 0.0
 
     def has_connection(self, way: Way) -> bool:
         """Whether the next mail needs no new connection: there is an open one, which is ours from now on."""
@@ -98,7 +98,7 @@ class Courier:
 
     def _send_chunk(self, way: Way, parcels: Sequence[Parcel]) -> None:
         asked_at = self._desk.pulse.now()
-        recorded = self._desk.ledger.advance(self._take_results(), [parcel.row for parcel in parcels])
+        recorded = self._desk.ledger.advance(self._results.take(), [parcel.row for parcel in parcels])
         if recorded is None:
             return
         recorded_at = time.monotonic()
@@ -123,7 +123,7 @@ class Courier:
         """Whether a drain was asked for, or a result so far closes a gate for the rest."""
         if self._desk.stop.is_set():
             return True
-        self.settle_gates()
+        self._results.settle_gates()
         return self._desk.limiter.gate(account=way.account.name, host=way.host, app=app) is not None
 
     def _send_one(self, way: Way, parcel: Parcel) -> None:
@@ -132,7 +132,7 @@ class Courier:
         def record_and_say() -> bool:
             nonlocal recorded
             asked_at = self._desk.pulse.now()
-            result = self._desk.ledger.advance(self._take_results(), [parcel.row])
+            result = self._desk.ledger.advance(self._results.take(), [parcel.row])
             recorded = result is not None and parcel.row.id in result.dot
             return recorded and self._say_dot(parcel.row, asked_at)
 
@@ -200,40 +200,42 @@ class Courier:
             if journal.dotted(row.id, row.fence):
                 verdict = Judgement(Uncertain(f"{type(error).__name__} after the final dot"))
                 self.add(way, row, verdict, None, parcel.envelope.recipients, Phase.DOT, parcel.before)
+                self.tell()
             else:
                 self._returns.give_back(
                     [row], INTERRUPTED_S, f"{type(error).__name__} before the final dot", begun=True
                 )
             return
         if not answer.withheld:
-            self._note(row, outcome, dot_sent=answer.dot_sent)
+            self._results.journal(row, outcome, dot_sent=answer.dot_sent)
         elif self._desk.heap.holds(row.id, row.fence):
             # Too long without a heartbeat, or no journal. Nothing final was said.
             self._returns.give_back([row], WITHHELD_S, "withheld: no heartbeat, no journal or no limiter")
         if not answer.reusable:
             self.release()
+        hooks_s = self.tell()
+        if not way.dry_run:
+            # Hooks too: behind slow ones a large chunk would wait, and be given back.
+            self.chunk.learn(answer.seconds - self._ours_s + hooks_s)
 
     def _converse(self, parcel: Parcel, before_dot: Callable[[], bool]) -> Answer:
         connection = self._connection
         assert connection is not None  # noqa: S101 - _open came before
-        ours_s = 0.0
+        self._ours_s = 0.0
 
         def timed() -> bool:
             # What we do before the dot is no measure of the server.
-            nonlocal ours_s
             started = time.monotonic()
             try:
                 return before_dot()
             finally:
-                ours_s = time.monotonic() - started
+                self._ours_s = time.monotonic() - started
 
         answer = connection.transmit(parcel.envelope, before_dot=timed)
         self._last_answer = answer
         if not (answer.withheld or answer.refused_locally):
             account = connection.account
             self._desk.meter.replied(account.name, server_name(account), _code(answer))
-        if not connection.dry:
-            self.chunk.learn(answer.seconds - ours_s)
         return answer
 
     def _judge(self, way: Way, parcel: Parcel, answer: Answer, phase: Phase) -> Outcome:
@@ -243,23 +245,14 @@ class Courier:
         sent_to = parcel.envelope.recipients
         return self.add(way, parcel.row, judgement, answer, sent_to, phase, parcel.before, parcel.note)
 
-    def _note(self, row: Claimed, outcome: Outcome, *, dot_sent: bool) -> None:
-        """Write the result into the journal: from here on a killed process has not forgotten it."""
-        try:
-            self._desk.journal.answer(row.id, row.fence, outcome.as_json())
-        except OSError:
-            # The result is in memory, and the database gets it next.
-            log.exception("journal_failed", extra={"mail_id": row.id, "app": row.app})
-        if dot_sent:
-            failpoint("after_reply")
-
     def _unreachable(self, way: Way, parcels: Sequence[Parcel], answer: Answer, phase: Phase) -> None:
         """No connection: the first row tells why, the others wait as long, without an attempt of their own."""
         wait_s = self._judge(way, parcels[0], answer, phase).settlement.due_in_s
-        self.settle()
         said = answer.reply.text if answer.reply else answer.error or "no answer"
         reason = cut(f"wait: {answer.phase}: {said}")
+        # First: hooks of the one that tells why may take their time.
         self._returns.give_back([parcel.row for parcel in parcels[1:]], wait_s, reason)
+        self.settle()
 
     def add(
         self,
@@ -283,21 +276,24 @@ class Courier:
             note=note,
         )
         outcome = decide(row, judgement, tried, self._desk.policy, phase=phase, before=before)
-        self._results.append((row, outcome))
+        self._results.add(row, outcome, before=before, note="dry_run" if way.dry_run else note)
         meter, due_in_s = self._desk.meter, outcome.settlement.due_in_s
         meter.attempted(row.app, row.account, way.host, outcome.attempt.verdict)
         if outcome.settlement.waits and due_in_s is not None:
             meter.waited(row.app, row.account, due_in_s)
         return outcome
 
+    def tell(self) -> float:
+        """Let hooks hear of what was gathered; how many seconds that took."""
+        return self._results.tell()
+
     def settle(self) -> None:
         """Write what was gathered."""
-        self._desk.ledger.settle(self._take_results())
+        self._results.settle()
 
     def settle_gates(self) -> None:
         """Write what was gathered if it closes a gate: the limiter knows of it then."""
-        if any(outcome.gates for _, outcome in self._results):
-            self.settle()
+        self._results.settle_gates()
 
     def _finished(self, parcel: Parcel, *, used: bool) -> None:
         if self._permits is not None:
@@ -350,10 +346,6 @@ class Courier:
         self._connection, self._last_answer = None, None
         if connection is not None:
             self._desk.connections.discard(connection)
-
-    def _take_results(self) -> list[Result]:
-        results, self._results = self._results, []
-        return results
 
 
 def _code(answer: Answer) -> int | None:

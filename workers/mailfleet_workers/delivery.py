@@ -118,6 +118,8 @@ class Delivery:
         if self._granted and not self._packer.has(chunk):
             chunk = _ahead(pending, chunk)
         parcels, unpacked = self._packer.pack(way, chunk)
+        # What could not be built has ended: hooks hear of it before there are permits to keep.
+        courier.tell()
         parcels = self._let_through(way, parcels)
         rest = [*unpacked, *pending[len(chunk) :]]
         if not parcels:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from mailfleet_workers.account import Account
 from mailfleet_workers.classify import Rules
+from mailfleet_workers.contained import Containment
 from mailfleet_workers.heap import RowHeap
+from mailfleet_workers.hooks import Hooks
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.ledger import Ledger
 from mailfleet_workers.limits.base import Limiter
@@ -72,3 +74,4 @@ class Desk:
     crowding: bool = False
     book: Book | None = None
     refusals: Refusals = field(default_factory=lambda: Refusals(time.monotonic))
+    hooks: Hooks = field(default_factory=lambda: Hooks(Containment("mailfleet-hook")))

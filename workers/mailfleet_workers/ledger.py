@@ -18,7 +18,7 @@ from mailfleet_schema.dialects import dialect_of
 from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import attempt, claim, content, gate, recipient, settle
 from mailfleet_schema.statements.claim import MAX_INTERRUPTIONS, Claimed, Return
-from mailfleet_schema.statements.content import StoredContent
+from mailfleet_schema.statements.content import Labels, StoredContent
 from mailfleet_schema.statements.gate import Gate
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.statements.reconcile import MAX_AGE_S
@@ -83,6 +83,28 @@ class Ledger:
             for one in recipient.recipients_of(connection, ids):
                 outcomes.setdefault(one.mail_id, []).append(one)
         return contents, outcomes
+
+    def labels(self, mail_id: int) -> Labels | None:
+        """What an application knows the mail by; asked until the database answers. None at the hard stop."""
+        while True:
+            try:
+                with read_only(self._engine) as connection:
+                    return content.labels_of(connection, mail_id)
+            except SQLAlchemyError as error:
+                log.warning("labels_unread", extra={"mail_id": mail_id, "error": _name(error)})
+                if self._abandon.wait(TRY_AGAIN_S):
+                    return None
+
+    def close_gates(self, wishes: Iterable[GateWish]) -> bool:
+        """Let everybody know of *wishes* before their result is written; False when the database did not answer."""
+        self._know_gates(wishes)
+        try:
+            with self._engine.begin() as connection:
+                _close_gates(connection, wishes)
+        except SQLAlchemyError as error:
+            log.warning("gates_not_closed", extra={"error": _name(error)})
+            return False
+        return True
 
     def begin_again(self, rows: Sequence[Claimed]) -> None:
         """Say in the database that *rows*, which were interrupted before, are begun. Raises SQLAlchemyError."""
@@ -249,6 +271,11 @@ def write_outcomes(
     attempt.add_attempts(connection, [one.attempt for one in written])
     recipient.put_recipients(connection, [r for one in written for r in one.recipients])
     recipient.forget_recipients(connection, [o.settlement.mail_id for o in written if o.forget_recipients])
-    for wish in sorted({w for one in written for w in one.gates}, key=lambda w: (w.scope, w.key)):
-        gate.close_gate(connection, scope=wish.scope, key=wish.key, seconds=wish.seconds, reason=wish.reason)
+    _close_gates(connection, (wish for one in written for wish in one.gates))
     return ours
+
+
+def _close_gates(connection: Connection, wishes: Iterable[GateWish]) -> None:
+    # In one order, so that two transactions cannot wait for each other.
+    for wish in sorted(set(wishes), key=lambda w: (w.scope, w.key)):
+        gate.close_gate(connection, scope=wish.scope, key=wish.key, seconds=wish.seconds, reason=wish.reason)

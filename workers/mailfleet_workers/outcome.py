@@ -267,7 +267,9 @@ def _accepted(
         copy = replace(
             base, state=State.QUEUED, dones=1, fails=fails, due_in_s=policy.try_next_s, reason="copy"
         )
-        return Outcome(copy, attempt, forget_recipients=True, gates=gates)
+        # For whoever stops it here; the next copy forgets them.
+        recipients = _recipients(row, judgement.recipients, give_up=True)
+        return Outcome(copy, attempt, recipients, forget_recipients=True, gates=gates)
     refused = refused_before or any(not isinstance(r.verdict, Accepted) for r in judgement.recipients)
     # Whoever refused a redirected mail was none of its recipients.
     reason = "partial" if refused and note != "redirected" else note

@@ -36,6 +36,7 @@ class PoolPlan:
     accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     alone: bool = False
     lease_s: float = 15.0
+    hook_timeout_s: float = 5.0
 
     @classmethod
     def of(
@@ -67,4 +68,5 @@ class PoolPlan:
             accounts={name: settings.app(name).accounts for name in (app, *also)},
             alone=alone,
             lease_s=settings.limits.lease_s,
+            hook_timeout_s=timing.hook_timeout_s,
         )

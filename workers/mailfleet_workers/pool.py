@@ -24,9 +24,11 @@ from mailfleet_schema.statements.attachment import read_attachment
 from mailfleet_schema.statements.claim import Return
 from mailfleet_schema.statements.instance import instance_id
 from mailfleet_workers.classify import Rules
+from mailfleet_workers.contained import Containment
 from mailfleet_workers.delivery import UNKNOWN_ACCOUNT_S
 from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.heap import RowHeap
+from mailfleet_workers.hooks import Hooks
 from mailfleet_workers.intake import Intake
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.ledger import Ledger
@@ -164,6 +166,9 @@ class Pool:
             if self._counting is None
             else Seeding(self._engine, self._counting, lease_s=plan.lease_s, quiet_s=plan.patience.quiet_s),
         )
+        self._hooks = Hooks(
+            Containment(f"mailfleet-{plan.app}-hook"), timeout_s=plan.hook_timeout_s, meter=self._meter
+        )
         self._keeper.refresh()
         self._service_threads = [
             self._thread("heartbeat", lambda: self._pulse.run(self._end)),
@@ -226,6 +231,7 @@ class Pool:
             crowding=len({name for names in self._plan.accounts.values() for name in names}) > 1,
             refusals=self._refusals,
             book=None if self._counting is None else self._counting.book,
+            hooks=self._hooks,
         )
 
     def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:
@@ -258,6 +264,7 @@ class Pool:
         self._end.set()
         self._connections.wake()
         _join(self._service_threads, 5.0)
+        self._hooks.close()
         if in_time:
             self._journal.close()
             self._retire()

@@ -21,6 +21,25 @@ class StoredContent:
     mark: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What an application knows a mail by: its mark, and its reference as (type, key1, key2)."""
+
+    mark: str | None = None
+    ref: tuple[str | None, str | None, str | None] = (None, None, None)
+
+
+@template
+def _labels(d: Dialect) -> str:
+    return d.format("SELECT mark, ref_type, ref_key1, ref_key2 FROM {mail_content} WHERE mail_id = :mail_id")
+
+
+def labels_of(connection: Executor, mail_id: int) -> Labels:
+    """The labels of a mail; of one without content there are none."""
+    row = connection.execute(_labels(dialect_of(connection)), {"mail_id": mail_id}).one_or_none()
+    return Labels() if row is None else Labels(row.mark, (row.ref_type, row.ref_key1, row.ref_key2))
+
+
 @template
 def _contents(d: Dialect) -> str:
     return d.format(

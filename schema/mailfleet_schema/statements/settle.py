@@ -155,7 +155,8 @@ def _result(d: Dialect, guard: str, state: str) -> str:
             last_enhanced = CASE WHEN v.code IS NULL THEN m.last_enhanced ELSE v.enhanced END,
             last_text = COALESCE(v.text, m.last_text), queue_id = COALESCE(v.queue_id, m.queue_id),
             cost_ms = COALESCE(v.cost_ms, m.cost_ms),
-            sent_at = CASE WHEN v.dones > 0 OR v.state = 'sent' THEN {clock} ELSE m.sent_at END
+            sent_at = CASE WHEN v.dones > 0 OR (v.state = 'sent' AND m.sent_at IS NULL) THEN {clock}
+                           ELSE m.sent_at END
         FROM {rows}
         WHERE m.id = v.mail_id AND m.fence = v.fence AND {claimant} AND {guard}
         RETURNING id

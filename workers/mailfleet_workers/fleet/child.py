@@ -20,6 +20,7 @@ from types import FrameType
 from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet.errors import SettingsError
+from mailfleet.registry import registering
 from mailfleet_workers.fleet.process import LOG_KEY
 from mailfleet_workers.fleet.report import Report
 from mailfleet_workers.fleet.status import CANNOT_WORK, DRAINED, FAILED, LOST
@@ -143,8 +144,9 @@ def load_modules(settings: Settings, app: str) -> None:
     here = str(Path.cwd())
     if "" not in sys.path and here not in sys.path:
         sys.path.insert(0, here)
-    for name in settings.app(app).import_:
-        importlib.import_module(name)
+    with registering(app):
+        for name in settings.app(app).import_:
+            importlib.import_module(name)
 
 
 if __name__ == "__main__":

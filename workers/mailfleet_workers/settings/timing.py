@@ -47,6 +47,11 @@ class TimingSettings(BaseModel):
     drain_s: float = Field(
         25, gt=0, description="How long a worker that was told to stop finishes what it began."
     )
+    hook_timeout_s: float = Field(
+        5,
+        gt=0,
+        description="How long each hook of an application may take; then the mail goes on without it.",
+    )
     chunk_ms: float = Field(50, gt=0, description="How much SMTP time one settling transaction should cover.")
 
     @field_validator("quiet_s")

@@ -60,6 +60,9 @@ class Meter:
     def limiter(self, app: str, *, available: bool) -> None:
         """The limiter of this process answers, or does not any more."""
 
+    def hooked(self, app: str, result: str) -> None:
+        """A hook of *app* was called: `done`, `stop`, `raised`, `overdue`, or `refused` because too many hang."""
+
     def flush(self) -> None:
         """Hand on what was gathered: the process ends."""
 

@@ -51,6 +51,7 @@ COUNTERS: dict[str, tuple[tuple[str, ...], str]] = {
     "reconciled": (("app", "reason"), "Mails that the reconciler of an app's pool found."),
     "claim_misses": (("app",), "Mails of hints that could not be claimed."),
     "doubt": (("app",), "Mails that came into doubt."),
+    "hooks": (("app", "result"), "Calls of status hooks, by result."),
     "parked": (("app", "reason"), "Messages that are no hints."),
 }
 HISTOGRAMS: dict[str, tuple[tuple[str, ...], str, tuple[float, ...]]] = {
@@ -154,6 +155,9 @@ class PrometheusMeter(Meter):
 
     def limiter(self, app: str, *, available: bool) -> None:
         self._of(("limiter_unavailable", app)).set(0 if available else 1)
+
+    def hooked(self, app: str, result: str) -> None:
+        self._tally.count(("hooks", app, result), 1)
 
     def parked(self, app: str, reason: str, messages: int = 1) -> None:
         self._tally.count(("parked", app, reason), messages)

@@ -235,6 +235,7 @@ _WORDS = {
     "expires_at": "the time it was wanted until went by",
     "partial": "some recipients were refused",
     "copy": "the next copy comes then",
+    "stop: hook": "its application's hook stopped it",
     "redirected": "it went to outgoing.redirect_to instead of its recipients",
     "restricted": "recipients who are not in outgoing.allow were left out",
     "doubt": "it was in doubt, and is sent again",

@@ -14,6 +14,7 @@ from mailfleet_schema.content import Address
 
 Priority = Literal["high", "normal", "bulk"]
 OnDoubt = Literal["resend_once", "hold", "resend"]
+ContentPolicy = Literal["keep", "purge", "render_only"]
 
 #: Whatever JSON can say. Keys are strings; a tuple becomes a list.
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
@@ -97,7 +98,8 @@ class Mail:
     `max_done` None take the settings; `max_done` above 1 sends that many copies. `retry` False gives up at the
     first transient failure. `on_doubt` says what to do when a server fell silent after the whole mail was given
     to it; None takes the setting. `run_modes` are the modes in which the mail may be sent (`product`, or `!test`
-    for all but test); empty is all.
+    for all but test); empty is all. `content_policy` says what becomes of the content: `keep`, `purge` when it is sent,
+    or `render_only`, for lazy mail, of which nothing rendered is ever stored; None takes the app's setting.
 
     Whose: `idempotency_key` makes a repeated emit return the first mail; the same key with another payload is an
     error. `mark`, `ref` and `tags` are for searching.
@@ -130,4 +132,5 @@ class Mail:
     max_done: int | None = None
     retry: bool = True
     on_doubt: OnDoubt | None = None
+    content_policy: ContentPolicy | None = None
     list_unsubscribe: str | Sequence[str] = ()

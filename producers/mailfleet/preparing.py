@@ -13,7 +13,7 @@ from mailfleet.mail import Mail
 from mailfleet.plain import mail_of
 from mailfleet.validation import DEFAULT_LIMITS, Checked, Limits, validate
 from mailfleet_schema.statements.insert import NewMail
-from mailfleet_schema.states import OnDoubt, Priority, State
+from mailfleet_schema.states import ContentPolicy, OnDoubt, Priority, State
 
 #: What `emit` and the other verbs take: a Mail, an `email.message.EmailMessage`, or plain data (`mailfleet.plain`).
 MailLike: TypeAlias = "Mail | Message[Any, Any] | Mapping[str, Any]"
@@ -111,6 +111,7 @@ class Preparation:
             renderer=None if lazy is None else lazy.renderer,
             parameter=None if lazy is None else lazy.parameter,
             run_modes=checked.run_modes,
+            content_policy=None if checked.content_policy is None else ContentPolicy(checked.content_policy),
             mark=checked.mark,
             ref=(None, None, None) if ref is None else (ref.type, ref.key1, ref.key2),
             tags=checked.tags,

@@ -46,6 +46,14 @@ class OnDoubt(StrEnum):
     HOLD = "hold"  # never sent again by itself
 
 
+class ContentPolicy(StrEnum):
+    """What becomes of a mail's content."""
+
+    KEEP = "keep"  # it stays with the row
+    PURGE = "purge"  # it is removed in the transaction that settles the mail as sent
+    RENDER_ONLY = "render_only"  # what a renderer makes is never stored
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A state with its phase; `phase` is None except in `sending`."""

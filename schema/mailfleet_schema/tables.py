@@ -96,6 +96,22 @@ def tables_of(dialect: Dialect) -> Tables:
         Column("purged_at", Instant),
         CheckConstraint("content_policy IN ('keep', 'purge', 'render_only')", name="mail_content_policy"),
         Index("mail_content_message_id", "message_id"),
+        # Which mails refer to a file: asked when one of them is purged.
+        Index(
+            "mail_content_files",
+            "attachments" if schema else "mail_id",
+            postgresql_using="gin",
+            postgresql_ops={"attachments": "jsonb_path_ops"},
+            postgresql_where=text("attachments IS NOT NULL"),
+            sqlite_where=text("attachments IS NOT NULL"),
+        ),
+        # Purged while somebody held a file of theirs: hardly ever one.
+        Index(
+            "mail_content_left",
+            "mail_id",
+            postgresql_where=text("purged_at IS NOT NULL AND attachments IS NOT NULL"),
+            sqlite_where=text("purged_at IS NOT NULL AND attachments IS NOT NULL"),
+        ),
         Index("mail_content_ref", "ref_type", "ref_key1"),
     )
     recipient = Table(

@@ -243,7 +243,17 @@ class Courier:
             answer, parcel.envelope, host=way.account.host, rules=self._desk.rules, now=datetime.now(UTC)
         )
         sent_to = parcel.envelope.recipients
-        return self.add(way, parcel.row, judgement, answer, sent_to, phase, parcel.before, parcel.note)
+        return self.add(
+            way,
+            parcel.row,
+            judgement,
+            answer,
+            sent_to,
+            phase,
+            parcel.before,
+            parcel.note,
+            purge=parcel.purge,
+        )
 
     def _unreachable(self, way: Way, parcels: Sequence[Parcel], answer: Answer, phase: Phase) -> None:
         """No connection: the first row tells why, the others wait as long, without an attempt of their own."""
@@ -264,6 +274,8 @@ class Courier:
         phase: Phase,
         before: Sequence[Recipient],
         note: str | None = None,
+        *,
+        purge: bool = False,
     ) -> Outcome:
         """Gather the result of an attempt at *row*; *answer* is None when there was no conversation."""
         tried = Tried(
@@ -274,6 +286,7 @@ class Courier:
             duration_ms=round(answer.seconds * 1000) if answer else 0,
             dry_run=way.dry_run,
             note=note,
+            purge=purge,
         )
         outcome = decide(row, judgement, tried, self._desk.policy, phase=phase, before=before)
         self._results.add(row, outcome, before=before, note="dry_run" if way.dry_run else note)

@@ -3,9 +3,10 @@
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from mailfleet_schema.states import ContentPolicy
 from mailfleet_workers.account import Account
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.contained import Containment
@@ -51,6 +52,7 @@ class Desk:
     `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts a chunk to
     `chunk_s` seconds of SMTP. `run_mode` is what mails vote on. `crowding` says that the apps use several accounts: a slow
     one must not fill the heap then. `book` has the limits of the accounts, None where nothing is limited.
+    `content_policies` has, by app, what becomes of the content of mails that do not say it themselves.
     """
 
     app: str
@@ -75,3 +77,8 @@ class Desk:
     book: Book | None = None
     refusals: Refusals = field(default_factory=lambda: Refusals(time.monotonic))
     hooks: Hooks = field(default_factory=lambda: Hooks(Containment("mailfleet-hook")))
+    content_policies: Mapping[str, ContentPolicy] = field(default_factory=dict)
+
+    def content_policy(self, app: str) -> ContentPolicy:
+        """What becomes of the content of *app*'s mails that do not say it themselves."""
+        return self.content_policies.get(app, ContentPolicy.KEEP)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from mailfleet.failpoints import failpoint
 from mailfleet_schema.dialects import dialect_of
 from mailfleet_schema.engine import read_only
-from mailfleet_schema.statements import attempt, claim, content, gate, recipient, settle
+from mailfleet_schema.statements import attempt, claim, content, gate, purge, recipient, settle
 from mailfleet_schema.statements.claim import MAX_INTERRUPTIONS, Claimed, Return
 from mailfleet_schema.statements.content import Labels, StoredContent
 from mailfleet_schema.statements.gate import Gate
@@ -250,7 +250,7 @@ def _name(error: Exception) -> str:
 def write_outcomes(
     connection: Connection, outcomes: Sequence[Outcome], *, grace_s: float, max_age_s: float = MAX_AGE_S
 ) -> set[int]:
-    """Settle *outcomes* in the caller's transaction, with their attempts, recipients and gates.
+    """Settle *outcomes* in the caller's transaction, with their attempts, recipients and gates; purge what is to be.
 
     An acceptance whose claim is gone settles a doubt, if there still is one. Returns the ids whose rows changed;
     for all others nothing is written. Results of two claims of one row are written one after the other.
@@ -271,6 +271,7 @@ def write_outcomes(
     attempt.add_attempts(connection, [one.attempt for one in written])
     recipient.put_recipients(connection, [r for one in written for r in one.recipients])
     recipient.forget_recipients(connection, [o.settlement.mail_id for o in written if o.forget_recipients])
+    purge.purge(connection, [one.settlement.mail_id for one in written if one.purge])
     _close_gates(connection, (wish for one in written for wish in one.gates))
     return ours
 

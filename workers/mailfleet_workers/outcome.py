@@ -56,6 +56,8 @@ class Tried:
     dry_run: bool = False
     #: Why not everybody gets it, if that is so and it is accepted.
     note: str | None = None
+    #: Its content is to be removed if it is sent by this.
+    purge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,17 @@ class GateWish:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything one attempt writes: the row, its history, its recipients; and who else has to wait."""
+    """Everything one attempt writes: the row, its history, its recipients; and who else has to wait.
+
+    `purge` says that the mail is sent for good and that its content is to be removed with it.
+    """
 
     settlement: Settlement
     attempt: Attempt
     recipients: tuple[Recipient, ...] = ()
     forget_recipients: bool = False
     gates: tuple[GateWish, ...] = ()
+    purge: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -103,6 +109,7 @@ class Outcome:
                 for r in self.recipients
             ],
             "forget_recipients": self.forget_recipients,
+            "purge": self.purge,
         }
 
     @classmethod
@@ -116,6 +123,7 @@ class Outcome:
             attempt=Attempt(**value["attempt"]),
             recipients=tuple(Recipient(mail_id=mail_id, **r) for r in value["recipients"]),
             forget_recipients=value["forget_recipients"],
+            purge=bool(value.get("purge")),  # a journal of before had none
         )
 
 
@@ -133,6 +141,19 @@ def decide(
     *before* is what earlier attempts at this copy made of single recipients: where one was accepted, the mail ends
     as sent (partial), never as failed.
     """
+    outcome = _decided(row, judgement, tried, policy, phase=phase, before=before)
+    return replace(outcome, purge=True) if tried.purge and outcome.settlement.state is State.SENT else outcome
+
+
+def _decided(
+    row: Claimed,
+    judgement: Judgement,
+    tried: Tried,
+    policy: Policy,
+    *,
+    phase: Phase,
+    before: Sequence[Recipient],
+) -> Outcome:
     verdict = judgement.verdict
     accepted_before = any(one.outcome == "accepted" for one in before)
     if before and not judgement.recipients:

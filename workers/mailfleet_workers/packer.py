@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -85,11 +86,12 @@ class Packer:
         for number, row in enumerate(rows):
             if size >= CHUNK_BYTES:
                 return parcels, list(rows[number:])
-            before = outcomes.get(row.id, [])
+            before, stored = outcomes.get(row.id, []), contents.get(row.id)
+            purge = stored is not None and stored.purges(self._desk.content_policy(row.app))
             try:
                 parcel = pack(
                     row,
-                    contents.get(row.id),
+                    stored,
                     before,
                     way.account,
                     fetch=self._desk.fetch,
@@ -104,8 +106,9 @@ class Packer:
                 self._returns.give_back([row], INTERRUPTED_S, reason, begun=True)
                 continue
             if isinstance(parcel, Stop):
-                self._courier.add(way, row, Judgement(parcel), None, (), Phase.PREPARE, before)
+                # Others may have got it before: then it is sent, and this was the last of it.
+                self._courier.add(way, row, Judgement(parcel), None, (), Phase.PREPARE, before, purge=purge)
             else:
-                parcels.append(parcel)
+                parcels.append(replace(parcel, purge=True) if purge else parcel)
                 size += len(parcel.envelope.message)
         return parcels, []

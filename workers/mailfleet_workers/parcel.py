@@ -24,7 +24,8 @@ Fetch = Callable[[str, AttachmentRef], bytes | None]
 class Parcel:
     """What goes over the wire for `row`; `before` is what earlier attempts made of single recipients.
 
-    With `dry_run` it does not. `note` is the reason that it ends with where not everybody gets it.
+    With `dry_run` it does not. `note` is the reason that it ends with where not everybody gets it. `purge` says that its
+    content is removed when it is sent.
     """
 
     row: Claimed
@@ -32,6 +33,7 @@ class Parcel:
     before: tuple[Recipient, ...] = ()
     dry_run: bool = False
     note: str | None = None
+    purge: bool = False
 
 
 def pack(
@@ -51,6 +53,8 @@ def pack(
     """
     if stored is None:
         return Stop("content: the row has none")
+    if stored.purged_at is not None:
+        return Stop(f"content: it was purged at {stored.purged_at.isoformat()}", kind=CONDITION)
     if not accepts(stored.run_modes, run_mode):
         reason = f"run mode: the mail is for {' '.join(stored.run_modes)}, this is {run_mode}"
         return Stop(reason, kind=CONDITION)

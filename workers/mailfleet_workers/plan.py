@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from mailfleet_schema.statements.reconcile import Patience
+from mailfleet_schema.states import ContentPolicy
 from mailfleet_workers.outcome import Policy
 from mailfleet_workers.settings import Settings
 
@@ -15,7 +16,7 @@ class PoolPlan:
     """How a pool works; times in seconds.
 
     `also` are apps whose rows it claims, sends and reconciles beside its own; `accounts` are those that each of its apps
-    may use; `alone` says that no other process uses the database. A quarter of `threads`, at least one
+    may use, and `content_policies` what becomes of their contents; `alone` says that no other process uses the database. A quarter of `threads`, at least one
     where there are two, is kept for priority `high`.
     """
 
@@ -37,6 +38,7 @@ class PoolPlan:
     alone: bool = False
     lease_s: float = 15.0
     hook_timeout_s: float = 5.0
+    content_policies: Mapping[str, ContentPolicy] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -69,4 +71,5 @@ class PoolPlan:
             alone=alone,
             lease_s=settings.limits.lease_s,
             hook_timeout_s=timing.hook_timeout_s,
+            content_policies={name: settings.content_policy(name) for name in (app, *also)},
         )

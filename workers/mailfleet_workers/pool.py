@@ -232,6 +232,7 @@ class Pool:
             refusals=self._refusals,
             book=None if self._counting is None else self._counting.book,
             hooks=self._hooks,
+            content_policies=self._plan.content_policies,
         )
 
     def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet_schema.engine import read_only
-from mailfleet_schema.statements import claim, reconcile, worker
+from mailfleet_schema.statements import claim, purge, reconcile, worker
 from mailfleet_schema.statements.claim import Held, Return
 from mailfleet_schema.statements.reconcile import Looked, Patience
 from mailfleet_schema.states import Phase
@@ -122,6 +122,7 @@ class Reconciler:
         """One pass. Raises SQLAlchemyError when the database does not answer; what was done stays done."""
         total = self._take_back_quiet() + self._free_own() + self._settle_doubts()
         self._look_at_forgotten()
+        self._remove_left_files()
         total += self._expire_and_look()
         for reason, mails in asdict(total).items():
             if mails:
@@ -254,6 +255,15 @@ class Reconciler:
             if not expired and len(rows) < self._look_most:
                 break
         return total
+
+    def _remove_left_files(self) -> None:
+        """Files of purged mails that a transaction held when those were purged."""
+        try:
+            with self._engine.begin() as connection:
+                purge.remove_left(connection, most=PAGE)
+        except SQLAlchemyError as error:
+            # Mail does not wait for it.
+            log.warning("files_left", extra={"error": type(error).__name__})
 
     def look_now(self, apps: Collection[str]) -> None:
         """The broker has lost the hints of *apps*: a pass comes at once, and their due mail is looked at soon."""

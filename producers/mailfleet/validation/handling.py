@@ -1,4 +1,4 @@
-"""How and when a mail is to be sent: account, priority, times, counts, doubt and run modes."""
+"""How and when a mail is to be sent: account, priority, times, counts, doubt, run modes, and what becomes of its content."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple, TypeVar, get_args
 
 from mailfleet.errors import InvalidMail
-from mailfleet.mail import Mail, OnDoubt, Priority
+from mailfleet.mail import ContentPolicy, Mail, OnDoubt, Priority
 from mailfleet.validation.limits import Limits
 from mailfleet.validation.text import exact
 from mailfleet.validation.times import due, expiry
@@ -16,6 +16,7 @@ DEFAULT_PRIORITY: Priority = "normal"
 
 _PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 _ON_DOUBT: tuple[OnDoubt, ...] = get_args(OnDoubt)
+_POLICIES: tuple[ContentPolicy, ...] = get_args(ContentPolicy)
 _ACCOUNT = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _RUN_MODE = re.compile(r"([!-]?)(nothing|local|develop|test|product)")
 
@@ -34,6 +35,7 @@ class Handling(NamedTuple):
     retry: bool
     on_doubt: OnDoubt | None
     run_modes: tuple[str, ...]
+    content_policy: ContentPolicy | None = None
 
 
 PLAIN = Handling(
@@ -56,6 +58,7 @@ def handling(mail: Mail, limits: Limits, now: datetime) -> Handling:
         mail.retry,
         None if mail.on_doubt is None else _one_of(mail.on_doubt, "on_doubt", _ON_DOUBT),
         _run_modes(mail.run_modes),
+        _policy(mail),
     )
 
 
@@ -72,6 +75,17 @@ def _one_of(value: object, field: str, words: Sequence[_Word]) -> _Word:
         if word == text:
             return word
     raise InvalidMail(field, f"expected one of {', '.join(words)}")
+
+
+def _policy(mail: Mail) -> ContentPolicy | None:
+    if mail.content_policy is None:
+        return None
+    policy = _one_of(mail.content_policy, "content_policy", _POLICIES)
+    if policy == "render_only" and mail.lazy is None:
+        raise InvalidMail(
+            "content_policy", "render_only is for lazy mail: this one's content is stored as it is given"
+        )
+    return policy
 
 
 def _count(value: object, field: str, limit: int) -> int | None:

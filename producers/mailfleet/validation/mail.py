@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from mailfleet.errors import InvalidMail
-from mailfleet.mail import Lazy, Mail, OnDoubt, Priority, Ref
+from mailfleet.mail import ContentPolicy, Lazy, Mail, OnDoubt, Priority, Ref
 from mailfleet.validation.addresses import address, addresses
 from mailfleet.validation.attachments import Files, files
 from mailfleet.validation.handling import handling
@@ -34,7 +34,7 @@ class Checked:
 
     `content` is the stored form; its attachments are references into `blobs`, which holds (SHA-256 in hex, bytes),
     each content once, ordered by hash. `due_at` None is at once, also where the application gave a past time.
-    Times are UTC. None in `max_fail`, `max_done` and `on_doubt` takes the settings. `payload_hash` is described
+    Times are UTC. None in `max_fail`, `max_done`, `on_doubt` and `content_policy` takes the settings. `payload_hash` is described
     in `mailfleet.validation.payload`.
     """
 
@@ -55,6 +55,7 @@ class Checked:
     tags: tuple[str, ...]
     run_modes: tuple[str, ...]
     lazy: Lazy | None
+    content_policy: ContentPolicy | None = None
 
 
 class _Body(NamedTuple):
@@ -138,6 +139,7 @@ def validate(
         tags=labelled.tags,
         run_modes=handled.run_modes,
         lazy=lazy,
+        content_policy=handled.content_policy,
     )
 
 

@@ -38,6 +38,8 @@ class Dialect:
     clock: str
     #: At the end of a SELECT whose rows will be changed: lock them, leave out those that others hold.
     skip_locked: str
+    #: At the end of a SELECT of rows that must not be deleted before the transaction ends.
+    key_share: str
     #: Before the name of a table.
     prefix: str
 
@@ -67,6 +69,10 @@ class Dialect:
 
     def json_length(self, column: str) -> str:
         """How many elements the JSON array in *column* (SQL) has; NULL where it is NULL."""
+        raise NotImplementedError
+
+    def json_has(self, column: str, key: str, value: str) -> str:
+        """Whether one of the objects in the JSON array in *column* has the text *value* (both SQL) under *key*."""
         raise NotImplementedError
 
     def rows(self, parameter: str, columns: Mapping[str, str], alias: str) -> str:
@@ -103,9 +109,11 @@ class Dialect:
         return json.dumps([_plain(row) for row in rows], ensure_ascii=False, separators=(",", ":"))
 
     def format(self, template: str, **more: str) -> str:
-        """*template* with `{now}`, `{clock}`, `{skip_locked}` and `{mail}`, `{worker}` … filled in."""
+        """*template* with `{now}`, `{clock}`, `{skip_locked}`, `{key_share}` and `{mail}`, `{worker}` … filled in."""
         names = {name: self.table(name) for name in TABLES}
-        return template.format(now=self.now, clock=self.clock, skip_locked=self.skip_locked, **names, **more)
+        own = {"now": self.now, "clock": self.clock}
+        own |= {"skip_locked": self.skip_locked, "key_share": self.key_share}
+        return template.format(**own, **names, **more)
 
 
 #: Every table of mailfleet.

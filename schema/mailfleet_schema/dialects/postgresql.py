@@ -31,6 +31,10 @@ class Postgresql(Dialect):
     def json_length(self, column: str) -> str:
         return f"jsonb_array_length({column})"
 
+    def json_has(self, column: str, key: str, value: str) -> str:
+        # As it stands an index over the array's contents finds it.
+        return f"{column} @> jsonb_build_array(jsonb_build_object('{key}', {value}))"
+
     def rows(self, parameter: str, columns: Mapping[str, str], alias: str) -> str:
         listed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
         rows = f"CAST(:{parameter} AS jsonb)"
@@ -65,5 +69,6 @@ POSTGRESQL = Postgresql(
     now="statement_timestamp()",
     clock="clock_timestamp()",
     skip_locked="FOR UPDATE SKIP LOCKED",
+    key_share="FOR KEY SHARE",
     prefix=f"{SCHEMA}.",
 )

@@ -47,6 +47,9 @@ class Sqlite(Dialect):
     def json_length(self, column: str) -> str:
         return f"json_array_length({column})"
 
+    def json_has(self, column: str, key: str, value: str) -> str:
+        return f"EXISTS (SELECT 1 FROM json_each({column}) AS e WHERE e.value ->> '$.{key}' = {value})"
+
     def rows(self, parameter: str, columns: Mapping[str, str], alias: str) -> str:
         listed = ", ".join(f'{_column(name, kind)} AS "{name}"' for name, kind in columns.items())
         return f"(SELECT {listed} FROM json_each(:{parameter})) AS {alias}"
@@ -77,4 +80,4 @@ def _column(name: str, kind: str) -> str:
     return f"json_extract(value, '$.{name}')"
 
 
-SQLITE = Sqlite(name="sqlite", now=_NOW, clock=_NOW, skip_locked="", prefix=PREFIX)
+SQLITE = Sqlite(name="sqlite", now=_NOW, clock=_NOW, skip_locked="", key_share="", prefix=PREFIX)

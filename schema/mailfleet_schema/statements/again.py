@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.statements.purge import has_content
 from mailfleet_schema.statements.recipient import forget_recipients, reopen_recipients
 from mailfleet_schema.statements.template import template
 from mailfleet_schema.states import Priority, State
@@ -33,6 +34,7 @@ class Standing:
     max_fail: int
     max_done: int
     past: bool
+    purged: bool = False
 
     def why(self) -> str:
         """Why it is not sent again, for the one who asked."""
@@ -43,6 +45,8 @@ class Standing:
                 return "a server may have it: its policy decides after a while"
             case State.HELD:
                 return f"held ({self.reason}): an operator decides"
+            case _ if self.purged:
+                return "its content was purged: there is nothing left to send"
             case State.CANCELLED:
                 return "it is cancelled"
             case _ if self.sum_done >= self.max_done:
@@ -70,7 +74,7 @@ def _sql(d: Dialect, *, sources: Sequence[State], where: str = "", settings: Seq
             due_at = {due_at}, look_at = {clock}, looks = 0, changed_at = {clock},
             retry = COALESCE(CAST(:retry AS boolean), retry),
             priority = COALESCE(CAST(:priority AS text), priority){settings}
-        WHERE id {ids} AND app = :app AND state || '' IN ({listed}){where}
+        WHERE id {ids} AND app = :app AND state || '' IN ({listed}) AND {has_content}{where}
         RETURNING id, priority, sum_fail, sum_done, {due_in_s} AS due_in_s
         """,
         waits=waits,
@@ -80,6 +84,8 @@ def _sql(d: Dialect, *, sources: Sequence[State], where: str = "", settings: Seq
         settings="".join(f", {one}" for one in settings),
         ids=d.in_ids("ids"),
         listed=listed,
+        # An empty mail is none.
+        has_content=has_content(d, f"{d.table('mail')}.id"),
         where=where,
         due_in_s=d.seconds_until("due_at"),
     )
@@ -132,10 +138,11 @@ def _forced_sent(d: Dialect) -> str:
 def _standings(d: Dialect) -> str:
     return d.format(
         """
-        SELECT id, state, reason, sum_fail, sum_done, max_fail, max_done, {expired} AS past
+        SELECT id, state, reason, sum_fail, sum_done, max_fail, max_done, {expired} AS past, NOT {has_content} AS purged
         FROM {mail} WHERE id {ids} AND app = :app
         """,
         expired=d.format(_EXPIRED),
+        has_content=has_content(d, f"{d.table('mail')}.id"),
         ids=d.in_ids("ids"),
     )
 
@@ -154,7 +161,8 @@ def send_again(
 
     Drafts, mails that wait, and those that failed or expired and have failures, copies and time left; their sums stay.
     *force* goes beyond `max_fail`, `max_done`, `expires_at` and a cancellation by one try, and a mail that was sent goes to
-    everybody again. Nobody's claim is touched: what a worker has, is held or in doubt stays as it is.
+    everybody again. Nobody's claim is touched: what a worker has, is held or in doubt stays as it is. So does a mail whose
+    content was purged, whatever is forced.
 
     *at_once* makes it due now; else a time that is still to come stays. *retry* and *priority* None leave the row's own.
     """
@@ -189,6 +197,7 @@ def send_again(
                 max_fail=row.max_fail,
                 max_done=row.max_done,
                 past=bool(row.past),
+                purged=bool(row.purged),
             )
             for row in rows
         }

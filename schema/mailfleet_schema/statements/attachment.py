@@ -1,6 +1,7 @@
 """Attachments: content by app and SHA-256, in chunks, stored once however many mails share it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -15,7 +16,10 @@ CHUNK_BYTES = 256 * 1024
 @template
 def _known(d: Dialect) -> str:
     return d.format(
-        "SELECT DISTINCT sha256 FROM {attachment} WHERE app = :app AND sha256 {hashes} AND chunk = 0",
+        """
+        SELECT sha256 FROM {attachment} WHERE app = :app AND sha256 {hashes} AND chunk = 0
+        ORDER BY sha256 {key_share}
+        """,
         hashes=d.in_names("hashes"),
     )
 
@@ -23,7 +27,8 @@ def _known(d: Dialect) -> str:
 def store_attachments(connection: Executor, app: str, blobs: Mapping[str, bytes]) -> None:
     """Store *blobs* (SHA-256 in hex → content) of *app* that are not there yet.
 
-    In order of the hash: two transactions that store the same files must not wait for each other in a circle.
+    In order of the hash: two transactions that store the same files must not wait for each other in a circle. Until the
+    end of the caller's transaction nobody deletes them: the mail that refers to them is seen then (see `purge`).
     """
     if not blobs:
         return
@@ -34,11 +39,16 @@ def store_attachments(connection: Executor, app: str, blobs: Mapping[str, bytes]
     }
     table = tables_of(d).attachment
     statement = (sqlite.insert(table) if d is SQLITE else postgresql.insert(table)).on_conflict_do_nothing()
+    first: Any = statement
+    if d is not SQLITE:
+        # What somebody else has stored since we looked is locked by this, or stored again if it is deleted meanwhile.
+        key, kept = [table.c.app, table.c.sha256, table.c.chunk], {"created_at": table.c.created_at}
+        first = postgresql.insert(table).on_conflict_do_update(index_elements=key, set_=kept)
     for sha256 in hashes:
         if sha256 not in known:
             for number, chunk in enumerate(_chunks(blobs[sha256])):
                 row = {"app": app, "sha256": sha256, "chunk": number, "content": chunk}
-                connection.execute(statement, row)
+                connection.execute(first if number == 0 else statement, row)
 
 
 def _chunks(content: bytes) -> Iterator[bytes]:

@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from mailfleet_schema.content import Address, AttachmentRef, Content, addresses_from_json
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.statements.purge import purges
 from mailfleet_schema.statements.template import template
+from mailfleet_schema.states import ContentPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class StoredContent:
-    """What a row says, and what only sending needs: the lazy renderer's name and parameter, run modes, mark."""
+    """What a row says, and what only sending needs: the lazy renderer's name and parameter, run modes, mark.
+
+    `content_policy` None is its app's. A content whose `purged_at` is not None is no content any more.
+    """
 
     mail_id: int
     content: Content
@@ -19,6 +25,12 @@ class StoredContent:
     parameter: Any
     run_modes: tuple[str, ...]
     mark: str | None
+    content_policy: ContentPolicy | None = None
+    purged_at: datetime | None = None
+
+    def purges(self, of_app: ContentPolicy) -> bool:
+        """Whether it is to be removed when the mail is sent, where its app's setting is *of_app*."""
+        return purges(self.content_policy, of_app, lazy=self.renderer is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,7 @@ def _contents(d: Dialect) -> str:
     return d.format(
         """
         SELECT mail_id, message_id, sender, reply_to, "to", cc, bcc, subject, text, html, headers, attachments,
-               list_unsubscribe, renderer, parameter, run_modes, mark
+               list_unsubscribe, renderer, parameter, run_modes, mark, content_policy, purged_at
         FROM {mail_content} WHERE mail_id {ids}
         """,
         ids=d.in_ids("ids"),
@@ -78,5 +90,7 @@ def contents_of(connection: Executor, ids: Sequence[int]) -> dict[int, StoredCon
             parameter=d.read_json(row.parameter),
             run_modes=tuple(d.read_json(row.run_modes) or ()),
             mark=row.mark,
+            content_policy=ContentPolicy(row.content_policy) if row.content_policy else None,
+            purged_at=d.read_instant(row.purged_at),
         )
     return found

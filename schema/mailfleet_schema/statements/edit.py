@@ -75,8 +75,9 @@ def _edit(d: Dialect) -> str:
 def _replace(d: Dialect) -> str:
     # Every attempt and every copy keeps the Message-ID: an answer to an earlier one is an answer to this mail.
     names = [name for name in CONTENT_COLUMNS if name not in {"mail_id", "message_id"}]
+    # Whose content was purged has one again.
     return d.format(
-        "UPDATE {mail_content} AS c SET {settings} FROM {rows} WHERE c.mail_id = v.mail_id",
+        "UPDATE {mail_content} AS c SET {settings}, purged_at = NULL FROM {rows} WHERE c.mail_id = v.mail_id",
         settings=", ".join(f'"{name}" = v."{name}"' for name in names),
         rows=d.rows("rows", CONTENT_COLUMNS, "v"),
     )

@@ -10,7 +10,7 @@ from mailfleet_schema.dialects import Dialect, Executor, dialect_of
 from mailfleet_schema.statements.attachment import store_attachments
 from mailfleet_schema.statements.key import KeyOwner, KeyTaken, own_keys, reserve_keys
 from mailfleet_schema.statements.template import template
-from mailfleet_schema.states import OnDoubt, Priority, State
+from mailfleet_schema.states import ContentPolicy, OnDoubt, Priority, State
 from mailfleet_schema.topology import MAX_DELAY_S
 
 #: TinyMail's figures: three failures at most, one copy.
@@ -20,7 +20,7 @@ MAX_DONE = 1
 
 @dataclass(frozen=True, slots=True)
 class NewMail:
-    """One mail to insert. None means the default: due now, never expiring, 3 failures, 1 copy, resend_once.
+    """One mail to insert. None means the default: due now, never expiring, 3 failures, 1 copy, resend_once, its app's policy.
 
     `blobs` holds the attachments' content by SHA-256. `key` needs `payload_hash`.
     """
@@ -44,6 +44,7 @@ class NewMail:
     key: str | None = None
     payload_hash: str | None = None
     blobs: Mapping[str, bytes] = field(default_factory=dict)
+    content_policy: ContentPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ CONTENT_COLUMNS = {
     "ref_key1": "text",
     "ref_key2": "text",
     "tags": "jsonb",
+    "content_policy": "text",
 }
 
 
@@ -247,4 +249,5 @@ def content_row(mail_id: int, mail: NewMail) -> dict[str, Any]:
         "ref_key1": mail.ref[1],
         "ref_key2": mail.ref[2],
         "tags": list(mail.tags) or None,
+        "content_policy": mail.content_policy,
     }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.statements.purge import has_content
 from mailfleet_schema.statements.recipient import forget_recipients, reopen_recipients
 from mailfleet_schema.statements.template import template
 from mailfleet_schema.states import State
@@ -37,6 +38,8 @@ def _sql(operation: Operation, d: Dialect) -> str:
         # fence + 1 takes the row from the thread that prepares it: its record will find nothing.
         where = f"({where} OR phase = 'prepare')"
     queued = operation.target is State.QUEUED
+    if queued:
+        where = f"{where} AND {has_content(d, d.table('mail') + '.id')}"
     settings = [
         f"state = '{operation.target.value}'",
         "phase = NULL",
@@ -91,7 +94,7 @@ def operate(
 ) -> set[int]:
     """Apply *operation* to those of *ids* in *apps* that are in one of its states; returns which were.
 
-    A forced copy goes to every recipient again, a retry to those who were refused; in the same transaction. What
+    A mail whose content was purged is not queued any more. A forced copy goes to every recipient again, a retry to those who were refused; in the same transaction. What
     became `queued` is due and looked at by the next pass of a reconciler; publish a hint to be faster.
     """
     if not ids:

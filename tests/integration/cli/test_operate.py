@@ -64,7 +64,7 @@ def test_documents(command: Command, bench: Bench) -> None:
     mail_id = bench.new()
     assert command.json("cancel", mail_id, 4711, status=1) == {
         "changed": [mail_id],
-        "left": [{"id": 4711, "state": None, "reason": None}],
+        "left": [{"id": 4711, "state": None, "reason": None, "purged_at": None}],
     }
 
 

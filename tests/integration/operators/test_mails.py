@@ -38,8 +38,8 @@ def test_by_number(bench: Bench) -> None:
     assert done.as_json() == {
         "changed": [other, mine],
         "left": [
-            {"id": sent, "state": "sent", "reason": None},
-            {"id": 4711, "state": None, "reason": None},
+            {"id": sent, "state": "sent", "reason": None, "purged_at": None},
+            {"id": 4711, "state": None, "reason": None, "purged_at": None},
         ],
     }
 

@@ -19,6 +19,7 @@ from mailfleet_workers.cli import (
     operate,
     overview,
     presets,
+    purge,
     scan,
     send,
     waits,
@@ -90,6 +91,9 @@ app.command("locate", help=locate.HELP, short_help="Find the mail that an answer
 )
 for name in operate.HELP:
     app.command(name, help=operate.HELP[name], short_help=operate.SHORT[name])(operate.command(name))
+app.command("purge", help=purge.HELP, short_help="Remove the contents of mail that is through.")(
+    purge.purge_command
+)
 app.add_typer(waits.commands, name="waits", short_help="List, add and clear what everybody waits for.")
 app.command("pause", help=waits.PAUSE, short_help="Let nobody send for an account, host, app, or at all.")(
     waits.pause_command

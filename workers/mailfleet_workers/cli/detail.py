@@ -61,7 +61,7 @@ def _parts(found: MailDetail) -> Iterator[RenderableType | screen.Grid]:
     if found.content is None:
         yield screen.cell("Its content row is missing: it cannot be sent.", "red")
     else:
-        yield screen.pairs(_content(found.content))
+        yield screen.pairs(_content(found.content, found.now))
         if found.content.files:
             yield screen.heading("files")
             yield _files(found.content)
@@ -80,7 +80,7 @@ def _parts(found: MailDetail) -> Iterator[RenderableType | screen.Grid]:
             yield _try(tried, found.now)
 
 
-def _content(content: ContentSummary) -> list[tuple[str, object]]:
+def _content(content: ContentSummary, now: datetime) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
         ("from", _address(content.sender) if content.sender else "the account's own sender"),
         ("to", _addresses(content.to)),
@@ -89,7 +89,7 @@ def _content(content: ContentSummary) -> list[tuple[str, object]]:
         ("reply-to", _addresses(content.reply_to)),
         ("subject", content.subject),
         ("message-id", content.message_id),
-        ("body", _body(content)),
+        ("body", _body(content, now)),
         ("unsubscribe", ", ".join(content.list_unsubscribe) or None),
     ]
     rows += [("header", f"{name}: {value}") for name, value in content.headers]
@@ -100,11 +100,14 @@ def _content(content: ContentSummary) -> list[tuple[str, object]]:
         ("mark", content.mark),
         ("about", " ".join(part for part in content.ref if part) if content.ref else None),
         ("tags", ", ".join(content.tags) or None),
+        ("content", content.content_policy),
     ]
     return rows
 
 
-def _body(content: ContentSummary) -> str:
+def _body(content: ContentSummary, now: datetime) -> str:
+    if content.purged_at is not None:
+        return f"purged at {moment(content.purged_at, now)}"
     sizes = (("text", content.text_bytes), ("html", content.html_bytes))
     listed = [f"{name} {size_of(size)}" for name, size in sizes if size is not None]
     return ", ".join(listed) or "rendered when it is sent"

@@ -90,18 +90,18 @@ def command(name: str) -> Callable[..., None]:
         filtered = everything or wanted != Filter()
         if bool(ids) == filtered:
             raise Failure(f"{name}: expected either numbers of mails, or a filter (--app, --state, …, --all)")
-        operation = OPERATIONS[name]
+        operation, policy_of = OPERATIONS[name], of(ctx).settings.content_policy
         with operating(of(ctx)) as engine:
             if ids and dry_run:
                 raise Failure(f"{name}: --dry-run counts what a filter finds; it has no numbers beside it")
             if ids:
-                done = by_ids(engine, operation, ids, reason=reason)
+                done = by_ids(engine, operation, ids, reason=reason, policy_of=policy_of)
                 _tell(name, done, as_json=as_json)
                 raise typer.Exit(0 if not done.left else 1)
             found = (
                 count(engine, operation, wanted)
                 if dry_run
-                else by_filter(engine, operation, wanted, reason=reason)
+                else by_filter(engine, operation, wanted, reason=reason, policy_of=policy_of)
             )
         if as_json:
             screen.print_json({"mails": found, "dry_run": dry_run})
@@ -127,5 +127,7 @@ def _tell(name: str, done: Done, *, as_json: bool) -> None:
 def _why(name: str, left: Left) -> str:
     if left.state is None:
         return f"mail {left.id}: there is none with this number"
+    if left.purged_at is not None and OPERATIONS[name].target is State.QUEUED:
+        return f"mail {left.id}: its content was purged at {left.purged_at:%Y-%m-%d %H:%M:%S %Z}, there is nothing left to send"
     because = f" ({left.reason})" if left.reason else ""
     return f"mail {left.id}: is {left.state}{because}; `{name}` is for mails that are {_PLURAL[name]}"

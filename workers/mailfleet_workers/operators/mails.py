@@ -6,6 +6,7 @@ worker but what it only prepares (`cancel`); what must not be changed stays as i
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
@@ -21,7 +22,8 @@ from mailfleet_schema.statements.operate import (
     Operation,
     operate,
 )
-from mailfleet_schema.states import Phase, State
+from mailfleet_schema.statements.purge import purge_sent
+from mailfleet_schema.states import ContentPolicy, Phase, State
 from mailfleet_schema.tables import tables_of
 from mailfleet_workers.outcome import cut
 from mailfleet_workers.views.base import View
@@ -35,8 +37,15 @@ OPERATIONS = {
     "confirm": CONFIRM,
     "copy": FORCE,
 }
+#: What becomes of the content of an app's mails that do not say it themselves.
+PolicyOf = Callable[[str], ContentPolicy]
 #: Rows in one transaction: locks are held for a moment only.
 STRETCH = 500
+
+
+def mails_say(app: str) -> ContentPolicy:  # noqa: ARG001 - a PolicyOf
+    """The policy where no settings are known: what a mail does not say itself is kept."""
+    return ContentPolicy.KEEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +63,15 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Left(View):
-    """A mail that was asked for and stays as it is; `state` None: there is none of this number."""
+    """A mail that was asked for and stays as it is; `state` None: there is none of this number.
+
+    `purged_at` is when its content was removed: then it is never sent again.
+    """
 
     id: int
     state: str | None
     reason: str | None
+    purged_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +82,24 @@ class Done(View):
     left: tuple[Left, ...]
 
 
-def by_ids(engine: Engine, operation: Operation, ids: Sequence[int], *, reason: str | None = None) -> Done:
-    """Do *operation* to the mails *ids*, of whatever app."""
+def by_ids(
+    engine: Engine,
+    operation: Operation,
+    ids: Sequence[int],
+    *,
+    reason: str | None = None,
+    policy_of: PolicyOf = mails_say,
+) -> Done:
+    """Do *operation* to the mails *ids*, of whatever app.
+
+    *policy_of* is an app's setting: what is confirmed as sent is purged where its policy says so.
+    """
     wanted = list(dict.fromkeys(ids))
     changed: set[int] = set()
     for start in range(0, len(wanted), STRETCH):
         page = wanted[start : start + STRETCH]
         with engine.begin() as connection:
-            changed |= _operate(connection, operation, page, reason)
+            changed |= _operate(connection, operation, page, reason, policy_of)
     left = [one for one in wanted if one not in changed]
     return Done(tuple(one for one in wanted if one in changed), _left(engine, left))
 
@@ -87,6 +110,7 @@ def by_filter(
     wanted: Filter,
     *,
     reason: str | None = None,
+    policy_of: PolicyOf = mails_say,
     told: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Do *operation* to every mail that *wanted* finds and that is there now; how many that was.
@@ -105,7 +129,7 @@ def by_filter(
             query = select(mail.c.id).where(*conditions, mail.c.id > low, mail.c.id <= last)
             locked = query.order_by(mail.c.id).limit(STRETCH).with_for_update()
             ids = list(connection.execute(locked).scalars())
-            changed += len(_operate(connection, operation, ids, reason))
+            changed += len(_operate(connection, operation, ids, reason, policy_of))
         if not ids:
             break
         told(changed)
@@ -127,6 +151,12 @@ def _conditions(connection: Connection, operation: Operation, wanted: Filter) ->
     if operation.from_prepare:
         possible = possible | (mail.c.phase == Phase.PREPARE.value)
     found = [possible]
+    if operation.target is State.QUEUED:
+        content = tables_of(dialect_of(connection)).mail_content
+        purged = select(content.c.mail_id).where(
+            content.c.mail_id == mail.c.id, content.c.purged_at.is_not(None)
+        )
+        found.append(~purged.exists())
     if wanted.apps:
         found.append(mail.c.app.in_(wanted.apps))
     if wanted.states:
@@ -145,22 +175,34 @@ def _conditions(connection: Connection, operation: Operation, wanted: Filter) ->
 
 
 def _operate(
-    connection: Connection, operation: Operation, ids: Sequence[int], reason: str | None
+    connection: Connection,
+    operation: Operation,
+    ids: Sequence[int],
+    reason: str | None,
+    policy_of: PolicyOf,
 ) -> set[int]:
     mail = tables_of(dialect_of(connection)).mail
     apps = list(connection.execute(select(mail.c.app).distinct().where(mail.c.id.in_(ids))).scalars())
     if not apps:
         return set()
-    return operate(
+    changed = operate(
         connection, operation, ids, apps=sorted(apps), reason=None if reason is None else cut(reason)
     )
+    if operation.target is State.SENT:
+        purge_sent(connection, sorted(changed), policy_of)
+    return changed
 
 
 def _left(engine: Engine, ids: Sequence[int]) -> tuple[Left, ...]:
     if not ids:
         return ()
     with read_only(engine) as connection:
-        mail = tables_of(dialect_of(connection)).mail
-        query = select(mail.c.id, mail.c.state, mail.c.reason).where(mail.c.id.in_(ids))
-        known = {row.id: Left(row.id, row.state, row.reason) for row in connection.execute(query)}
+        tables = tables_of(dialect_of(connection))
+        mail, content = tables.mail, tables.mail_content
+        query = (
+            select(mail.c.id, mail.c.state, mail.c.reason, content.c.purged_at)
+            .select_from(mail.outerjoin(content, content.c.mail_id == mail.c.id))
+            .where(mail.c.id.in_(ids))
+        )
+        known = {row.id: Left(*row) for row in connection.execute(query)}
     return tuple(known.get(one, Left(one, None, None)) for one in ids)

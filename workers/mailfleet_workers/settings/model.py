@@ -11,6 +11,7 @@ from mailfleet.errors import SettingsError
 from mailfleet_schema.engine import parse_url
 from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
 from mailfleet_schema.statements.reconcile import Patience
+from mailfleet_schema.states import ContentPolicy
 from mailfleet_workers.account import Account
 from mailfleet_workers.settings.account import AccountSettings
 from mailfleet_workers.settings.limits import HostSettings, LimitSettings
@@ -80,6 +81,11 @@ class AppSettings(BaseModel):
         description="What becomes of a mail in doubt that does not say it itself: `resend_once`, `resend` or `hold`.",
     )
 
+    content_policy: Literal["keep", "purge", "render_only"] = Field(
+        "keep",
+        description="What becomes of the content of a mail that does not say it itself: `keep`, `purge` when it is sent, or"
+        " `render_only`, where what a lazy mail's renderer makes is never stored and other mail is purged.",
+    )
     weight: int = Field(
         1,
         ge=1,
@@ -328,6 +334,10 @@ class Settings(BaseModel):
     def app(self, name: str) -> AppSettings:
         """What is set for the app *name*, the defaults if it is not listed."""
         return self.apps.get(name) or AppSettings()
+
+    def content_policy(self, app: str) -> ContentPolicy:
+        """What becomes of the content of mails of *app* that do not say it themselves."""
+        return ContentPolicy(self.app(app).content_policy)
 
     def account(self, name: str, *, catcher: tuple[str, int] | None = None) -> Account:
         """The account *name* as a worker needs it.

@@ -71,7 +71,10 @@ class File(View):
 
 @dataclass(frozen=True, slots=True)
 class ContentSummary(View):
-    """What the mail says, with its bodies as sizes in bytes (None: there is none)."""
+    """What the mail says, with its bodies as sizes in bytes (None: there is none).
+
+    `content_policy` None is its app's. With `purged_at` its bodies, headers, parameter and files are gone.
+    """
 
     message_id: str
     sender: Address | None
@@ -91,6 +94,8 @@ class ContentSummary(View):
     mark: str | None
     ref: tuple[str | None, str | None, str | None] | None
     tags: tuple[str, ...]
+    content_policy: str | None = None
+    purged_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +208,8 @@ def _content(connection: Connection, dialect: Dialect, row: Row[Any]) -> Content
         mark=row.mark,
         ref=ref if any(ref) else None,
         tags=tuple(row.tags or ()),
+        content_policy=row.content_policy,
+        purged_at=row.purged_at,
     )
 
 

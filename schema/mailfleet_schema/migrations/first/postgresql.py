@@ -181,6 +181,12 @@ POSTGRESQL = (
     )
     """,
     """
+    CREATE INDEX mail_content_files ON mailfleet.mail_content USING gin (attachments jsonb_path_ops) WHERE attachments IS NOT NULL
+    """,
+    """
+    CREATE INDEX mail_content_left ON mailfleet.mail_content (mail_id) WHERE purged_at IS NOT NULL AND attachments IS NOT NULL
+    """,
+    """
     CREATE INDEX mail_content_message_id ON mailfleet.mail_content (message_id)
     """,
     """

@@ -178,6 +178,12 @@ SQLITE = (
     )
     """,
     """
+    CREATE INDEX mail_content_files ON mailfleet_mail_content (mail_id) WHERE attachments IS NOT NULL
+    """,
+    """
+    CREATE INDEX mail_content_left ON mailfleet_mail_content (mail_id) WHERE purged_at IS NOT NULL AND attachments IS NOT NULL
+    """,
+    """
     CREATE INDEX mail_content_message_id ON mailfleet_mail_content (message_id)
     """,
     """

@@ -49,11 +49,11 @@ class Outgoing:
     id_header: str = ""
     mark_header: str = ""
 
-    def of(self, content: Content, *, mail_id: int, mark: str | None) -> Leaving:
-        """*content* of mail *mail_id* as it leaves."""
+    def of(self, content: Content, *, mail_id: int | None, mark: str | None) -> Leaving:
+        """*content* of mail *mail_id* as it leaves; None has no id that could be found again."""
         dry_run = bool(self.dry_run_prefix) and content.subject.startswith(self.dry_run_prefix)
         headers: list[tuple[str, str]] = []
-        if self.id_header:
+        if self.id_header and mail_id is not None:
             headers.append((self.id_header, str(mail_id)))
         if self.mark_header and mark:
             headers.append((self.mark_header, mark))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mailfleet_workers.account import Account
 from mailfleet_workers.desk import Way
-from mailfleet_workers.settings import Settings
+from mailfleet_workers.settings import AccountSettings, Settings
 from mailfleet_workers.smtp.base import Transport
 from mailfleet_workers.smtp.connection import SmtpTransport
 from mailfleet_workers.smtp.dry import DryRunTransport
@@ -41,28 +41,24 @@ class Ways:
     def _way(self, app: str, name: str) -> Way | None:
         if name not in self._settings.app(app).accounts or name not in self._settings.accounts:
             return None
-        settings = self._settings
-        account = settings.account(name, catcher=self._catcher)
-        real = not self._caught(account)
-        outgoing = settings.outgoing.outgoing(
-            dry_run_prefix=settings.accounts[name].dry_run_prefix,
-            redirect=real and settings.delivery == "redirect",
-            restrict=real and settings.delivery == "allowlist",
-        )
-        return Way(account, dry_run=self._dry_run(account), outgoing=outgoing)
-
-    def _caught(self, account: Account) -> bool:
-        """Whether its mail goes to our own catching server, which everybody may write to."""
-        return (account.host, account.port) == self._catcher
-
-    def _dry_run(self, account: Account) -> bool:
-        settings = self._settings
-        if settings.accounts[account.name].dry_run or settings.run_mode in settings.outgoing.dry_run_modes:
-            return True
-        return settings.delivery == "dry_run" and not self._caught(account)
+        account = self._settings.account(name, catcher=self._catcher)
+        return way_of(self._settings, account, catcher=self._catcher)
 
     def transport(self, account: Account) -> Transport:
         """What opens connections of *account*."""
-        if self._dry_run(account):
+        if way_of(self._settings, account, catcher=self._catcher).dry_run:
             return DryRunTransport()
         return SmtpTransport(account, environ=self._environ, meter=self._meter)
+
+
+def way_of(settings: Settings, account: Account, *, catcher: tuple[str, int] | None = None) -> Way:
+    """How mail of *account* leaves, which need not be one of *settings*. To our own *catcher* everybody may write."""
+    own = settings.accounts.get(account.name) or AccountSettings()
+    real = (account.host, account.port) != catcher
+    outgoing = settings.outgoing.outgoing(
+        dry_run_prefix=own.dry_run_prefix,
+        redirect=real and settings.delivery == "redirect",
+        restrict=real and settings.delivery == "allowlist",
+    )
+    dry_run = own.dry_run or settings.run_mode in settings.outgoing.dry_run_modes
+    return Way(account, dry_run=dry_run or (real and settings.delivery == "dry_run"), outgoing=outgoing)

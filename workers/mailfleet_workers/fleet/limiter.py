@@ -4,6 +4,7 @@ import time
 
 from mailfleet_workers.limits.base import Limiter
 from mailfleet_workers.limits.book import Book
+from mailfleet_workers.limits.installation import place_of
 from mailfleet_workers.limits.redis import RedisLimiter
 from mailfleet_workers.limits.resolve import limits_of
 from mailfleet_workers.limits.sharing import SharingLimiter
@@ -22,6 +23,7 @@ def limiter_of(
         settings.redis_url,
         Book(limits_of(settings)),
         lease_s=settings.limits.lease_s,
+        place=place_of(settings.database_url),
         told=lambda available: meter.limiter(app, available=available),
     )
     meter.limiter(app, available=True)

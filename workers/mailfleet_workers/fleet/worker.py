@@ -119,6 +119,7 @@ class Worker:
             self._counting.instance = self._instance()
             with contextlib.suppress(LimiterUnavailable):
                 list(self._counting.unready())
+                self._counting.announce()
         self._pool.start()
         self._broker.on_created = self._hints_lost
         self._broker.on_consuming = self._consuming

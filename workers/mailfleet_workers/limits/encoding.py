@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mailfleet_schema.statements.gate import Gate
-from mailfleet_workers.limits.base import Report, Slot
+from mailfleet_workers.limits.base import Report, Request, Slot
 from mailfleet_workers.limits.book import Limits
+from mailfleet_workers.limits.line import RANK
 from mailfleet_workers.limits.redis_script import Packed
 from mailfleet_workers.limits.rule import Rule, Scope, Unit
 from mailfleet_workers.limits.usage import RuleUse, Usage
@@ -214,3 +215,14 @@ def read_usage(limits: Limits, numbers: Sequence[float], *, lease_s: float) -> U
         login_failures=int(numbers[6]),
         login_wait_s=numbers[7] / 1000,
     )
+
+
+def question(request: Request, limits: Limits, reports: Sequence[Report]) -> tuple[str, str]:
+    """What *request* asks, and what *reports* say, as words of the script."""
+    slot = (limits.slots and request.slot) or "-"
+    wished = ",".join(map(str, request.recipients)) or "-"
+    weight = limits.weights.get(request.app, 1)
+    question = (
+        f"{request.token} {request.app} {RANK[request.priority]} {weight} {slot} {request.comes:d} {wished}"
+    )
+    return question, lines(reports) if reports else ""

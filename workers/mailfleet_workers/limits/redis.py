@@ -37,12 +37,14 @@ from mailfleet_workers.limits.encoding import (
     lines,
     login_words,
     named,
+    question,
     read_usage,
     renewal_words,
     rules_of,
 )
 from mailfleet_workers.limits.gates import GateCache
 from mailfleet_workers.limits.holdings import Holdings
+from mailfleet_workers.limits.installation import announce
 from mailfleet_workers.limits.line import RANK
 from mailfleet_workers.limits.presence import AWAY_S, Presence
 from mailfleet_workers.limits.redis_script import Script
@@ -60,7 +62,8 @@ class RedisLimiter:
 
     *url* is Redis's, *instance* keeps apart what several databases of mailfleet have in one Redis (it may be set later,
     before the first question); *lease_s* is how long what a dead process held stays taken. *clock* is ours and never
-    stops (`boottime`). *told* hears whether Redis answers, each time that changes.
+    stops (`boottime`). *told* hears whether Redis answers, each time that changes. *place* is where the database is, for those who find our
+    limits by it (`installation`).
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class RedisLimiter:
         clock: Callable[[], float] = boottime,
         told: Callable[[bool], None] = lambda _: None,
         script: Script | None = None,
+        place: str = "",
     ) -> None:
         self.book = book
+        self._place = place
         self.owner = uuid.uuid4().hex[:12]
         self.lease_s = lease_s
         self._clock = clock
@@ -125,7 +130,7 @@ class RedisLimiter:
         spec = self._spec(limits)
         try:
             asked_at = self._clock()
-            epoch, answer = self._call(limits.host, "ask", *_question(request, limits, mine), spec.words)
+            epoch, answer = self._call(limits.host, "ask", *question(request, limits, mine), spec.words)
         except LimiterUnavailable as error:
             self._held.keep(mine)
             return _refused_away(error)
@@ -335,6 +340,12 @@ class RedisLimiter:
         for name, ages in sent:
             words += [name, " ".join(f"{age_s * 1000:.0f} {amount}" for age_s, amount in ages)]
         self._call(host, "seed", *words, epoch=epoch)
+        self.announce()  # it may have forgotten that too
+
+    def announce(self) -> None:
+        """Say in Redis whose limits these are. Raises LimiterUnavailable."""
+        if self._place:
+            announce(self._script, self._place, self._instance)
 
     def usage(self, account: str) -> Usage:
         """What is used of the limits of *account*. Raises LimiterUnavailable, and KeyError for an unknown account."""
@@ -379,13 +390,3 @@ class RedisLimiter:
 
 def _refused_away(error: LimiterUnavailable) -> Refusal:
     return Refusal(f"limiter unavailable: {error}", 2 * AWAY_S)
-
-
-def _question(request: Request, limits: Limits, reports: Sequence[Report]) -> tuple[str, str]:
-    slot = (limits.slots and request.slot) or "-"
-    wished = ",".join(map(str, request.recipients)) or "-"
-    weight = limits.weights.get(request.app, 1)
-    question = (
-        f"{request.token} {request.app} {RANK[request.priority]} {weight} {slot} {request.comes:d} {wished}"
-    )
-    return question, lines(reports) if reports else ""

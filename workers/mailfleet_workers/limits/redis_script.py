@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
@@ -33,6 +33,7 @@ _RENEWAL = "renew"
 _TURNS = 1.2
 
 Words = list[object]
+T = TypeVar("T")
 
 
 def script_text() -> str:
@@ -144,12 +145,20 @@ class Script:
         A single callable instead of words is asked for them with each epoch that is tried. Of *epoch* alone where one is
         given: in another nothing happens, and the answer is empty. Raises LimiterUnavailable.
         """
+        return self._answered(lambda: self._call(host, operation, words, epoch))
+
+    def plain(self, *words: object) -> Any:
+        """What Redis answers to the command *words*, which may be repeated. Raises LimiterUnavailable."""
+        return self._answered(lambda: self._used(lambda link: link.command(*words), waits=True))
+
+    def _answered(self, ask: Callable[[], T]) -> T:
+        """What *ask* returns. Raises LimiterUnavailable for all that may go wrong."""
         try:
             try:
-                return self._call(host, operation, words, epoch)
+                return ask()
             except _Stale:
                 # A kept connection that its server has closed meanwhile: every operation may be repeated.
-                return self._call(host, operation, words, epoch)
+                return ask()
         except _Stale as error:
             raise LimiterUnavailable(str(error)) from None
         except TimedOut:
@@ -198,12 +207,18 @@ class Script:
         return found
 
     def _asked(self, key: str, operation: str, epoch: str, words: Sequence[object]) -> list[Any]:
-        """The answer to one call; its connection is kept if it is in order afterwards."""
-        waits = operation != _RENEWAL
+        """The answer to one call."""
+        return self._used(
+            lambda link: self._run(link, self._head(key, operation, link.run_id, epoch), words),
+            waits=operation != _RENEWAL,
+        )
+
+    def _used(self, use: Callable[[_Link], T], *, waits: bool) -> T:
+        """What *use* makes of a connection, which is kept if it is in order afterwards."""
         link, used = self._borrow(waits=waits)
         kept: _Link | None = link
         try:
-            return self._run(link, self._head(key, operation, link.run_id, epoch), words)
+            return use(link)
         except ReadOnlyError:
             # A replica now: the name of the server may lead to another one.
             kept = None

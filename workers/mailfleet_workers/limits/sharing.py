@@ -71,6 +71,10 @@ class SharingLimiter:
     def instance(self, value: str) -> None:
         self._redis.instance = value
 
+    def announce(self) -> None:
+        """As RedisLimiter."""
+        self._redis.announce()
+
     @property
     def away(self) -> str | None:
         """Why nothing can be granted at all; None while Redis answers, and while parts are granted without it."""

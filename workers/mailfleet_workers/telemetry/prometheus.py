@@ -53,6 +53,8 @@ COUNTERS: dict[str, tuple[tuple[str, ...], str]] = {
     "doubt": (("app",), "Mails that came into doubt."),
     "hooks": (("app", "result"), "Calls of status hooks, by result."),
     "parked": (("app", "reason"), "Messages that are no hints."),
+    "notices": (("app", "account", "host", "result"), "Mails without a row, by result."),
+    "notices_unlimited": (("app", "account", "host"), "Mails without a row that went without a permit."),
 }
 HISTOGRAMS: dict[str, tuple[tuple[str, ...], str, tuple[float, ...]]] = {
     "queue_seconds": (("app", "priority"), "From due to the begin of the first attempt.", QUEUE_S),
@@ -161,6 +163,12 @@ class PrometheusMeter(Meter):
 
     def parked(self, app: str, reason: str, messages: int = 1) -> None:
         self._tally.count(("parked", app, reason), messages)
+
+    def noticed(self, app: str, account: str, host: str, result: str) -> None:
+        self._tally.count(("notices", app, account, host, result), 1)
+
+    def unlimited(self, app: str, account: str, host: str) -> None:
+        self._tally.count(("notices_unlimited", app, account, host), 1)
 
 
 class _Handing:

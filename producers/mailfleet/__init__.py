@@ -30,6 +30,7 @@ from mailfleet.errors import (
 )
 from mailfleet.mail import Attachment, Lazy, Mail, Ref
 from mailfleet.mailer import Mailer
+from mailfleet.registry import Attempt, CannotRender, Rendered, on_attempt, renderer
 from mailfleet.results import (
     Conflict,
     Failed,
@@ -55,6 +56,8 @@ __all__ = [
     "Address",
     "AsyncMailer",
     "Attachment",
+    "Attempt",
+    "CannotRender",
     "Conflict",
     "EditConflict",
     "Failed",
@@ -70,6 +73,7 @@ __all__ = [
     "Pending",
     "Ref",
     "Refused",
+    "Rendered",
     "Reply",
     "Result",
     "Retry",
@@ -86,6 +90,8 @@ __all__ = [
     "UnknownMail",
     "from_email_message",
     "from_eml",
+    "on_attempt",
+    "renderer",
 ]
 
 

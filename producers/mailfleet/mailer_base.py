@@ -65,7 +65,7 @@ class MailerBase:
         except InvalidName as error:
             raise SettingsError("app", EXPECTATION, app) from error
         own = OwnEngine(engine)
-        self._preparation = Preparation(limits, clock, new_id, message_id_domain, on_doubt)
+        self._preparation = Preparation(limits, clock, new_id, message_id_domain, on_doubt, app)
         self._writer = Writer(app, own, Outlet(broker, own.url), grace_s=grace_s)
 
     @classmethod

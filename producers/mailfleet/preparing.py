@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from mailfleet.emailmessage import from_email_message
 from mailfleet.errors import InvalidMail
+from mailfleet.lazy_parameter import check_lazy
 from mailfleet.mail import Mail
 from mailfleet.plain import mail_of
 from mailfleet.validation import DEFAULT_LIMITS, Checked, Limits, validate
@@ -28,7 +29,8 @@ NO_DOMAIN = "mailfleet.invalid"
 class Preparation:
     """What all mails of one mailer have in common.
 
-    A Message-ID is *new_id*'s answer at the sender's own domain; *message_id_domain* serves mails without `from_`.
+    A Message-ID is *new_id*'s answer at the sender's own domain; *message_id_domain* serves mails without `from_`. *app* is
+    whose renderers check the parameters of lazy mails, None for nobody's.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -36,6 +38,7 @@ class Preparation:
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex
     message_id_domain: str | None = None
     on_doubt: OnDoubt | None = None
+    app: str | None = None
 
     def one(self, mail: MailLike, *, urgent: bool = False, retry: bool | None = None) -> NewMail:
         """The row of *mail*; *urgent* ones are `high`, whatever they say, and *retry* wins over theirs. Raises InvalidMail."""
@@ -47,6 +50,8 @@ class Preparation:
             new_message_id=lambda: f"<{self.new_id()}@{domain}>",
             now=self.clock(),
         )
+        if checked.lazy is not None and self.app is not None:
+            check_lazy(self.app, checked.lazy)
         new = self._row(checked)
         if retry is not None:
             new = replace(new, retry=retry)

@@ -19,11 +19,12 @@ The module is named in `apps.NAME.import`; that app's workers import it, and not
 a mail. Registering does nothing else, so the application may import the module too.
 """
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -85,18 +86,22 @@ Hook: TypeAlias = Callable[[Attempt], object]
 #: Raises ValueError for a parameter that the renderer does not take.
 Check: TypeAlias = Callable[[JSON], object]
 
+#: mailfleet's own renderer, of templates that are stored in the database (`docs/lazy-mail.md`).
+TEMPLATES = "jinja2"
+
 R = TypeVar("R", bound=Renderer)
 H = TypeVar("H", bound=Hook)
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A renderer, with what checks its parameter; `app` None is for every app of the process."""
+    """A renderer, with what checks its parameter (`schema` is JSON); `app` None is for every app of the process."""
 
     name: str
     render: Renderer
     check: Check | None
     app: str | None
+    schema: str | None = None
 
 
 _lock = threading.Lock()
@@ -105,10 +110,14 @@ _hooks: list[tuple[str | None, Hook]] = []
 _loading: ContextVar[str | None] = ContextVar("mailfleet_app", default=None)
 
 
-def renderer(name: str, *, check: Check | None = None) -> Callable[[R], R]:
+def renderer(
+    name: str, *, schema: Mapping[str, Any] | None = None, check: Check | None = None
+) -> Callable[[R], R]:
     """Register a function as the renderer *name*; raises ValueError if another one has the name.
 
-    *check* is given the parameter when such a mail is emitted where the renderer is registered too, and before it is rendered.
+    *schema*, a JSON schema (2020-12 unless it names another draft), and *check* are asked about the parameter when such a
+    mail is emitted where the renderer is registered too, and before it is rendered. A schema needs `mailfleet[schema]`
+    there; references out of it are not followed.
     """
     from mailfleet.validation.mail import is_renderer_name
 
@@ -116,17 +125,30 @@ def renderer(name: str, *, check: Check | None = None) -> Callable[[R], R]:
         raise ValueError(
             f"renderer: expected a letter, then up to 99 letters, digits, _, . and -, got {name!r}"
         )
+    if name == TEMPLATES:
+        raise ValueError(f"renderer: {name!r} is mailfleet's own")
+    stated = None if schema is None else _as_json(name, schema)
 
     def register(render: R) -> R:
-        app = _loading.get()
-        with _lock:
-            known = _renderers.get((app, name))
-            if known is not None and _place(known.render) != _place(render):
-                raise ValueError(f"renderer: {name!r} is registered by {_place(known.render)} already")
-            _renderers[app, name] = Registered(name, render, check, app)
+        _put(Registered(name, render, check, _loading.get(), stated))
         return render
 
     return register
+
+
+def _as_json(name: str, schema: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(schema), allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"renderer {name}: schema: expected a dict of what JSON has: {error}") from error
+
+
+def _put(one: Registered) -> None:
+    with _lock:
+        known = _renderers.get((one.app, one.name))
+        if known is not None and _place(known.render) != _place(one.render):
+            raise ValueError(f"renderer: {one.name!r} is registered by {_place(known.render)} already")
+        _renderers[one.app, one.name] = one
 
 
 def on_attempt(hook: H) -> H:
@@ -174,6 +196,26 @@ def registering(app: str) -> Iterator[None]:
         yield
     finally:
         _loading.reset(token)
+
+
+def share(app: str, module: str) -> None:
+    """What *module*, or one below it, registered for other apps of this process is *app*'s too.
+
+    A module is imported once, however many apps name it. Raises ValueError as `renderer` does.
+    """
+    with _lock:
+        renderers = [one for one in _renderers.values() if one.app is not None and _is_of(one.render, module)]
+        hooks = [hook for of, hook in _hooks if of is not None and _is_of(hook, module)]
+    for one in renderers:
+        _put(replace(one, app=app))
+    with registering(app):
+        for hook in hooks:
+            on_attempt(hook)
+
+
+def _is_of(function: Callable[..., Any], module: str) -> bool:
+    name = getattr(function, "__module__", None) or ""
+    return name == module or name.startswith(f"{module}.")
 
 
 def forget() -> None:

@@ -20,6 +20,7 @@ from mailfleet.outlet import Outlet, row_of
 from mailfleet.own_engine import OwnEngine
 from mailfleet.publisher import CAPACITY, Row
 from mailfleet.status import Status, statuses_of
+from mailfleet.template_versions import with_versions
 from mailfleet.transactions import collect_in_session
 from mailfleet_schema.statements.again import Again, Standing, queue_drafts, send_again
 from mailfleet_schema.statements.edit import EDITABLE, Edited, NotEdited, edit_mail
@@ -125,7 +126,8 @@ class Writer:
         """Replace what mail *mail_id* says; its new version. Raises UnknownMail and EditConflict, with nothing written."""
 
         def act(connection: Connection) -> Edited:
-            edited = edit_mail(connection, self.app, mail_id, mail, version=version, grace_s=self._grace_s)
+            (new,) = with_versions(connection, self.app, [mail])
+            edited = edit_mail(connection, self.app, mail_id, new, version=version, grace_s=self._grace_s)
             if edited is None:
                 raise UnknownMail(mail_id)
             if isinstance(edited, NotEdited):
@@ -226,6 +228,7 @@ class Writer:
 
     def _insert(self, connection: Connection, mails: Sequence[NewMail]) -> list[Inserted]:
         try:
+            mails = with_versions(connection, self.app, mails)
             return insert_mails(connection, self.app, mails, grace_s=self._grace_s)
         except KeyTaken as error:
             raise IdempotencyConflict(error.app, error.key, error.mail_id or 0) from error

@@ -9,6 +9,8 @@ from tests.packaging.layout import run_python
 OPERATORS_ONLY = {
     "alembic",
     "fastapi",
+    "jinja2",
+    "jsonschema",
     "mailfleet_workers",
     "prometheus_client",
     "pydantic",

@@ -271,7 +271,7 @@ def write_outcomes(
     attempt.add_attempts(connection, [one.attempt for one in written])
     recipient.put_recipients(connection, [r for one in written for r in one.recipients])
     recipient.forget_recipients(connection, [o.settlement.mail_id for o in written if o.forget_recipients])
-    purge.purge(connection, [one.settlement.mail_id for one in written if one.purge])
+    purge.purge(connection, [one.settlement.mail_id for one in written if one.purges])
     _close_gates(connection, (wish for one in written for wish in one.gates))
     return ours
 

@@ -74,7 +74,7 @@ class GateWish:
 class Outcome:
     """Everything one attempt writes: the row, its history, its recipients; and who else has to wait.
 
-    `purge` says that the mail is sent for good and that its content is to be removed with it.
+    `purge` says that the mail's content is to be removed when it is sent for good.
     """
 
     settlement: Settlement
@@ -88,6 +88,11 @@ class Outcome:
     def accepted(self) -> bool:
         """Whether a server took the mail over: then it must be known, however late."""
         return self.attempt.verdict == "accepted"
+
+    @property
+    def purges(self) -> bool:
+        """Whether the content goes with this result."""
+        return self.purge and self.settlement.state is State.SENT
 
     def bare(self) -> "Outcome":
         """Without any text that came from outside: what is left when a database refuses to store one."""
@@ -142,7 +147,7 @@ def decide(
     as sent (partial), never as failed.
     """
     outcome = _decided(row, judgement, tried, policy, phase=phase, before=before)
-    return replace(outcome, purge=True) if tried.purge and outcome.settlement.state is State.SENT else outcome
+    return replace(outcome, purge=True) if tried.purge else outcome
 
 
 def _decided(

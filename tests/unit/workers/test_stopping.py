@@ -166,6 +166,16 @@ def test_table(case: Case) -> None:
     assert ended.attempt == outcome.attempt, "the history says what the server said"
 
 
+@pytest.mark.parametrize("case", [*ENDED, *STOPPED], ids=lambda case: case.name)
+def test_content_that_is_to_go_when_it_is_sent(case: Case) -> None:
+    """It goes with a mail that a stop makes a sent one, and stays with one that failed."""
+    outcome, before = outcome_of(case)
+    ended = stopped(
+        replace(outcome, purge=True), before=before, copies=case.row.get("sum_done", 0), note=case.note
+    )
+    assert ended.purges == (case.state is State.SENT)
+
+
 @pytest.mark.parametrize("case", ENDED, ids=lambda case: case.name)
 def test_what_is_through_is_left_alone(case: Case) -> None:
     """Where nothing would come, a stop changes nothing at all."""

@@ -9,15 +9,15 @@ from typing import Any
 
 from mailfleet_schema.statements.claim import Claimed
 from mailfleet_workers import packer
-from mailfleet_workers.parcel import Parcel
+from mailfleet_workers.parcel import Parcel, Unrendered
 from mailfleet_workers.parcel import pack as unstamped
 from mailfleet_workers.verdict import Stop
 
 
-def pack(row: Claimed, *rest: Any, **named: Any) -> Parcel | Stop:
+def pack(row: Claimed, *rest: Any, **named: Any) -> Parcel | Stop | Unrendered:
     """The product's, with the header of the claim on top."""
     parcel = unstamped(row, *rest, **named)
-    if isinstance(parcel, Stop):
+    if not isinstance(parcel, Parcel):
         return parcel
     message = f"X-Fence: {row.fence}\r\n".encode() + parcel.envelope.message
     return replace(parcel, envelope=replace(parcel.envelope, message=message))

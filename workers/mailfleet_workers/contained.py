@@ -6,12 +6,15 @@ it. Too many of those, and the next is refused at once: a worker must not fill u
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+#: How often it is asked whether to wait on, in seconds.
+LOOK_S = 0.25
 #: So many functions may be written off at a time.
 MOST_LOST = 8
 
@@ -32,7 +35,10 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """It has not come back within `after_s`; it may still, and nobody will hear of it. None: it was not begun."""
+    """It has not come back within `after_s`, or before a drain; it may still, and nobody will hear of it.
+
+    None: it was not begun.
+    """
 
     after_s: float | None
 
@@ -62,15 +68,17 @@ class Containment:
         """How many functions have been written off and have not come back."""
         return self._lost
 
-    def run(self, call: Callable[[], T], timeout_s: float) -> Returned[T] | Raised | Overdue:
-        """Call *call* in a thread of ours and wait at most *timeout_s*."""
+    def run(
+        self, call: Callable[[], T], timeout_s: float, *, stop: threading.Event | None = None
+    ) -> Returned[T] | Raised | Overdue:
+        """Call *call* in a thread of ours and wait at most *timeout_s*, and hardly longer once *stop* is set."""
         job: Job[T] = Job(call)
         with self._lock:
             if self._lost >= self._most_lost:
                 return Overdue(None)
             jobs = self._idle.pop() if self._idle else self._start()
         jobs.put(job)
-        job.done.wait(timeout_s)
+        _wait(job.done, timeout_s, stop)
         with self._lock:
             if job.outcome is None:
                 job.given_up = True
@@ -103,3 +111,13 @@ class Containment:
                     self._lost -= 1
                 self._idle.append(jobs)
             job.done.set()
+
+
+def _wait(done: threading.Event, timeout_s: float, stop: threading.Event | None) -> None:
+    if stop is None:
+        done.wait(timeout_s)
+        return
+    end = time.monotonic() + timeout_s
+    while not done.wait(min(LOOK_S, max(end - time.monotonic(), 0.0))):
+        if stop.is_set() or time.monotonic() >= end:
+            return

@@ -1,6 +1,6 @@
 """One batch of rows of one account, from claim to settled result: the life of a mail in a sender thread.
 
-    gate → content → MIME → permits → connection → record → body → dot → reply → settle
+    gate → content (rendered, if it is lazy) → MIME → permits → connection → record → body → dot → reply → settle
 
 What comes before the connection is here, the rest is the courier's.
 """
@@ -20,7 +20,7 @@ from mailfleet_schema.statements.account import unknown_account
 from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.statements.gate import Gate, reason_of
 from mailfleet_schema.states import Phase, Priority
-from mailfleet_workers.chunk import MOST, first_chunk
+from mailfleet_workers.chunk import MOST, ChunkSize, first_chunk
 from mailfleet_workers.courier import WITHHELD_S, Courier
 from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.heap import Batch
@@ -56,6 +56,8 @@ class Delivery:
         self._courier = Courier(desk)
         self._returns = Returns(desk)
         self._packer = Packer(desk, self._courier)
+        # As many lazy mails as are rendered within a chunk's time follow each other in one thread.
+        self._renders = ChunkSize(aim_s=desk.chunk_s)
         self._reports: list[Report] = []
         self._in_line_since: float | None = None
         self._asleep = ExitStack()
@@ -113,6 +115,8 @@ class Delivery:
             return self._closed(way, pending, gate)
         if (refused := desk.refusals.get(first)) is not None:
             return self._refused(way, pending, refused, again=True)
+        if self._packer.awaits(first):
+            return self._render(way, pending)
         size = self._size(name)
         chunk = first_chunk(pending, size)
         if self._granted and not self._packer.has(chunk):
@@ -151,6 +155,24 @@ class Delivery:
                 courier.release()
         self._packer.keep(parcels[granted.permits :])
         return [*(parcel.row for parcel in parcels[granted.permits :]), *rest]
+
+    def _render(self, way: Way, pending: list[Claimed]) -> list[Claimed]:
+        """Render the first of *pending*; the others go back to the heap, where no thread has to wait for that.
+
+        Meanwhile this thread has no permit, no connection and no unwritten result, and keeps nobody from asking.
+        """
+        few = list(
+            takewhile(self._packer.awaits, pending[: 1 if pending[0].interruptions else self._renders.size])
+        )
+        self._courier.settle()
+        self._courier.release()
+        self._report_now()
+        self._wake()
+        self._desk.heap.put_back(pending[len(few) :])
+        started = time.monotonic()
+        built = self._packer.render(way, few)
+        self._renders.learn((time.monotonic() - started) / len(few))
+        return built
 
     def _let_through(self, way: Way, parcels: list[Parcel]) -> list[Parcel]:
         """*parcels* without those that have a recipient behind a closed gate: they come back after it."""

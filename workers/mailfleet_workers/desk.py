@@ -21,6 +21,7 @@ from mailfleet_workers.outcome import Policy
 from mailfleet_workers.outgoing import AS_IT_IS, Outgoing
 from mailfleet_workers.parcel import Fetch
 from mailfleet_workers.pulse import Pulse
+from mailfleet_workers.rendering import Renderers
 from mailfleet_workers.smtp.connection import server_name
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.telemetry.meter import SILENT, Meter
@@ -77,6 +78,7 @@ class Desk:
     book: Book | None = None
     refusals: Refusals = field(default_factory=lambda: Refusals(time.monotonic))
     hooks: Hooks = field(default_factory=lambda: Hooks(Containment("mailfleet-hook")))
+    renderers: Renderers = field(default_factory=Renderers)
     content_policies: Mapping[str, ContentPolicy] = field(default_factory=dict)
 
     def content_policy(self, app: str) -> ContentPolicy:

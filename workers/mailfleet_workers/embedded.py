@@ -37,6 +37,7 @@ from mailfleet_workers.intake import IntakeClosed
 from mailfleet_workers.limits.book import Book
 from mailfleet_workers.limits.local import LocalLimiter
 from mailfleet_workers.limits.resolve import limits_of
+from mailfleet_workers.modules import load_modules
 from mailfleet_workers.notify import broker_notify
 from mailfleet_workers.plan import PoolPlan
 from mailfleet_workers.pool import Pool
@@ -106,7 +107,11 @@ class Embedded:
         self.stop()
 
     def start(self) -> None:
-        """Recover what the last process left, then start. On an error nothing is left running."""
+        """Recover what the last process left, then start. On an error nothing is left running.
+
+        Raises SettingsError for modules of `apps.NAME.import` that cannot be loaded.
+        """
+        load_modules(self._settings, self._apps)
         self._lock_database()
         try:
             migrations.upgrade(self.engine)

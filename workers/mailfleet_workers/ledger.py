@@ -7,7 +7,7 @@ record is tried once: without it nothing is sent.
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, Engine, select
@@ -16,12 +16,23 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from mailfleet.failpoints import failpoint
 from mailfleet_schema.dialects import dialect_of
 from mailfleet_schema.engine import read_only
-from mailfleet_schema.statements import attempt, claim, content, gate, purge, recipient, settle
+from mailfleet_schema.statements import (
+    attachment,
+    attempt,
+    claim,
+    content,
+    gate,
+    purge,
+    recipient,
+    rendered,
+    settle,
+)
 from mailfleet_schema.statements.claim import MAX_INTERRUPTIONS, Claimed, Return
 from mailfleet_schema.statements.content import Labels, StoredContent
 from mailfleet_schema.statements.gate import Gate
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.statements.reconcile import MAX_AGE_S
+from mailfleet_schema.statements.rendered import RenderedContent
 from mailfleet_schema.statements.settle import Recorded
 from mailfleet_schema.states import State
 from mailfleet_schema.tables import tables_of
@@ -110,6 +121,15 @@ class Ledger:
         """Say in the database that *rows*, which were interrupted before, are begun. Raises SQLAlchemyError."""
         with self._engine.begin() as connection:
             claim.begin_again(connection, [(row.id, row.fence) for row in rows])
+
+    def store_rendered(self, app: str, content: RenderedContent, blobs: Mapping[str, bytes]) -> bool:
+        """Store what was rendered for a row, with its files; whether the row is still ours. Raises SQLAlchemyError."""
+        if blobs:
+            # By themselves: what nobody refers to does no harm, but who waits for them must not hold the row.
+            with self._engine.begin() as connection:
+                attachment.store_attachments(connection, app, blobs)
+        with self._engine.begin() as connection:
+            return rendered.store_rendered(connection, replace(content, worker_id=self._worker_id))
 
     def advance(self, results: Sequence[Result], nexts: Sequence[Claimed]) -> Recorded | None:
         """Settle *results* and record *nexts* in one transaction, committed.

@@ -2,23 +2,31 @@
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import assert_never
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from mailfleet_schema.content import AttachmentRef
 from mailfleet_schema.statements.claim import Claimed
+from mailfleet_schema.statements.content import StoredContent
+from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.states import Phase
 from mailfleet_workers.courier import INTERRUPTED_S, WITHHELD_S, Courier
 from mailfleet_workers.desk import Desk, Way
-from mailfleet_workers.parcel import Parcel, pack
+from mailfleet_workers.lazy_content import LazyContent, Unwanted
+from mailfleet_workers.parcel import Parcel, Unrendered, pack
+from mailfleet_workers.rendering import Made, NotNow
 from mailfleet_workers.returns import Returns
-from mailfleet_workers.verdict import Judgement, Stop
+from mailfleet_workers.verdict import Judgement, Retry, Stop, Verdict
 
 log = logging.getLogger(__name__)
 
 #: Messages built ahead of one record, in bytes: a chunk of large mails is a small chunk.
 CHUNK_BYTES = 8 * 1024 * 1024
+_NO_FILES: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Packer:
@@ -28,7 +36,9 @@ class Packer:
         self._desk = desk
         self._courier = courier
         self._returns = Returns(desk)
+        self._lazy = LazyContent(desk)
         self._kept: dict[tuple[int, int], Parcel] = {}
+        self._unrendered: dict[tuple[int, int], Unrendered] = {}
 
     def keep(self, parcels: Sequence[Parcel]) -> None:
         """Remember *parcels*, whose rows are asked for again soon."""
@@ -38,19 +48,29 @@ class Packer:
         """Whether all of *rows* are built."""
         return all((row.id, row.fence) in self._kept for row in rows)
 
+    def awaits(self, row: Claimed) -> bool:
+        """Whether the content of *row* has to be rendered before anything else is done with it, by `render`."""
+        return (row.id, row.fence) in self._unrendered
+
     def forget(self) -> None:
         """The batch is over."""
         self._kept.clear()
+        self._unrendered.clear()
 
     def pack(self, way: Way, rows: Sequence[Claimed]) -> tuple[list[Parcel], list[Claimed]]:
-        """Parcels of the first of *rows*, and the rows for which this chunk has no room in memory."""
+        """Parcels of the first of *rows*, and the rows for which this chunk has no room in memory, or that await rendering."""
         kept = [parcel for row in rows if (parcel := self._kept.pop((row.id, row.fence), None))]
         if len(kept) == len(rows):
             return kept, []
         known = {parcel.row.id for parcel in kept}
-        built, unpacked = self._pack(way, [row for row in rows if row.id not in known])
+        new = [row for row in rows if row.id not in known and not self.awaits(row)]
+        built, unpacked = self._pack(way, new) if new else ([], [])
         parcels = {parcel.row.id: parcel for parcel in (*kept, *built)}
-        return [parcels[row.id] for row in rows if row.id in parcels], unpacked
+        later = {row.id for row in unpacked}
+        return (
+            [parcels[row.id] for row in rows if row.id in parcels],
+            [row for row in rows if row.id in later or self.awaits(row)],
+        )
 
     def _pack(self, way: Way, rows: Sequence[Claimed]) -> tuple[list[Parcel], list[Claimed]]:
         """As `pack`, of rows none of which was built before.
@@ -74,7 +94,8 @@ class Packer:
             with contextlib.suppress(OSError):
                 journal.built(claims)
             raise
-        left = {row.id for row in (*(parcel.row for parcel in parcels), *unpacked)}
+        lazy = [row for row in rows if self.awaits(row)]
+        left = {row.id for row in (*(parcel.row for parcel in parcels), *unpacked, *lazy)}
         with contextlib.suppress(OSError):  # then they count as begun
             journal.built([claim for claim in claims if claim[0] in left])
         return parcels, unpacked
@@ -87,28 +108,122 @@ class Packer:
             if size >= CHUNK_BYTES:
                 return parcels, list(rows[number:])
             before, stored = outcomes.get(row.id, []), contents.get(row.id)
-            purge = stored is not None and stored.purges(self._desk.content_policy(row.app))
             try:
-                parcel = pack(
-                    row,
-                    stored,
-                    before,
-                    way.account,
-                    fetch=self._desk.fetch,
-                    run_mode=self._desk.run_mode,
-                    outgoing=way.outgoing,
-                )
+                packed = self._one(way, row, stored, before)
             except SQLAlchemyError:
                 raise
             except BaseException as error:
                 log.exception("pack_failed", extra={"mail_id": row.id, "app": row.app})
-                reason = f"{type(error).__name__} while building"
-                self._returns.give_back([row], INTERRUPTED_S, reason, begun=True)
+                self._interrupted(row, error)
                 continue
-            if isinstance(parcel, Stop):
-                # Others may have got it before: then it is sent, and this was the last of it.
-                self._courier.add(way, row, Judgement(parcel), None, (), Phase.PREPARE, before, purge=purge)
-            else:
-                parcels.append(replace(parcel, purge=True) if purge else parcel)
+            if isinstance(packed, Unrendered):
+                self._unrendered[row.id, row.fence] = packed
+            elif (parcel := self._parcel(way, row, packed, before, stored)) is not None:
+                parcels.append(parcel)
                 size += len(parcel.envelope.message)
         return parcels, []
+
+    def _one(
+        self,
+        way: Way,
+        row: Claimed,
+        stored: StoredContent | None,
+        before: Sequence[Recipient],
+        files: Mapping[str, bytes] = _NO_FILES,
+    ) -> Parcel | Stop | Unrendered:
+        """*row*, which says *stored*, as `pack` has it; *files* are those that are at hand, by SHA-256."""
+
+        def fetch(app: str, ref: AttachmentRef) -> bytes | None:
+            return files[ref.sha256] if ref.sha256 in files else self._desk.fetch(app, ref)
+
+        return pack(
+            row,
+            stored,
+            before,
+            way.account,
+            fetch=fetch,
+            run_mode=self._desk.run_mode,
+            outgoing=way.outgoing,
+        )
+
+    def _parcel(
+        self,
+        way: Way,
+        row: Claimed,
+        packed: Parcel | Verdict,
+        before: Sequence[Recipient],
+        stored: StoredContent | None,
+    ) -> Parcel | None:
+        """The parcel of *row*; None where it has ended here."""
+        purge = stored is not None and stored.purges(self._desk.content_policy(row.app))
+        if isinstance(packed, Parcel):
+            return replace(packed, purge=True) if purge else packed
+        # Others may have got it before: then it is sent, and this was the last of it.
+        self._courier.add(way, row, Judgement(packed), None, (), Phase.PREPARE, before, purge=purge)
+        return None
+
+    def _interrupted(self, row: Claimed, error: BaseException) -> None:
+        reason = f"{type(error).__name__} while building"
+        self._returns.give_back([row], INTERRUPTED_S, reason, begun=True)
+
+    def render(self, way: Way, rows: Sequence[Claimed]) -> list[Claimed]:
+        """Render *rows*, which await it, and build them; those of them that are built. Raises nothing."""
+        parcels = [parcel for row in rows if (parcel := self._rendered(way, row)) is not None]
+        self.keep(parcels)
+        return [parcel.row for parcel in parcels]
+
+    def _rendered(self, way: Way, row: Claimed) -> Parcel | None:
+        """As `pack` with one row; the journal has it as begun, for its renderer may end this process too."""
+        claim, journal = (row.id, row.fence), self._desk.journal
+        lazy = self._unrendered.pop(claim)
+        if self._desk.stop.is_set():
+            self._returns.give_back([row], None, None)
+            return None
+        try:
+            journal.building([claim])
+        except OSError:
+            log.exception("journal_failed", extra={"app": self._desk.app, "mails": 1})
+            self._returns.give_back([row], WITHHELD_S, "withheld: no journal")
+            return None
+        try:
+            if row.interruptions:
+                self._desk.ledger.begin_again([row])
+            made = self._lazy.make(row, lazy.stored)
+            match made:
+                case Made():
+                    content = replace(lazy.stored, content=made.content)
+                    packed = self._one(way, row, content, lazy.before, made.blobs)
+                    assert not isinstance(packed, Unrendered)  # noqa: S101 - it has a body
+                    parcel = self._parcel(way, row, packed, lazy.before, lazy.stored)
+                    if parcel is not None:
+                        self._built(claim)
+                    return parcel
+                case Stop() | Retry():
+                    return self._parcel(way, row, made, lazy.before, lazy.stored)
+                case NotNow():
+                    self._built(claim)
+                    self._returns.give_back([row], made.wait_s, made.reason)
+                    return None
+                case Unwanted():
+                    # Somebody else has it by now.
+                    self._desk.heap.forget([row])
+                    journal.settled([claim])
+                    return None
+                case _:
+                    assert_never(made)
+        except SQLAlchemyError as error:
+            # As above: an outage of the database is no failure of a mail.
+            log.warning("batch_failed", extra={"app": self._desk.app, "error": type(error).__name__})
+            self._built(claim)
+            self._returns.give_back([row], None, None)
+        except BaseException as error:  # noqa: BLE001 - as where it is packed
+            # Without its traceback, which may end in somebody's text.
+            log.error(  # noqa: TRY400
+                "pack_failed", extra={"mail_id": row.id, "app": row.app, "error": type(error).__name__}
+            )
+            self._interrupted(row, error)
+        return None
+
+    def _built(self, claim: tuple[int, int]) -> None:
+        with contextlib.suppress(OSError):  # then it counts as begun
+            self._desk.journal.built([claim])

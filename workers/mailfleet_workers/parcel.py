@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mailfleet_schema.content import AttachmentRef
-from mailfleet_schema.reasons import CONDITION, RENDER
+from mailfleet_schema.reasons import CONDITION
 from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.statements.content import StoredContent
 from mailfleet_schema.statements.recipient import Recipient
@@ -36,6 +36,15 @@ class Parcel:
     purge: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Unrendered:
+    """Nothing keeps the mail from being sent, but its content has to be rendered before."""
+
+    row: Claimed
+    stored: StoredContent
+    before: tuple[Recipient, ...] = ()
+
+
 def pack(
     row: Claimed,
     stored: StoredContent | None,
@@ -46,7 +55,7 @@ def pack(
     run_mode: str = "local",
     outgoing: Outgoing = AS_IT_IS,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Parcel | Stop:
+) -> Parcel | Stop | Unrendered:
     """Build the message of *row*, or say why it can never be sent.
 
     The full To and Cc stay in the header of a retry that goes to some recipients only; Bcc is never in it.
@@ -64,7 +73,7 @@ def pack(
         left, at, domain = content.message_id.rpartition("@")
         content = replace(content, message_id=f"{left}.copy-{row.sum_done + 1}{at}{domain}")
     if stored.renderer is not None and content.text is None and content.html is None:
-        return Stop(f"no renderer {stored.renderer!r} is registered", kind=RENDER)
+        return Unrendered(row, stored, tuple(outcomes))
     sender = content.from_ or account.sender
     if sender is None:
         return Stop(f"from: the mail names none, and account {account.name} has none")

@@ -39,6 +39,7 @@ class PoolPlan:
     lease_s: float = 15.0
     hook_timeout_s: float = 5.0
     content_policies: Mapping[str, ContentPolicy] = field(default_factory=dict)
+    render_timeout_s: float = 30.0
 
     @classmethod
     def of(
@@ -72,4 +73,5 @@ class PoolPlan:
             lease_s=settings.limits.lease_s,
             hook_timeout_s=timing.hook_timeout_s,
             content_policies={name: settings.content_policy(name) for name in (app, *also)},
+            render_timeout_s=timing.render_timeout_s,
         )

@@ -23,6 +23,7 @@ from mailfleet_schema.statements.account import account_known
 from mailfleet_schema.statements.attachment import read_attachment
 from mailfleet_schema.statements.claim import Return
 from mailfleet_schema.statements.instance import instance_id
+from mailfleet_schema.statements.mail_template import MailTemplate, template_of
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.contained import Containment
 from mailfleet_workers.delivery import UNKNOWN_ACCOUNT_S
@@ -40,9 +41,12 @@ from mailfleet_workers.notify import Notify
 from mailfleet_workers.plan import PoolPlan
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.reconciler import Pass, Reconciler
+from mailfleet_workers.rendering import Renderers
+from mailfleet_workers.rendering.templates import Templates
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.telemetry.meter import SILENT, Meter
+from mailfleet_workers.template.processes import TemplateProcesses
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +116,11 @@ class Pool:
                 account_known(connection, app, accounts, most_s=most_s)
         self._heap = RowHeap(plan.heap_rows)
         self._refusals = Refusals(time.monotonic)
+        self._renderers = Renderers(
+            Templates(self._find_template, TemplateProcesses()),
+            timeout_s=plan.render_timeout_s,
+            stop=self._drain,
+        )
         self._journal = Journal(plan.journal_dir, self.worker_id, instance=instance)
         self._pulse = Pulse(
             self._engine,
@@ -233,7 +242,12 @@ class Pool:
             book=None if self._counting is None else self._counting.book,
             hooks=self._hooks,
             content_policies=self._plan.content_policies,
+            renderers=self._renderers,
         )
+
+    def _find_template(self, app: str, name: str, number: int | None) -> MailTemplate | None:
+        with read_only(self._engine) as connection:
+            return template_of(connection, app, name, number)
 
     def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:
         with read_only(self._engine) as connection:
@@ -264,6 +278,7 @@ class Pool:
         in_time = in_time and _join(self._threads, 1.0)
         self._end.set()
         self._connections.wake()
+        self._renderers.close()
         _join(self._service_threads, 5.0)
         self._hooks.close()
         if in_time:

@@ -24,7 +24,7 @@ from mailfleet_workers.account import Account, Timeouts
 from mailfleet_workers.catcher import Receipt
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.desk import Way
-from mailfleet_workers.parcel import Parcel
+from mailfleet_workers.parcel import Parcel, Unrendered
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.connection import SmtpTransport
 from mailfleet_workers.smtp.pool import ConnectionPool
@@ -120,9 +120,9 @@ class Branch(Office):
 def stamped() -> Iterator[None]:
     """Every message that this process builds names its claim in the header that the checker reads."""
 
-    def pack(row: Claimed, *args: Any, **named: Any) -> Parcel | Stop:
+    def pack(row: Claimed, *args: Any, **named: Any) -> Parcel | Stop | Unrendered:
         made = parcel.pack(row, *args, **named)
-        if isinstance(made, Stop):
+        if not isinstance(made, Parcel):
             return made
         message = f"{FENCE}: {row.fence}\r\n".encode() + made.envelope.message
         return replace(made, envelope=replace(made.envelope, message=message))

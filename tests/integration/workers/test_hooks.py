@@ -298,7 +298,7 @@ class TestStop:
         on_attempt(stop)
         mail = office.emit(ADA)
         office.server.script(ADA, refuse(451, "4.3.0 later"))
-        office.ledger.settle = lambda results: None  # type: ignore[method-assign] # noqa: ARG005 - its name
+        office.ledger.settle = lambda results: None  # type: ignore[method-assign]
         office.deliver(mail)
         assert office.state(mail) == "sending(dot)"
         office.journal.close()

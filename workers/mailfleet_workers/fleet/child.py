@@ -6,7 +6,6 @@ another, on which it reports. Its exit status is one of `status`.
 
 import argparse
 import contextlib
-import importlib
 import logging
 import os
 import select
@@ -20,11 +19,11 @@ from types import FrameType
 from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet.errors import SettingsError
-from mailfleet.registry import registering
 from mailfleet_workers.fleet.process import LOG_KEY
 from mailfleet_workers.fleet.report import Report
 from mailfleet_workers.fleet.status import CANNOT_WORK, DRAINED, FAILED, LOST
 from mailfleet_workers.fleet.worker import Worker
+from mailfleet_workers.modules import BrokenModule, load_modules
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.telemetry.log import configure
 from mailfleet_workers.telemetry.meter import Meter
@@ -96,15 +95,20 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = Settings.load(os.environ, Path(given.config) if given.config else None)
         configure(settings.log, app=given.app, key=bytes.fromhex(os.environ.get(LOG_KEY, "")) or None)
-        load_modules(settings, given.app)
+        _look_here()
+        load_modules(settings, [given.app, *given.also])
         meter = meter_of_child(os.environ)
         worker = Worker(
             settings, given.app, also=given.also, host=given.host, environ=os.environ, meter=meter
         )
+    except BrokenModule as error:
+        cause = "" if error.__cause__ is None else "".join(traceback.format_exception(error.__cause__))
+        _say(f"mailfleet worker {given.app}: {error}\n{cause}".rstrip("\n"))
+        return CANNOT_WORK
     except SettingsError as error:
         _say(f"mailfleet worker {given.app}: {error}")
         return CANNOT_WORK
-    except Exception:  # noqa: BLE001 - an application's module may raise anything, and its author needs the traceback
+    except Exception:  # noqa: BLE001 - whatever it is, a traceback says more than a status
         _say(f"mailfleet worker {given.app}: cannot start\n{traceback.format_exc()}")
         return CANNOT_WORK
     try:
@@ -139,14 +143,11 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def load_modules(settings: Settings, app: str) -> None:
-    """Import *app*'s own modules, found from the working directory too, as `python -m` would. Raises what they raise."""
+def _look_here() -> None:
+    """Modules are found from the working directory too, as `python -m` would."""
     here = str(Path.cwd())
     if "" not in sys.path and here not in sys.path:
         sys.path.insert(0, here)
-    with registering(app):
-        for name in settings.app(app).import_:
-            importlib.import_module(name)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,13 @@ class TimingSettings(BaseModel):
         5, gt=0, description="How often every worker process reconciles, give or take."
     )
     prepare_s: float = Field(300, gt=0, description="A mail that a worker prepares for longer is taken back.")
+    render_timeout_s: float = Field(
+        30,
+        gt=0,
+        validate_default=True,
+        description="How long a renderer may take for one lazy mail; one that has not come back then counts as a transient"
+        " failure. At most half of `prepare_s`.",
+    )
     try_next_s: float = Field(
         60,
         gt=0,
@@ -60,6 +67,14 @@ class TimingSettings(BaseModel):
         least = 3 * info.data.get("heartbeat_s", 0)
         if value < least:
             raise wrong(("", f"at least {least:g}, three times timing.heartbeat_s", value))
+        return value
+
+    @field_validator("render_timeout_s")
+    @classmethod
+    def _within_prepare(cls, value: float, info: ValidationInfo) -> float:
+        most = info.data.get("prepare_s", 2 * value) / 2
+        if value > most:
+            raise wrong(("", f"at most {most:g}, half of timing.prepare_s", value))
         return value
 
     @field_validator("most_step_s")

@@ -62,6 +62,7 @@ class Meter:
 
     def hooked(self, app: str, result: str) -> None:
         """A hook of *app* was called: `done`, `stop`, `raised`, `overdue`, or `refused` because too many hang."""
+
     def noticed(self, app: str, account: str, host: str, result: str) -> None:
         """A mail without a row ended with *result*, a word of `notice.results`; account and host are empty where unknown."""
 

@@ -2,7 +2,8 @@
 
 Values only: nothing here connects, and nothing reads the environment by itself. Limits belong to the limiter, and the
 settings file is read elsewhere; this is what both agree on. An `Account` is hashable, and two of them are equal
-only if every setting is: a pool keyed by it never reuses a connection that was opened with other credentials.
+only if every setting is, and the version of its secrets: a pool keyed by it never reuses a connection that was opened with
+other credentials.
 """
 
 import hashlib
@@ -21,6 +22,11 @@ Tls = Literal["implicit", "starttls", "plain"]
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _HOST = re.compile(r"(?!\.)[!-~]+")
+# The user name may hold anything but what ends it; a reference to a file may hold slashes.
+_PROXY = re.compile(
+    r"socks5://(?:(?P<user>[^:@/\s]{1,255}):(?P<secret>(?:env|file):[^@]+)@)?"
+    r"(?:(?P<host>[A-Za-z0-9._-]{1,253})|\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\])(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
 _NOT_SHOWN = "a value that is not shown"
 
 #: Literals are compared by this digest; the key lives as long as the process, so a digest says nothing outside it.
@@ -53,9 +59,7 @@ class Secret:
         made._reference = None  # noqa: SLF001 - our own instance
         made._value = value  # noqa: SLF001 - our own instance
         made._key = key  # noqa: SLF001 - our own instance
-        made._digest = hmac.digest(  # noqa: SLF001 - our own instance
-            _PROCESS_KEY, value.encode("utf-8", "surrogatepass"), hashlib.sha256
-        )
+        made._digest = _digest(value)  # noqa: SLF001 - our own instance
         return made
 
     def reveal(self, environ: Mapping[str, str]) -> str:
@@ -82,6 +86,17 @@ class Secret:
             raise SettingsError(self._key, f"a file at {where} that is not empty", self._reference)
         return value
 
+    def digest(self, environ: Mapping[str, str]) -> bytes:
+        """What tells this value from another one in this process, and nothing outside it. Raises as `reveal`."""
+        return _digest(self.reveal(environ))
+
+    @property
+    def path(self) -> Path | None:
+        """The file where the value is; None where it is in no file."""
+        if self._reference is None or not self._reference.startswith("file:"):
+            return None
+        return Path(self._reference.removeprefix("file:"))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
@@ -105,6 +120,10 @@ class Secret:
         if self._reference is None:
             raise TypeError("a literal Secret does not leave its process; pickle a reference instead")
         return _from_reference, (self._reference, self._key)
+
+
+def _digest(value: str) -> bytes:
+    return hmac.digest(_PROCESS_KEY, value.encode("utf-8", "surrogatepass"), hashlib.sha256)
 
 
 def _from_reference(reference: str, key: str) -> Secret:
@@ -132,13 +151,40 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """A SOCKS5 proxy (RFC 1928) through which an account's server is reached; it looks up the server's name.
+
+    `username` and `password` (RFC 1929) are both None where it asks for none; they travel in the clear to the proxy.
+    """
+
+    host: str
+    port: int = 1080
+    username: str | None = field(default=None, repr=False)
+    password: Secret | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, text: str, *, key: str = "proxy") -> Self:
+        """The proxy that *text* means; raises SettingsError, which shows nothing of a text that may hold a password."""
+        found = _PROXY.fullmatch(text)
+        if found is None or int(found["port"] or 1080) > 65535:
+            expected = (
+                "socks5://host:port, or socks5://user:env:NAME@host:port with a reference to the password"
+            )
+            raise SettingsError(key, expected, _NOT_SHOWN if "@" in text else text)
+        secret = None if found["secret"] is None else Secret(found["secret"], key=key)
+        return cls(found["host"] or found["ipv6"], int(found["port"] or 1080), found["user"], secret)
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """One named SMTP configuration.
 
     `username` None means no AUTH; `sender` None means that every mail names its own From; `helo` None means the
     machine's name if it is a full one, else the address literal of the connection (RFC 5321 4.1.3). `ca_file` None
-    means the system's certificate authorities. `max_age_s` and `max_idle_s` are in seconds. Raises SettingsError
-    for a value out of range, and for a user name without TLS: credentials never travel in the clear.
+    means the system's certificate authorities, `proxy` None a direct connection. `max_age_s` and `max_idle_s` are in
+    seconds. `dry_run` says that it never sends. `secret_version` tells the values behind its secrets from others, in this
+    process only; it is empty where nobody looks after them. Raises SettingsError for a value out of range, and
+    for a user name without TLS: credentials never travel in the clear.
     """
 
     name: str
@@ -154,6 +200,9 @@ class Account:
     max_messages: int = 50
     max_age_s: float = 300
     max_idle_s: float = 8
+    proxy: Proxy | None = None
+    dry_run: bool = False
+    secret_version: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

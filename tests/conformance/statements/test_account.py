@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from mailfleet_schema.statements.account import account_known, unknown_account
+from mailfleet_schema.statements.account import account_known, broken_account, unknown_account
 from mailfleet_schema.states import State
 from tests.conformance.statements.bench import APP, GRACE_S, Bench, about
 
@@ -33,6 +33,15 @@ def test_it_is_due_when_its_account_is_known(bench: Bench) -> None:
     assert (row.due_at - datetime.now(UTC)).total_seconds() == about(0.0)
     assert [one.mail_id for one in bench.look()] == [mail_id]
     assert known(bench, "default", "news") == 0
+
+
+def test_it_is_due_when_its_account_can_be_used_again(bench: Bench) -> None:
+    """Whatever was wrong with it."""
+    row = bench.claimed(bench.new(account="news"))
+    bench.give_back(row, due_in_s=WAIT_S, reason=broken_account("news", "port: expected a whole number"))
+    assert known(bench, "default") == 0
+    assert known(bench, "news") == 1
+    assert [one.mail_id for one in bench.look()] == [row.id]
 
 
 def test_others_wait_on(bench: Bench) -> None:

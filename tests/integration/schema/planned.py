@@ -168,7 +168,12 @@ def planned(engine: Engine) -> list[Planned]:
     page = {"app": "app-1", "most": PAGE}
     quiet = {"worker_ids": d.bind_ids([2, 5]), "most": PAGE, "settle_s": 600.0}
     app = {"apps": d.bind_names(["app-1"])}
-    unknown = {"reasons": d.bind_names([account.unknown_account("default")]), "most_s": 610.0}
+    unknown = {
+        "accounts": d.bind_names(["default"]),
+        "unknown": "unknown account %",
+        "broken": "broken account %",
+        "most_s": 610.0,
+    }
     gated = {
         "app": "app-1",
         "after": d.bind_instant(first - timedelta(seconds=1)),

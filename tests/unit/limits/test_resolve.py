@@ -32,10 +32,10 @@ def rules(limits: Limits) -> list[str]:
 
 def test_nothing_set_is_nothing_limited(tmp_path: Path) -> None:
     """An account has a name, a host, and no limits; one without a host is left out."""
-    found = limits_of(load(tmp_path, HOST + "[accounts.caught]"))
+    found = limits_of(load(tmp_path, '[accounts.caught]\n[accounts.real]\nhost = "SMTP.example.com"'))
 
-    assert found == {"default": Limits("default", "smtp.example.com")}
-    assert not found["default"].any
+    assert found == {"real": Limits("real", "smtp.example.com")}
+    assert not found["real"].any
 
 
 def test_an_account_without_a_host_has_the_catcher(tmp_path: Path) -> None:

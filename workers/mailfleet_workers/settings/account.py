@@ -9,7 +9,7 @@ from mailfleet.errors import InvalidMail, SettingsError
 from mailfleet.validation.addresses import address
 from mailfleet.validation.limits import DEFAULT_LIMITS
 from mailfleet_schema.content import Address
-from mailfleet_workers.account import Account, Secret, Timeouts
+from mailfleet_workers.account import Account, Proxy, Secret, Timeouts
 from mailfleet_workers.limits.preset import UnknownPreset, preset
 from mailfleet_workers.settings.limits import AccountLimitSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, Words, wrong
@@ -21,6 +21,9 @@ PORTS: dict[Tls, int] = {"implicit": 465, "starttls": 587, "plain": 25}
 
 #: After so many mails a connection is closed where neither a key nor a preset says it.
 MAX_MESSAGES = 50
+
+#: Said of an account that uses no proxy though `default` has one.
+NO_PROXY = "none"
 
 _HOST = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 
@@ -42,7 +45,10 @@ class TimeoutSettings(BaseModel):
 
 
 class AccountSettings(BaseModel):
-    """`[accounts.NAME]`: one named SMTP configuration. Without `host` it means the embedded catching server."""
+    """`[accounts.NAME]`: one named SMTP configuration, with what it takes over from `default` (see `inherit`).
+
+    Without `host` it means the embedded catching server.
+    """
 
     model_config = STRICT
 
@@ -88,6 +94,13 @@ class AccountSettings(BaseModel):
         min_length=1,
         description="A PEM file of the certificate authorities to trust for this account.",
         json_schema_extra={"without": "the system's authorities"},
+    )
+    proxy: str | None = Field(
+        None,
+        description="A SOCKS5 proxy through which the server is reached: `socks5://host:port`, or"
+        " `socks5://user:env:NAME@host:port` where it wants a password, which stands there as a reference. The proxy looks up"
+        " the server's name. `none` for none where `default` has one.",
+        json_schema_extra={"without": "a direct connection"},
     )
     preset: str | None = Field(
         None,
@@ -141,6 +154,17 @@ class AccountSettings(BaseModel):
                 raise wrong(("", error.expected, NOT_SHOWN)) from None
         return value
 
+    @field_validator("proxy")
+    @classmethod
+    def _check_proxy(cls, value: str | None) -> str | None:
+        if value is not None and value != NO_PROXY:
+            try:
+                Proxy.parse(value)
+            except SettingsError as error:
+                shown = NOT_SHOWN if "@" in value else value
+                raise wrong(("", f"{error.expected}; or {NO_PROXY}", shown)) from None
+        return value
+
     @field_validator("from_")
     @classmethod
     def _check_from(cls, value: str | None) -> str | None:
@@ -178,6 +202,12 @@ class AccountSettings(BaseModel):
         """The reference to the password; *name* is the account's, for errors."""
         return None if self.password is None else Secret(self.password, key=f"accounts.{name}.password")
 
+    def proxy_of(self, name: str) -> Proxy | None:
+        """The proxy to go through; *name* is the account's, for errors."""
+        if self.proxy is None or self.proxy == NO_PROXY:
+            return None
+        return Proxy.parse(self.proxy, key=f"accounts.{name}.proxy")
+
     def account(self, name: str, catcher: tuple[str, int] | None) -> Account:
         """What a worker needs, under *name*. *catcher* is where the catching server listens, None when there is none.
 
@@ -207,6 +237,9 @@ class AccountSettings(BaseModel):
             max_messages=self._most_messages(),
             max_age_s=self.max_age_s,
             max_idle_s=self.max_idle_s,
+            # The catching server is in this process.
+            proxy=None if self.host is None else self.proxy_of(name),
+            dry_run=self.dry_run,
         )
 
     def _most_messages(self) -> int:

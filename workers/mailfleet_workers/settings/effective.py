@@ -1,6 +1,6 @@
 """Every setting in effect with where it came from, and whether what it refers to is there: `mailfleet config check`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from mailfleet.errors import SettingsError
 from mailfleet_workers.limits.book import Limits
 from mailfleet_workers.limits.preset import preset
 from mailfleet_workers.limits.resolve import limited, limits_of
+from mailfleet_workers.settings.account import AccountSettings
+from mailfleet_workers.settings.inherit import DEFAULT, inherits
 from mailfleet_workers.settings.keys import dotted, in_file
 from mailfleet_workers.settings.model import Settings
 from mailfleet_workers.settings.sources import URLS, Loaded, separate
@@ -36,15 +38,55 @@ class Effective:
 
 def effective(loaded: Loaded[Settings]) -> list[Effective]:
     """All settings of *loaded*, in the order of `docs/settings.md`."""
+    given = _given_accounts(loaded.origins)
     return [
         Effective(
             key,
             in_file(value),
-            loaded.origins.get(key, "default"),
+            loaded.origins.get(key) or _taken_over(key, given),
             _without(field) if value is None else None,
         )
         for key, value, field in _values((), loaded.settings)
     ]
+
+
+def effective_account(
+    account: AccountSettings, given: Collection[str], default: Collection[str], origin: str
+) -> list[Effective]:
+    """All settings of the merged *account*, of which *given* come from *origin*; *default* are given to `default`."""
+    return [
+        Effective(
+            key,
+            in_file(value),
+            origin if key in given else origin_of(key, given, default),
+            _without(field) if value is None else None,
+        )
+        for key, value, field in _values((), account)
+    ]
+
+
+def origin_of(key: str, given: Collection[str], default: Collection[str]) -> str:
+    """Where *key*, which is not *given* to an account, comes from; *default* are the keys given to `default`."""
+    return f"accounts.{DEFAULT}" if key in default and inherits(key, given) else "default"
+
+
+def _taken_over(key: str, given: Mapping[str, Collection[str]]) -> str:
+    accounts, _, rest = key.partition(".")
+    name, _, below = rest.partition(".")
+    if accounts != "accounts" or name == DEFAULT:
+        return "default"
+    return origin_of(below, given.get(name, ()), given.get(DEFAULT, ()))
+
+
+def _given_accounts(origins: Collection[str]) -> dict[str, set[str]]:
+    """The keys that were given to each account."""
+    found: dict[str, set[str]] = {}
+    for key in origins:
+        accounts, _, rest = key.partition(".")
+        if accounts == "accounts" and rest:
+            name, _, below = rest.partition(".")
+            found.setdefault(name, set()).add(below)
+    return found
 
 
 def limits(settings: Settings) -> dict[str, Limits]:
@@ -56,14 +98,17 @@ def limits(settings: Settings) -> dict[str, Limits]:
 
 def missing(settings: Settings, environ: Mapping[str, str]) -> list[SettingsError]:
     """What the settings refer to and is not there: variables and files of passwords, files of authorities."""
-    problems = []
+    problems: list[SettingsError] = []
     for name, account in settings.accounts.items():
-        secret = account.secret(name)
-        if secret is not None:
-            try:
-                secret.reveal(environ)
-            except SettingsError as error:
-                problems.append(error)
+        proxy = account.proxy_of(name)
+        for secret in (account.secret(name), None if proxy is None else proxy.password):
+            if secret is not None:
+                try:
+                    secret.reveal(environ)
+                except SettingsError as error:
+                    # One line for what several accounts have taken over.
+                    if all((error.expected, error.value) != (one.expected, one.value) for one in problems):
+                        problems.append(error)
         if account.ca_file is not None and not Path(account.ca_file).is_file():
             problems.append(SettingsError(f"accounts.{name}.ca_file", "a readable file", account.ca_file))
     return problems
@@ -75,6 +120,12 @@ def notes(settings: Settings) -> list[str]:
     for name, account in settings.accounts.items():
         if account.host is not None and account.tls == "plain":
             found.append(f"accounts.{name}: mail goes to {account.host} in the clear (tls is plain)")
+        shared = [one for one in settings.accounts if _same_login(settings, one, name)]
+        if shared and name != DEFAULT:
+            found.append(
+                f"accounts.{name}: logs in as accounts.{shared[0]} does, and each of them counts its limits for itself;"
+                " limits of hosts hold for both"
+            )
         if account.preset is not None and not preset(account.preset).documented:
             plans = ", ".join(f"{account.preset}/{plan}" for plan in preset(account.preset).plans)
             instead = f"; there is {plans}" if plans else ""
@@ -101,6 +152,14 @@ def notes(settings: Settings) -> list[str]:
     if settings.delivery == "dry_run" and any(a.host is not None for a in settings.accounts.values()):
         found.append("delivery: nothing really leaves (dry_run); live sends")
     return found
+
+
+def _same_login(settings: Settings, one: str, other: str) -> bool:
+    """Whether account *other* stands behind *one* and logs in to the same server as the same user."""
+    if list(settings.accounts).index(one) >= list(settings.accounts).index(other):
+        return False
+    a, b = settings.accounts[one], settings.accounts[other]
+    return a.username is not None and (a.host, a.username) == (b.host, b.username)
 
 
 def _too_little(known: Mapping[str, Limits], shares: int) -> Iterator[str]:

@@ -14,15 +14,16 @@ from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.states import ContentPolicy
 from mailfleet_workers.account import Account
 from mailfleet_workers.settings.account import AccountSettings
+from mailfleet_workers.settings.inherit import DEFAULT, merge_all
 from mailfleet_workers.settings.limits import HostSettings, LimitSettings
 from mailfleet_workers.settings.outgoing import OutgoingSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, nearest, wrong
 from mailfleet_workers.settings.redis import check_redis
 from mailfleet_workers.settings.timing import TimingSettings
 
-DEFAULT = "default"
-
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+_PATTERN = re.compile(r"([a-z][a-z0-9-]{0,38})?\*")
 
 # As metrics and gates name a server. An address of IPv6 ends in digits that may be a port: it is taken as it is.
 _SERVER = re.compile(
@@ -54,7 +55,10 @@ class AppSettings(BaseModel):
     model_config = STRICT
 
     accounts: Texts = Field(
-        (DEFAULT,), min_length=1, description="The accounts that mails of this app may be sent through."
+        (DEFAULT,),
+        min_length=1,
+        description="The accounts that mails of this app may be sent through. `tenant-*` is every account whose name begins so,"
+        " also those of loaders and stored ones.",
     )
     import_: Texts = Field(
         (),
@@ -92,6 +96,25 @@ class AppSettings(BaseModel):
         le=1000,
         description="Its part when several apps compete for one account's limits: 2 gets twice as much as 1.",
     )
+
+    @field_validator("accounts")
+    @classmethod
+    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        problems = [
+            (f"[{position}]", "a name, or the beginning of names with one `*` at its end: `tenant-*`", name)
+            for position, name in enumerate(value)
+            if "*" in name and not _PATTERN.fullmatch(name)
+        ]
+        if problems:
+            raise wrong(*problems)
+        return value
+
+    def may_use(self, account: str) -> bool:
+        """Whether mails of this app may be sent through *account*."""
+        return any(
+            account.startswith(name.removesuffix("*")) if name.endswith("*") else account == name
+            for name in self.accounts
+        )
 
     @field_validator("import_")
     @classmethod
@@ -287,8 +310,8 @@ class Settings(BaseModel):
 
     @field_validator("accounts", mode="before")
     @classmethod
-    def _default_account(cls, value: object) -> object:
-        return {DEFAULT: {}, **value} if isinstance(value, Mapping) else value
+    def _merged(cls, value: object) -> object:
+        return merge_all(value) if isinstance(value, Mapping) else value
 
     @field_validator("apps")
     @classmethod
@@ -300,7 +323,7 @@ class Settings(BaseModel):
             (f"{app}.accounts[{position}]", f"the name of an account{nearest(name, known)}", name)
             for app, each in value.items()
             for position, name in enumerate(each.accounts)
-            if name not in known
+            if name not in known and "*" not in name
         ]
         if problems:
             raise wrong(*problems)
@@ -349,6 +372,10 @@ class Settings(BaseModel):
         if found is None:
             raise SettingsError("accounts", f"an account named {name}", sorted(self.accounts))
         return found.account(name, catcher)
+
+    def usable(self, app: str) -> tuple[str, ...]:
+        """The accounts of these settings that mails of *app* may be sent through."""
+        return tuple(name for name in self.accounts if self.app(app).may_use(name))
 
     def patience(self) -> Patience:
         """The times that the reconciler's statements need."""

@@ -36,6 +36,8 @@ _OTHERS = re.compile(
     r"|(.*_)?SERVICE_(HOST|PORT(_.*)?)"
     r"|(.*_)?PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
+#: The variable that a proxy's password is in.
+_IN_PROXY = re.compile(r"socks5://[^:@]*:env:([^@]+)@")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 
 S = TypeVar("S", bound=Settings)
@@ -185,6 +187,8 @@ def _referenced(value: object) -> list[str]:
             return [name for below in value.values() for name in _referenced(below)]
         case str() if value.startswith("env:"):
             return [value.removeprefix("env:")]
+        case str() if found := _IN_PROXY.match(value):
+            return [found[1]]
         case _:
             return []
 

@@ -5,6 +5,7 @@ password or CA file that cannot be read, because an operator mends those while m
 at least 1.2, a server that does not offer STARTTLS where the account asks for it gets neither credentials nor mail.
 """
 
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -12,11 +13,11 @@ from functools import partial
 
 from mailfleet.errors import SettingsError
 from mailfleet.failpoints import failpoint
-from mailfleet_workers.account import Account
-from mailfleet_workers.smtp import auth
+from mailfleet_workers.account import Account, Proxy
+from mailfleet_workers.smtp import auth, socks
 from mailfleet_workers.smtp.base import Answer, Connection, Envelope, Phase, Reply, Transport
 from mailfleet_workers.smtp.transaction import Transaction
-from mailfleet_workers.smtp.wire import Wire, WireError
+from mailfleet_workers.smtp.wire import Dial, Wire, WireError, describe
 from mailfleet_workers.telemetry.meter import SILENT, Meter, SmtpPart
 from mailfleet_workers.telemetry.stopwatch import Stopwatch
 
@@ -66,10 +67,12 @@ class SmtpTransport(Transport):
             # Both before the socket: a connection that cannot be used only costs the server patience.
             password = self._password()
             context = self._tls()
+            dial = self._dial()
             wire = Wire(
                 helo=self._account.helo,
                 context=context if self._account.tls == "implicit" else None,
                 clock=self._clock,
+                dial=dial,
             )
             self._open(wire, context, password)
         except _NotOpened as end:
@@ -87,6 +90,27 @@ class SmtpTransport(Transport):
             return self._account.password.reveal(self._environ) if self._account.password else None
         except SettingsError as error:
             raise _NotOpened(Phase.AUTH, None, f"setting {error}") from None
+
+    def _dial(self) -> Dial | None:
+        """How the server is reached where there is a proxy; its password is looked up now."""
+        proxy = self._account.proxy
+        if proxy is None:
+            return None
+        try:
+            login = _proxy_login(proxy, self._environ)
+        except SettingsError as error:
+            raise _NotOpened(Phase.CONNECT, None, f"setting {error}") from None
+
+        def dial(host: str, port: int, timeout: float) -> socket.socket:
+            where = proxy.host, proxy.port
+            try:
+                return socks.connect(where, (host, port), login=login, timeout_s=timeout, clock=self._clock)
+            except socks.ProxyError as error:
+                raise WireError(f"proxy: {error}") from None
+            except OSError as error:
+                raise WireError(f"proxy: {describe(error)}") from None
+
+        return dial
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._account.tls == "plain":
@@ -142,6 +166,12 @@ class SmtpTransport(Transport):
 
     def _part(self, name: SmtpPart, seconds: float) -> None:
         self._meter.part(self._account.name, self._server, name, seconds)
+
+
+def _proxy_login(proxy: Proxy, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    if proxy.username is None or proxy.password is None:
+        return None
+    return proxy.username, proxy.password.reveal(environ)
 
 
 def _greet(wire: Wire) -> None:

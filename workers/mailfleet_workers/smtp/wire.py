@@ -42,6 +42,10 @@ _CONTROL = dict.fromkeys(
 )
 
 
+#: See `Wire`.
+Dial = Callable[[str, int, float], socket.socket]
+
+
 class WireError(Exception):
     """The other side did not answer, or not intelligibly; the text says what we saw.
 
@@ -78,12 +82,18 @@ def describe(error: OSError) -> str:
 class Wire(smtplib.SMTP):
     """An SMTP conversation whose replies are read with a deadline and within bounds.
 
-    *context* is for TLS from the first byte, None for none. `patience` is how many seconds the next send or the next
+    *context* is for TLS from the first byte, None for none. *dial* makes the connection: given a host, a port and a timeout in
+    seconds it returns a socket, or raises OSError, or WireError with what it saw. `patience` is how many seconds the next send or the next
     whole reply may take; the caller sets it per phase. `broken` is True once the conversation cannot go on.
     """
 
     def __init__(
-        self, *, helo: str | None, context: ssl.SSLContext | None, clock: Callable[[], float]
+        self,
+        *,
+        helo: str | None,
+        context: ssl.SSLContext | None,
+        clock: Callable[[], float],
+        dial: Dial | None = None,
     ) -> None:
         # Without a name smtplib asks the DNS for one, without a deadline.
         super().__init__(local_hostname=helo or "localhost")
@@ -92,13 +102,14 @@ class Wire(smtplib.SMTP):
         self._named = helo is not None
         self._context = context
         self._clock = clock
+        self._dial = dial or _dial
         self._buffer = bytearray()
 
     # smtplib calls this from connect().
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         self._host = host
         try:
-            sock = socket.create_connection((host, port), timeout)
+            sock = self._dial(host, port, timeout)
         except OSError as error:
             raise WireError(describe(error)) from None
         except UnicodeError:
@@ -234,6 +245,10 @@ class Wire(smtplib.SMTP):
         sock, self.sock = self.sock, None
         if sock is not None:
             sock.close()
+
+
+def _dial(host: str, port: int, timeout: float) -> socket.socket:
+    return socket.create_connection((host, port), timeout)
 
 
 def _own_name(sock: socket.socket) -> str:

@@ -340,6 +340,8 @@ class Courier:
         """The right to one more connection: the one before was closed after a mail of this chunk."""
         if way.dry_run:
             return None
+        if self._desk.moved(way):
+            return Refusal("account changed", 0.0, slot=True)
         token = uuid.uuid4().hex
         answer = self._desk.limiter.ask(
             Request(token, row.app, way.account.name, way.host, row.priority, (), slot=token)

@@ -16,7 +16,7 @@ from itertools import takewhile
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from mailfleet_schema.statements.account import unknown_account
+from mailfleet_schema.statements.account import broken_account, unknown_account
 from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.statements.gate import Gate, reason_of
 from mailfleet_schema.states import Phase, Priority
@@ -26,6 +26,7 @@ from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.heap import Batch
 from mailfleet_workers.limits.base import Grant, Refusal, Report, Request, Want
 from mailfleet_workers.limits.permits import Permits
+from mailfleet_workers.outcome import cut
 from mailfleet_workers.packer import Packer
 from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.returns import Returns
@@ -33,7 +34,7 @@ from mailfleet_workers.verdict import Judgement, Stop
 
 log = logging.getLogger(__name__)
 
-#: A row of an account that nobody configured asks again after so many seconds, or when a worker starts that knows it.
+#: A row of an account that nobody configured, or that cannot be used, asks again after so many seconds, or when a worker hears of it.
 UNKNOWN_ACCOUNT_S = 300.0
 #: Who stands in line for a connection longer than this gives its mails back: others of its app may have one. Seconds.
 MOST_LINE_S = 10.0
@@ -46,6 +47,8 @@ MOST_GATE_S = 3600.0
 AHEAD = 8
 #: What was refused for long is not asked for again within this time, in seconds: the limits may have changed then.
 REMEMBER_S = 5.0
+#: Whose account has just gone to another server asks again after so many seconds.
+MOVED_S = 0.05
 
 
 class Delivery:
@@ -72,17 +75,18 @@ class Delivery:
 
     def deliver(self, batch: Batch) -> None:
         """Bring every row of *batch* to a result, or give it back."""
-        ways = {app: self._desk.way(app, batch.account) for app in {row.app for row in batch.rows}}
-        unknown = [row for row in batch.rows if ways[row.app] is None]
-        pending = [row for row in batch.rows if ways[row.app] is not None]
+        pending = list(batch.rows)
         try:
-            if unknown:
-                self._returns.give_back(unknown, UNKNOWN_ACCOUNT_S, unknown_account(batch.account))
-            # An account is the same for all apps that may use it.
-            way = next((one for one in ways.values() if one is not None), None)
             self._in_line_since, self._granted = None, False
-            while pending and way is not None:
-                pending = self._step(way, pending)
+            before: Way | None = None
+            while pending:
+                way, pending = self._way(batch.account, pending)
+                if way is None:
+                    break
+                if before is not None and way is not before and way != before:
+                    # Built for an account as it was.
+                    self._packer.forget()
+                before, pending = way, self._step(way, pending)
         except SQLAlchemyError as error:
             # Nothing of `pending` was recorded: a record that fails does not raise.
             log.warning("batch_failed", extra={"app": self._desk.app, "error": type(error).__name__})
@@ -98,6 +102,18 @@ class Delivery:
                 if not self._desk.heap.waits(batch.account):
                     self._desk.connections.pass_on(batch.account)
                 self._report_now()
+
+    def _way(self, account: str, rows: list[Claimed]) -> tuple[Way | None, list[Claimed]]:
+        """How mail of *account* leaves now, and those of *rows* that may; the others go back, and say why."""
+        ways = {app: self._desk.way(app, account) for app in {row.app for row in rows}}
+        for app, found in ways.items():
+            if isinstance(found, Way):
+                continue
+            why = cut(broken_account(account, found.why)) if found else unknown_account(account)
+            self._returns.give_back([row for row in rows if row.app == app], UNKNOWN_ACCOUNT_S, why)
+        # An account is the same for all apps that may use it.
+        way = next((one for one in ways.values() if isinstance(one, Way)), None)
+        return way, [row for row in rows if isinstance(ways[row.app], Way)]
 
     def _step(self, way: Way, pending: list[Claimed]) -> list[Claimed]:
         """Work on the first chunk of *pending*; returns the rows that are still to do."""
@@ -204,6 +220,8 @@ class Delivery:
         token, row = uuid.uuid4().hex, parcels[0].row
         if way.dry_run:
             return Grant(token, len(parcels))
+        if self._desk.moved(way):
+            return Refusal("account changed", MOVED_S)
         slot = None if self._courier.has_connection(way) else token
         wish = Request(
             token,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mailfleet_schema.states import ContentPolicy
 from mailfleet_workers.account import Account
+from mailfleet_workers.accounts.found import Broken
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.contained import Containment
 from mailfleet_workers.heap import RowHeap
@@ -48,7 +49,8 @@ class Way:
 
 @dataclass(frozen=True)
 class Desk:
-    """The shared parts of an app's pool. `way` is given an app and an account; None means that the app has no such account.
+    """The shared parts of an app's pool. `way` is given an app and an account, and says how its mail leaves now; None means that the app has no such account,
+    Broken that it cannot be used.
 
     `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts a chunk to
     `chunk_s` seconds of SMTP. `run_mode` is what mails vote on. `crowding` says that the apps use several accounts: a slow
@@ -67,7 +69,7 @@ class Desk:
     rules: Rules
     policy: Policy
     fetch: Fetch
-    way: Callable[[str, str], Way | None]
+    way: Callable[[str, str], Way | Broken | None]
     stop: threading.Event
     rng: random.Random
     fixed_chunk: int | None = None
@@ -84,3 +86,8 @@ class Desk:
     def content_policy(self, app: str) -> ContentPolicy:
         """What becomes of the content of *app*'s mails that do not say it themselves."""
         return self.content_policies.get(app, ContentPolicy.KEEP)
+
+    def moved(self, way: Way) -> bool:
+        """Whether the account of *way* has left its server meanwhile: what is sent there now would be counted elsewhere."""
+        limits = None if self.book is None else self.book.of(way.account.name)
+        return limits is not None and limits.host != way.host

@@ -11,7 +11,6 @@ import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,12 +30,13 @@ from mailfleet_schema.statements import reconcile, worker
 from mailfleet_schema.states import OnDoubt, Priority
 from mailfleet_schema.topology import ACTOR, queue_name
 from mailfleet_workers import journal
+from mailfleet_workers.accounts.directory import Directory
+from mailfleet_workers.accounts.loaders import Loader, installed
 from mailfleet_workers.catcher import Catcher, DirectoryStore, Script
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.intake import IntakeClosed
 from mailfleet_workers.limits.book import Book
 from mailfleet_workers.limits.local import LocalLimiter
-from mailfleet_workers.limits.resolve import limits_of
 from mailfleet_workers.modules import load_modules
 from mailfleet_workers.notify import broker_notify
 from mailfleet_workers.plan import PoolPlan
@@ -93,6 +93,7 @@ class Embedded:
         self._lock: int | None = None
         self._pools: dict[str, Pool] = {}
         self._consumers: list[dramatiq.Worker] = []
+        self._loaders: Sequence[Loader] = ()
         self.recovered = Recovered()
         self.catcher = Catcher(DirectoryStore(settings.data_dir / "caught"), script=script)
         self.engine: Engine = open_engine(url)
@@ -181,6 +182,8 @@ class Embedded:
             thread.join()
         if self._pools:
             self._connections.close()
+            for loader in self._loaders:
+                loader.close()
             self._broker.close()
         self._pools.clear()
         self.catcher.stop()
@@ -210,11 +213,20 @@ class Embedded:
 
     def _start_pools(self) -> None:
         self._broker = EmbeddedBroker(self._url)
-        ways = Ways(self._settings, environ=self._environ, catcher=(self.catcher.host, self.catcher.port))
+        catcher = (self.catcher.host, self.catcher.port)
+        self._loaders = installed(time.monotonic)
+        directory = Directory(
+            self._settings,
+            environ=self._environ,
+            catcher=catcher,
+            engine=self.engine,
+            loaders=self._loaders,
+        )
+        ways = Ways(self._settings, environ=self._environ, catcher=catcher, directory=directory)
         self._connections = ConnectionPool(ways.transport, time.monotonic)
-        resolve = partial(limits_of, self._settings, catcher=(self.catcher.host, self.catcher.port))
+        directory.listen(self._connections.heard)
         limiter = LocalLimiter(
-            Book(resolve()), time.monotonic, lease_s=self._settings.limits.lease_s, empty=False
+            Book(directory.limits()), time.monotonic, lease_s=self._settings.limits.lease_s, empty=False
         )
         rules = Rules.builtin()
         for app in self._apps:
@@ -223,7 +235,8 @@ class Embedded:
                 self.engine,
                 limiter=limiter,
                 counting=limiter,
-                resolve=resolve,
+                resolve=directory.limits,
+                directory=directory,
                 connections=self._connections,
                 rules=rules,
                 way=ways,

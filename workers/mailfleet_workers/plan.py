@@ -1,6 +1,6 @@
 """How a pool works: its threads, its room, its times, as the settings say it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -16,7 +16,8 @@ class PoolPlan:
     """How a pool works; times in seconds.
 
     `also` are apps whose rows it claims, sends and reconciles beside its own; `accounts` are those that each of its apps
-    may use, and `content_policies` what becomes of their contents; `alone` says that no other process uses the database. A quarter of `threads`, at least one
+    may use of those in the settings, and `may_use` says of every app and account whether it may. `content_policies` has, by
+    app, what becomes of contents; `alone` says that no other process uses the database. A quarter of `threads`, at least one
     where there are two, is kept for priority `high`.
     """
 
@@ -35,6 +36,9 @@ class PoolPlan:
     run_mode: str = "local"
     also: tuple[str, ...] = ()
     accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    may_use: Callable[[str, str], bool] = lambda _app, _account: True
+    #: Whether its apps use more than one account, or may.
+    several_accounts: bool = False
     alone: bool = False
     lease_s: float = 15.0
     hook_timeout_s: float = 5.0
@@ -53,6 +57,8 @@ class PoolPlan:
     ) -> Self:
         """The plan for *app*'s pool by *settings*."""
         timing = settings.timing
+        apps = (app, *also)
+        names = {name for each in apps for name in settings.app(each).accounts}
         return cls(
             app=app,
             threads=settings.app(app).threads,
@@ -68,7 +74,9 @@ class PoolPlan:
             chunk_s=timing.chunk_ms / 1000,
             run_mode=settings.run_mode,
             also=also,
-            accounts={name: settings.app(name).accounts for name in (app, *also)},
+            accounts={each: settings.usable(each) for each in apps},
+            may_use=lambda of, account: settings.app(of).may_use(account),
+            several_accounts=len(names) > 1 or any("*" in name for name in names),
             alone=alone,
             lease_s=settings.limits.lease_s,
             hook_timeout_s=timing.hook_timeout_s,

@@ -24,6 +24,9 @@ from mailfleet_schema.statements.attachment import read_attachment
 from mailfleet_schema.statements.claim import Return
 from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.statements.mail_template import MailTemplate, template_of
+from mailfleet_workers.accounts.directory import Directory
+from mailfleet_workers.accounts.found import Broken
+from mailfleet_workers.accounts.watch import Watch
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.contained import Containment
 from mailfleet_workers.delivery import UNKNOWN_ACCOUNT_S
@@ -58,6 +61,7 @@ class Pool:
     """Register with `start`, feed with `intake`, end with `stop`. Not to be started again.
 
     *counting* is the limiter if it has limits, None otherwise; *resolve* makes them of what operators change meanwhile.
+    *directory* is followed, None where accounts never change.
     """
 
     def __init__(
@@ -68,9 +72,10 @@ class Pool:
         limiter: Limiter,
         counting: CountingLimiter | None = None,
         resolve: Resolve | None = None,
+        directory: Directory | None = None,
         connections: ConnectionPool,
         rules: Rules,
-        way: Callable[[str, str], Way | None],
+        way: Callable[[str, str], Way | Broken | None],
         notify: Notify,
         rng: random.Random,
         host: str | None = None,
@@ -82,6 +87,7 @@ class Pool:
         self._limiter = limiter
         self._counting = counting
         self._resolve = resolve
+        self._directory = directory
         self._connections = connections
         self._rules = rules
         self._way = way
@@ -110,9 +116,9 @@ class Pool:
                 also=plan.also,
             )
             instance = instance_id(connection)
+            most_s = 2 * UNKNOWN_ACCOUNT_S + plan.patience.grace_s
             for app, accounts in plan.accounts.items():
                 # Our settings may be newer than those of the worker that let the rows wait.
-                most_s = 2 * UNKNOWN_ACCOUNT_S + plan.patience.grace_s
                 account_known(connection, app, accounts, most_s=most_s)
         self._heap = RowHeap(plan.heap_rows)
         self._refusals = Refusals(time.monotonic)
@@ -179,7 +185,20 @@ class Pool:
             Containment(f"mailfleet-{plan.app}-hook"), timeout_s=plan.hook_timeout_s, meter=self._meter
         )
         self._keeper.refresh()
-        self._service_threads = [
+        self._service_threads = []
+        if self._directory is not None:
+            # Limits are followed before anybody is sent for by them.
+            self._directory.listen(lambda *_: self._keeper.follow())
+            watch = Watch(
+                self._engine,
+                self._directory,
+                apps=(plan.app, *plan.also),
+                may_use=plan.may_use,
+                most_s=most_s,
+                came_back=self._reconciler.wake,
+            )
+            self._service_threads.append(self._thread("accounts", lambda: watch.run(self._end)))
+        self._service_threads += [
             self._thread("heartbeat", lambda: self._pulse.run(self._end)),
             self._thread("reconciler", lambda: self._reconciler.run(self._drain)),
             self._thread("limits", lambda: self._keeper.run(self._end)),
@@ -237,7 +256,7 @@ class Pool:
             chunk_s=self._plan.chunk_s,
             run_mode=self._plan.run_mode,
             meter=self._meter,
-            crowding=len({name for names in self._plan.accounts.values() for name in names}) > 1,
+            crowding=self._plan.several_accounts,
             refusals=self._refusals,
             book=None if self._counting is None else self._counting.book,
             hooks=self._hooks,

@@ -4,7 +4,7 @@ Nothing here looks whether `settings` mean an account: who writes them does, and
 and begins anew where an account was removed and comes back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,11 +15,14 @@ from mailfleet_schema.statements.template import template
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:
-    """One account as it was given: `settings` has the keys of `[accounts.NAME]`, passwords as references only."""
+    """One account as it was given: `settings` should have the keys of `[accounts.NAME]`, passwords as references only.
+
+    `settings` is what stands there, whatever that is; None where it is no JSON.
+    """
 
     name: str
     version: int
-    settings: Mapping[str, Any]
+    settings: Any
     changed_at: datetime
 
 
@@ -102,9 +105,17 @@ def remove(connection: Executor, name: str) -> bool:
 
 def _accounts(d: Dialect, rows: Any) -> list[StoredAccount]:
     return [
-        StoredAccount(row.name, row.version, d.read_json(row.settings), _instant(d, row.changed_at))
+        StoredAccount(row.name, row.version, _json(d, row.settings), _instant(d, row.changed_at))
         for row in rows
     ]
+
+
+def _json(d: Dialect, value: Any) -> Any:
+    try:
+        return d.read_json(value)
+    except ValueError:
+        # SQLite takes any text; one bad row must not hide the others.
+        return None
 
 
 def _instant(d: Dialect, value: Any) -> datetime:

@@ -1,6 +1,8 @@
 """Accounts that stand in the database: read by name and by page, replaced, removed, and never mistaken for their former selves."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ NEWS = {
 }
 
 
-def put(bench: Bench, name: str, settings: dict[str, object]) -> int:
+def put(bench: Bench, name: str, settings: Mapping[str, Any]) -> int:
     with bench.engine.begin() as connection:
         return stored_account.put(connection, name, json.dumps(settings))
 

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def catcher() -> Iterator[Catcher]:
         yield catcher
 
 
-def transport(proxy: str, host: str = NAME, **settings: object) -> SmtpTransport:
+def transport(proxy: str, host: str = NAME, **settings: Any) -> SmtpTransport:
     behind = account(465, host=host, tls="implicit", ca_file=AUTHORITY, proxy=Proxy.parse(proxy), **settings)
     return SmtpTransport(behind, environ={"PROXY_PASSWORD": "canary-proxy"})
 
@@ -46,7 +47,7 @@ def test_a_mail_goes_through_the_proxy(catcher: Catcher, login: bool) -> None:
     users = {"fleet": "canary-proxy"} if login else None
     with SocksServer({NAME: ("127.0.0.1", catcher.port)}, users=users) as proxy:
         who = "fleet:env:PROXY_PASSWORD@" if login else ""
-        account_login = {"username": USER, "password": Secret.literal(PASSWORD)}
+        account_login: dict[str, Any] = {"username": USER, "password": Secret.literal(PASSWORD)}
         connection = transport(f"socks5://{who}localhost:{proxy.port}", **account_login).connect()
         assert isinstance(connection, SmtpConnection), connection
         for _ in range(2):

@@ -25,7 +25,7 @@ def way(account: str = "real", **more: Any) -> Way:
     }
     ways = Ways(Settings.model_validate(fields), environ={}, catcher=CATCHER)
     found = ways("billing", account)
-    assert found is not None
+    assert isinstance(found, Way)
     # Where nothing leaves, nothing can connect either.
     assert isinstance(ways.transport(found.account), DryRunTransport) == found.dry_run
     return found

@@ -17,7 +17,7 @@ def check_settings(settings: Settings, apps: Sequence[str]) -> None:
         raise SettingsError("database_url", expected, Words("a file of SQLite"))
     if settings.broker_url is None:
         raise SettingsError("broker_url", "amqp://user@host/vhost", Words("none"))
-    names = [name for app in apps for name in settings.app(app).accounts]
+    names = [name for app in apps for name in settings.usable(app)]
     for name in names:
         settings.account(name)
     if settings.redis_url is None:

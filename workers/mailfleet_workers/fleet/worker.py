@@ -9,7 +9,6 @@ import random
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import dramatiq
@@ -23,12 +22,13 @@ from mailfleet_schema.hint import InvalidHint
 from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import ACTOR, queue_name
+from mailfleet_workers.accounts.directory import Directory
+from mailfleet_workers.accounts.loaders import installed
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.fleet.check import check_settings
 from mailfleet_workers.fleet.limiter import limiter_of
 from mailfleet_workers.intake import IntakeClosed
 from mailfleet_workers.limits.base import LimiterUnavailable
-from mailfleet_workers.limits.resolve import limits_of
 from mailfleet_workers.notify import publisher_notify
 from mailfleet_workers.plan import PoolPlan
 from mailfleet_workers.pool import Pool
@@ -84,15 +84,25 @@ class Worker:
         # Not slower than passes, whatever the outage: the pass after it must reach the broker.
         pause_s = settings.timing.reconcile_s * (1 - SPREAD)
         self._publisher = Publisher(self._broker, breaker=lambda: Breaker(min(FIRST_S, pause_s), pause_s))
-        ways = Ways(settings, environ=environ, meter=meter)
-        self._connections = ConnectionPool(ways.transport, time.monotonic, meter=meter)
+        self._loaders = installed(time.monotonic)
         limiter, self._counting = limiter_of(settings, app, meter=meter)
+        directory = Directory(
+            settings,
+            environ=environ,
+            engine=self._engine,
+            loaders=self._loaders,
+            limiting=self._counting is not None,
+        )
+        ways = Ways(settings, environ=environ, meter=meter, directory=directory)
+        self._connections = ConnectionPool(ways.transport, time.monotonic, meter=meter)
+        directory.listen(self._connections.heard)
         self._pool = Pool(
             PoolPlan.of(settings, app, also=self._apps[1:], fixed_chunk=fixed_chunk),
             self._engine,
             limiter=limiter,
             counting=self._counting,
-            resolve=partial(limits_of, settings),
+            resolve=directory.limits,
+            directory=directory,
             connections=self._connections,
             rules=Rules.builtin(),
             way=ways,
@@ -203,6 +213,8 @@ class Worker:
         consuming.join(CONSUMER_STOP_S)
         self._publisher.flush(2.0)
         self._connections.close()
+        for loader in self._loaders:
+            loader.close()
         if self._counting is not None:
             self._counting.close()
         self._broker.close()

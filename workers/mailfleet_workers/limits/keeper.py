@@ -55,6 +55,7 @@ class Keeper:
         self._seeding = seeding
         self._every_s = every_s
         self._changes: list[LimitChange] = []
+        self._following = threading.Lock()
         #: Set when it was tried for the first time to tell the limiter what it lacks.
         self.looked = threading.Event()
         if seeding is None:
@@ -105,11 +106,18 @@ class Keeper:
             changes = limit.changes(connection) if self._resolve is not None else []
         self._limiter.refresh_gates(gates)
         if self._resolve is not None and changes != self._changes:
-            if self._book is None:
-                self._not_followed(self._resolve(changes), self._resolve(()))
-            else:
-                self._book.replace(self._resolve(changes))
-            self._changes = changes
+            with self._following:
+                if self._book is None:
+                    self._not_followed(self._resolve(changes), self._resolve(()))
+                else:
+                    self._book.replace(self._resolve(changes))
+                self._changes = changes
+
+    def follow(self) -> None:
+        """Other accounts are known now, or other settings of theirs: from now on their limits apply."""
+        if self._resolve is not None and self._book is not None:
+            with self._following:
+                self._book.replace(self._resolve(self._changes))
 
     def tell(self, seeding: Seeding) -> None:
         """Tell the limiter what it lacks; takes as long as the database does."""

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mailfleet.errors import SettingsError
@@ -18,10 +18,15 @@ log = logging.getLogger(__name__)
 
 
 def limits_of(
-    settings: Settings, changes: Sequence[LimitChange] = (), *, catcher: tuple[str, int] | None = None
+    settings: Settings,
+    changes: Sequence[LimitChange] = (),
+    *,
+    accounts: Mapping[str, AccountSettings] | None = None,
+    catcher: tuple[str, int] | None = None,
 ) -> dict[str, Limits]:
     """The limits of every account that has a server: a preset's, over them the settings' keys, over them *changes*.
 
+    *accounts* are those to look at, None those of *settings*.
     Each of them wins key by key: who sets `messages` replaces all rules of messages that were there. *catcher* is where
     the catching server of the embedded mode listens; without it accounts without a host are left out. A change that
     means no limit, or whose account is not set, is left out; the former with the event `limit_unread`, every time: ask
@@ -29,10 +34,10 @@ def limits_of(
     """
     changed = _read(changes)
     found = {}
-    for name, account in settings.accounts.items():
+    for name, account in (settings.accounts if accounts is None else accounts).items():
         if account.host is None and catcher is None:
             continue
-        host = server_name(settings.account(name, catcher=catcher))
+        host = server_name(account.account(name, catcher))
         own = _of_account(account) | changed.get(("account", name), {})
         shared = _of_host(settings.hosts.get(host)) | changed.get(("host", host), {})
         found[name] = Limits(
@@ -114,4 +119,4 @@ def _rules(scope: Scope, limits: dict[str, Any]) -> list[Rule]:
 def _weights(settings: Settings, account: str) -> dict[str, int]:
     """The apps that may use *account*, with those that are sent for by another app's workers."""
     names = dict.fromkeys([*settings.apps, *(also for app in settings.apps.values() for also in app.also)])
-    return {name: settings.app(name).weight for name in names if account in settings.app(name).accounts}
+    return {name: settings.app(name).weight for name in names if settings.app(name).may_use(account)}

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from mailfleet_workers.account import Account
+from mailfleet_workers.accounts.found import Found, Known
 from mailfleet_workers.limits.base import Want
 from mailfleet_workers.smtp.base import Answer, Transport
 from mailfleet_workers.smtp.dry import DryRunTransport
@@ -55,6 +56,8 @@ class ConnectionPool:
         self._lent: Counter[str] = Counter()
         self._used: dict[str, float] = {}
         self._closed = False
+        #: The accounts as they are now, of those that were told of; None for one that is gone.
+        self._current: dict[str, Account | None] = {}
         #: Taken out by `want`, to be closed by `run`; the condition has the lock above.
         self._doomed: list[PooledConnection] = []
         self._handed = threading.Condition(self._lock)
@@ -120,7 +123,7 @@ class ConnectionPool:
         if connection.may_stay(answer) and not wanted:
             connection.begin_idle()
             with self._lock:
-                if not self._closed:
+                if not self._closed and self._is_current(connection.account):
                     self._idle.setdefault(connection.account, []).append(connection)
                     return
         connection.close()
@@ -240,9 +243,35 @@ class ConnectionPool:
             kept = self._idle.get(account)
             return kept.pop() if kept else None
 
+    def supersede(self, name: str, account: Account | None) -> None:
+        """From now on *account* is what *name* means, None: nothing is.
+
+        What was opened with other settings or credentials is used for no further mail: what is idle is closed by the thread in `run`,
+        what is lent when it comes back. Closes nothing itself.
+        """
+        with self._lock:
+            self._current[name] = account
+            for old in [a for a in self._transports if a.name == name and a != account]:
+                del self._transports[old]
+            stale = [a for a in self._idle if a.name == name and a != account]
+            for old in stale:
+                self._doomed += self._idle.pop(old)
+            if stale:
+                self._handed.notify_all()
+
+    def heard(self, name: str, _before: Found, found: Found) -> None:
+        """A `Listener` of a directory of accounts."""
+        self.supersede(name, found.account if isinstance(found, Known) else None)
+
+    def _is_current(self, account: Account) -> bool:
+        return self._current.get(account.name, account) == account
+
     def _transport(self, account: Account) -> Transport:
         stale: list[PooledConnection] = []
         with self._lock:
+            if not self._is_current(account):
+                # Of somebody who has not heard yet; kept for nobody.
+                return self._factory(account)
             if account not in self._transports:
                 # The same account with other settings: what it opened before is not to be used again.
                 for old in [a for a in self._transports if a.name == account.name]:

@@ -99,7 +99,9 @@ class Mail:
     first transient failure. `on_doubt` says what to do when a server fell silent after the whole mail was given
     to it; None takes the setting. `run_modes` are the modes in which the mail may be sent (`product`, or `!test`
     for all but test); empty is all. `content_policy` says what becomes of the content: `keep`, `purge` when it is sent,
-    or `render_only`, for lazy mail, of which nothing rendered is ever stored; None takes the app's setting.
+    or `render_only`, for lazy mail, of which nothing rendered is ever stored; None takes the app's setting. `apps` are those
+    whose workers may send it, each by its name, where others than the application's own should; "*" is its own and all that
+    share. None is its own alone. Lazy mail is its own app's.
 
     Whose: `idempotency_key` makes a repeated emit return the first mail; the same key with another payload is an
     error. `mark`, `ref` and `tags` are for searching.
@@ -127,6 +129,7 @@ class Mail:
     ref: Ref | tuple[str, str, str] | None = None
     tags: Sequence[str] = ()
     run_modes: Sequence[str] = ()
+    apps: Sequence[str] | None = None
     lazy: Lazy | None = None
     max_fail: int | None = None
     max_done: int | None = None

@@ -71,7 +71,7 @@ class Outlet:
         return self._publisher
 
 
-def row_of(app: str, priority: Priority, mail_id: int, due_in_s: float) -> Row:
-    """The row to hint for a mail: at its due time, or not at all if that is too far ahead."""
+def row_of(app: str, priority: Priority, mail_id: int, due_in_s: float, *, to: str | None = None) -> Row:
+    """The row to hint for a mail, in the queue of *to*: at its due time, or not at all if that is too far ahead."""
     far = due_in_s > MAX_DELAY_S
-    return Row(app, priority, mail_id, None if far else time.monotonic() + due_in_s)
+    return Row(app, priority, mail_id, None if far else time.monotonic() + due_in_s, to)

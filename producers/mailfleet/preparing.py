@@ -123,6 +123,7 @@ class Preparation:
             key=checked.idempotency_key,
             payload_hash=checked.payload_hash,
             blobs=dict(checked.blobs),
+            apps=checked.apps,
         )
 
 

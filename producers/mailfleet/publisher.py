@@ -35,12 +35,16 @@ IDLE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A committed mail to look at, at the monotonic time `due`; None is further ahead than a broker can delay."""
+    """A committed mail to look at, at the monotonic time `due`; None is further ahead than a broker can delay.
+
+    `to` is the app whose workers are asked to send it where others than its own may (`mailfleet_schema.senders`), else None.
+    """
 
     app: str
     priority: Priority
     mail_id: int
     due: float | None
+    to: str | None = None
 
     @property
     def labels(self) -> Labels:
@@ -252,11 +256,12 @@ class Publisher:
 
 def _batches(rows: Sequence[Row], now: float) -> list[Batch]:
     """Hints for *rows* by the whole seconds they must wait, rounded up: a hint that comes early is wasted."""
-    found: dict[int, list[tuple[str, Priority, int]]] = {}
+    found: dict[tuple[int, bool], list[tuple[str, Priority, int]]] = {}
     for row in rows:
         left_s = 0 if row.due is None else math.ceil(row.due - now)
-        found.setdefault(max(0, left_s), []).append((row.app, row.priority, row.mail_id))
-    return [(delay_s, group(together)) for delay_s, together in found.items()]
+        together = found.setdefault((max(0, left_s), row.to is not None), [])
+        together.append((row.to or row.app, row.priority, row.mail_id))
+    return [(delay_s, group(together, shared=shared)) for (delay_s, shared), together in found.items()]
 
 
 def _say(lines: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from mailfleet.publisher import CAPACITY, Row
 from mailfleet.status import Status, statuses_of
 from mailfleet.template_versions import with_versions
 from mailfleet.transactions import collect_in_session
+from mailfleet_schema.senders import Apps, hinted
 from mailfleet_schema.statements.again import Again, Standing, queue_drafts, send_again
 from mailfleet_schema.statements.edit import EDITABLE, Edited, NotEdited, edit_mail
 from mailfleet_schema.statements.insert import MAX_DONE, Inserted, NewMail, insert_mails
@@ -137,7 +138,7 @@ class Writer:
         def queued(edited: Edited) -> list[Again]:
             if edited.state is not State.QUEUED:
                 return []
-            return [Again(mail_id, edited.priority, 0, 0, edited.due_in_s)]
+            return [Again(mail_id, edited.priority, 0, 0, edited.due_in_s, mail.apps)]
 
         return self._changed([mail_id], act, session, queued).version
 
@@ -218,7 +219,11 @@ class Writer:
         return done
 
     def _again(self, queued: Iterable[Again]) -> list[Row]:
-        return [row_of(self.app, one.priority, one.mail_id, one.due_in_s) for one in queued]
+        return [self._row(one.priority, one.mail_id, one.due_in_s, one.apps) for one in queued]
+
+    def _row(self, priority: Priority, mail_id: int, due_in_s: float, apps: Apps) -> Row:
+        to = hinted(self.app, apps, turn=mail_id)
+        return row_of(self.app, priority, mail_id, due_in_s, to=to)
 
     def _collect(self, orm: Session | None, connection: Connection, rows: Sequence[Row]) -> None:
         if orm is None:
@@ -236,7 +241,7 @@ class Writer:
     def _rows(self, mails: Sequence[NewMail], inserted: Sequence[Inserted]) -> list[Row]:
         # A mail that is not new was hinted when it was; a draft is for nobody.
         return [
-            row_of(self.app, mail.priority, one.mail_id, one.due_in_s)
+            self._row(mail.priority, one.mail_id, one.due_in_s, mail.apps)
             for mail, one in zip(mails, inserted, strict=True)
             if one.new and mail.state is State.QUEUED
         ]

@@ -28,15 +28,20 @@ class InvalidHint(ValueError):  # noqa: N818 - reads as the fact it states
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Rows of one app and priority to look at; 1 to 50 ids, each once."""
+    """Rows of one app and priority to look at; 1 to 50 ids, each once.
+
+    *shared* ones may be other apps': `app` is then whose workers are asked to send them.
+    """
 
     app: str
     priority: Priority
     ids: tuple[int, ...]
+    shared: bool = False
 
     def as_argument(self) -> dict[str, Any]:
         """The one argument of the dramatiq message."""
-        return {"v": VERSION, "app": self.app, "priority": self.priority.value, "ids": list(self.ids)}
+        plain = {"v": VERSION, "app": self.app, "priority": self.priority.value, "ids": list(self.ids)}
+        return plain | {"shared": True} if self.shared else plain
 
     @classmethod
     def from_argument(cls, argument: object) -> Self:
@@ -53,7 +58,10 @@ class Hint:
         priority = argument.get("priority")
         if not isinstance(priority, str) or priority not in _PRIORITIES:
             raise InvalidHint(f"priority: expected high, normal or bulk, got {shown(priority)}")
-        return cls(app, Priority(priority), _ids(argument.get("ids")))
+        shared = argument.get("shared", False)
+        if not isinstance(shared, bool):
+            raise InvalidHint(f"shared: expected true or false, got {shown(shared)}")
+        return cls(app, Priority(priority), _ids(argument.get("ids")), shared)
 
 
 def _ids(value: object) -> tuple[int, ...]:
@@ -65,21 +73,24 @@ def _ids(value: object) -> tuple[int, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def group(rows: Sequence[tuple[str, Priority, int]]) -> list[Hint]:
-    """Hints for *rows* of (app, priority, id), grouped by app and priority, in order, within the size limits."""
+def group(rows: Sequence[tuple[str, Priority, int]], *, shared: bool = False) -> list[Hint]:
+    """Hints for *rows* of (app, priority, id), grouped by app and priority, in order, within the size limits.
+
+    *shared* rows are those that others than their own app's workers may send.
+    """
     by_key: dict[tuple[str, Priority], list[int]] = {}
     for app, priority, row_id in rows:
         by_key.setdefault((app, priority), []).append(row_id)
     return [
-        Hint(app, priority, tuple(ids[start : start + size]))
+        Hint(app, priority, tuple(ids[start : start + size]), shared)
         for (app, priority), ids in by_key.items()
-        for size in (_per_hint(app, priority, ids),)
+        for size in (_per_hint(app, priority, ids, shared=shared),)
         for start in range(0, len(ids), size)
     ]
 
 
-def _per_hint(app: str, priority: Priority, ids: Sequence[int]) -> int:
+def _per_hint(app: str, priority: Priority, ids: Sequence[int], *, shared: bool) -> int:
     """How many ids fit: the argument takes at most half of MAX_BYTES, dramatiq's envelope has the rest."""
-    frame = len(json.dumps(Hint(app, priority, ()).as_argument()))
+    frame = len(json.dumps(Hint(app, priority, (), shared).as_argument()))
     widest = len(str(max(ids))) + 2
     return max(1, min(MAX_IDS, (MAX_BYTES - 420 - frame) // widest))

@@ -77,6 +77,7 @@ def mail_table(dialect: Dialect, metadata: MetaData) -> Table:
         CheckConstraint(_one_of("priority", Priority), name="mail_priority"),
         CheckConstraint(_one_of("on_doubt", OnDoubt), name="mail_on_doubt"),
         CheckConstraint("max_fail > 0 AND max_done > 0", name="mail_max"),
+        CheckConstraint("pool = 'shared' OR (pool IS NULL AND only_apps IS NULL)", name="mail_pool"),
         # Only what sending needs: where the reconciler looks, and whose rows a worker holds.
         # Two indexes, not one over both states: SQLite cannot use a partial index whose condition is a list, and few
         # doubts must not be searched among many queued rows.
@@ -93,6 +94,19 @@ def mail_table(dialect: Dialect, metadata: MetaData) -> Table:
             "look_at",
             postgresql_where=text("state = 'doubt'"),
             sqlite_where=text("state = 'doubt'"),
+        ),
+        # Of mail that others than its app's workers may send every reconciler looks after the whole.
+        Index(
+            "mail_shared_look",
+            "look_at",
+            postgresql_where=text("state = 'queued' AND pool IS NOT NULL"),
+            sqlite_where=text("state = 'queued' AND pool IS NOT NULL"),
+        ),
+        Index(
+            "mail_shared_doubt",
+            "look_at",
+            postgresql_where=text("state = 'doubt' AND pool IS NOT NULL"),
+            sqlite_where=text("state = 'doubt' AND pool IS NOT NULL"),
         ),
         Index(
             "mail_held_by",

@@ -100,7 +100,9 @@ def _say_that_it_is_recorded(
     return Recorded(frozenset(mail_id for mail_id, _ in rows), frozenset())
 
 
-def _look_away(connection: Executor, apps: Sequence[str], patience: Patience, *, most: int) -> list[Looked]:
+def _look_away(
+    connection: Executor, apps: Sequence[str], patience: Patience, *, most: int, shared: bool = False
+) -> list[Looked]:
     return []
 
 

@@ -64,7 +64,7 @@ class Delivery:
         self._reports: list[Report] = []
         self._in_line_since: float | None = None
         self._asleep = ExitStack()
-        self._sleeps: Priority | None = None
+        self._sleeps: tuple[Priority, bool] | None = None
         self._granted = False
         self._tight = False
 
@@ -107,19 +107,31 @@ class Delivery:
         """How mail of *account* leaves now, and those of *rows* that may; the others go back, and say why."""
         ways = {app: self._desk.way(app, account) for app in {row.app for row in rows}}
         for app, found in ways.items():
-            if isinstance(found, Way):
-                continue
-            why = cut(broken_account(account, found.why)) if found else unknown_account(account)
-            self._returns.give_back([row for row in rows if row.app == app], UNKNOWN_ACCOUNT_S, why)
+            if not isinstance(found, Way):
+                why = cut(broken_account(account, found.why)) if found else unknown_account(account)
+                self._not_ours([row for row in rows if row.app == app], why)
         # An account is the same for all apps that may use it.
         way = next((one for one in ways.values() if isinstance(one, Way)), None)
         return way, [row for row in rows if isinstance(ways[row.app], Way)]
+
+    def _not_ours(self, rows: Sequence[Claimed], why: str) -> None:
+        """Give back *rows*, whose account we cannot use: our own until somebody has configured it, others' for others."""
+        heap = self._desk.heap
+        if own := [row for row in rows if not heap.foreign(row)]:
+            self._returns.give_back(own, UNKNOWN_ACCOUNT_S, why)
+        if foreign := [row for row in rows if heap.foreign(row)]:
+            # We take no more of them for a while; the reason stays on the row until somebody takes it.
+            self._desk.unknown.remember(foreign[0].app, foreign[0].account)
+            self._returns.give_back(foreign, None, f"{why}, to workers of app {self._desk.app}")
 
     def _step(self, way: Way, pending: list[Claimed]) -> list[Claimed]:
         """Work on the first chunk of *pending*; returns the rows that are still to do."""
         desk, courier = self._desk, self._courier
         if desk.stop.is_set():
             self._returns.give_back(pending, None, None)
+            return []
+        if desk.heap.yields(pending[0]):
+            desk.heap.put_back(pending)
             return []
         if not desk.pulse.fresh():
             self._returns.give_back(pending, WITHHELD_S, "withheld: no heartbeat")
@@ -264,7 +276,7 @@ class Delivery:
             return self._sleep(way, rows, refusal.wait_s, reason)
         if not again:
             desk.refusals.remember(first, refusal, REMEMBER_S)
-        others = desk.heap.take_account(name, below=first.priority)
+        others = desk.heap.take_account(name, below=first.priority, foreign=desk.heap.foreign(first))
         # It may be a gate, which an operator may open sooner.
         after_s = min(refusal.wait_s, MOST_GATE_S)
         if self._is_rule(name, refusal.rule):
@@ -291,20 +303,21 @@ class Delivery:
 
     def _sleep(self, way: Way, rows: list[Claimed], wait_s: float, reason: str) -> list[Claimed]:
         desk, name, first = self._desk, way.account.name, rows[0]
+        foreign = desk.heap.foreign(first)
         if desk.crowding and desk.heap.crowded(name, first.priority):
             # Mails of other accounts need the room.
-            surplus = desk.heap.take_account(name, below=first.priority, keep=len(rows))
+            surplus = desk.heap.take_account(name, below=first.priority, foreign=foreign, keep=len(rows))
             self._returns.park(way, surplus, wait_s, reason)
         self._report_now()
         self._courier.release()
         # Until it is known whether there is more now, no other thread asks for the same.
-        if self._sleeps is not first.priority:
+        if self._sleeps != (first.priority, foreign):
             self._wake()
-            if not self._asleep.enter_context(desk.heap.asleep(name, first.priority)):
+            if not self._asleep.enter_context(desk.heap.asleep(name, first.priority, foreign=foreign)):
                 self._wake()
                 desk.heap.put_back(rows)
                 return []
-            self._sleeps = first.priority
+            self._sleeps = (first.priority, foreign)
         desk.stop.wait(wait_s)
         return rows
 

@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mailfleet_schema.states import ContentPolicy
@@ -25,6 +25,7 @@ from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.rendering import Renderers
 from mailfleet_workers.smtp.connection import server_name
 from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.taking import Unknown
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 
 
@@ -54,8 +55,9 @@ class Desk:
 
     `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts a chunk to
     `chunk_s` seconds of SMTP. `run_mode` is what mails vote on. `crowding` says that the apps use several accounts: a slow
-    one must not fill the heap then. `book` has the limits of the accounts, None where nothing is limited.
-    `content_policies` has, by app, what becomes of the content of mails that do not say it themselves.
+    one must not fill the heap then. `unknown` are accounts of other apps that we do not know. `book` has the limits of the
+    accounts, None where nothing is limited. `content_policy` says of an app what becomes of the content of mails that do not
+    say it themselves.
     """
 
     app: str
@@ -81,11 +83,8 @@ class Desk:
     refusals: Refusals = field(default_factory=lambda: Refusals(time.monotonic))
     hooks: Hooks = field(default_factory=lambda: Hooks(Containment("mailfleet-hook")))
     renderers: Renderers = field(default_factory=Renderers)
-    content_policies: Mapping[str, ContentPolicy] = field(default_factory=dict)
-
-    def content_policy(self, app: str) -> ContentPolicy:
-        """What becomes of the content of *app*'s mails that do not say it themselves."""
-        return self.content_policies.get(app, ContentPolicy.KEEP)
+    unknown: Unknown = field(default_factory=lambda: Unknown(time.monotonic))
+    content_policy: Callable[[str], ContentPolicy] = lambda _app: ContentPolicy.KEEP
 
     def moved(self, way: Way) -> bool:
         """Whether the account of *way* has left its server meanwhile: what is sent there now would be counted elsewhere."""

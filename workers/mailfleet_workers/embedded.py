@@ -28,7 +28,7 @@ from mailfleet_schema.hint import InvalidHint
 from mailfleet_schema.names import check_name
 from mailfleet_schema.statements import reconcile, worker
 from mailfleet_schema.states import OnDoubt, Priority
-from mailfleet_schema.topology import ACTOR, queue_name
+from mailfleet_schema.topology import ACTOR, SHARED_APP, queue_name
 from mailfleet_workers import journal
 from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.loaders import Loader, installed
@@ -119,7 +119,7 @@ class Embedded:
             self.recovered = self._recover()
             # The last process's hints died with it: what is due is looked at now, not when its next look comes.
             with self.engine.begin() as connection:
-                reconcile.look_now(connection, self._apps, beyond_s=0.0, most=EVERYTHING)
+                reconcile.look_now(connection, self._apps, beyond_s=0.0, most=EVERYTHING, shared=True)
             self.catcher.start()
             self._start_pools()
         except BaseException:
@@ -245,6 +245,7 @@ class Embedded:
             )
             for priority in Priority:
                 self._broker.declare_queue(queue_name(app, priority))
+                self._broker.declare_queue(queue_name(SHARED_APP, priority))
             pool.start()
             self._pools[app] = pool
         dramatiq.Actor(
@@ -256,7 +257,7 @@ class Embedded:
             # Said in one line, not as a failure with a traceback.
             options={"throws": (InvalidHint, IntakeClosed)},
         )
-        for app in self._apps:
+        for app in dict.fromkeys((*self._apps, SHARED_APP)):
             for priority in Priority:
                 self._consume(queue_name(app, priority))
 
@@ -271,5 +272,15 @@ class Embedded:
         """The actor: a hint's rows go to the heap of their app."""
         mark_worker_thread()
         app = argument.get("app") if isinstance(argument, Mapping) else None
-        pool = self._pools.get(str(app), next(iter(self._pools.values())))
-        pool.intake.take(argument)
+        if app == SHARED_APP and app not in self._pools:
+            self._look_together(argument)
+        else:
+            pool = self._pools.get(str(app), next(iter(self._pools.values())))
+            pool.intake.take(argument)
+
+    def _look_together(self, argument: Any) -> None:
+        """A hint for all that share goes to the one of them that has least to do; where nobody shares, each takes its own."""
+        sharing = [pool for app, pool in self._pools.items() if self._settings.shares(app)]
+        idlest = sorted(sharing, key=lambda pool: pool.held)[:1]
+        for pool in idlest or self._pools.values():
+            pool.intake.take(argument)

@@ -1,13 +1,14 @@
 """The rows a worker process has claimed and not begun: bounded, by priority, grouped by account.
 
-One heap serves all sender threads of an app. It also knows every row that the process holds, begun or not: what the
+One heap serves all sender threads of an app. Mail of other apps, which the app's workers may send too, is foreign here: it
+comes in only while none of the app's own waits, goes out after it, and never takes its room. The heap also knows every row that the process holds, begun or not: what the
 database says we hold and this heap does not is an orphan of ours.
 """
 
 import heapq
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,14 +17,17 @@ from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.states import Priority
 
 _RANK = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.BULK: 2}
+#: Foreign rows have room for so small a part of what a heap holds of one priority.
+_FOREIGN_PART = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of one account for one thread, best first."""
+    """Rows of one account for one thread, best first; all of them are foreign or none."""
 
     account: str
     rows: tuple[Claimed, ...]
+    foreign: bool = False
 
 
 @dataclass(order=True, slots=True)
@@ -33,12 +37,30 @@ class _Entry:
     mail_id: int
     row: Claimed = field(compare=False)
 
+    @property
+    def foreign(self) -> bool:
+        return self.rank >= len(_RANK)
+
 
 class RowHeap:
-    """*capacity* rows of each priority at most: a backlog of bulk never keeps `high` from coming in."""
+    """*capacity* rows of each priority at most: a backlog of bulk never keeps `high` from coming in.
 
-    def __init__(self, capacity: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    *own* are the apps whose rows are not foreign; None is all. At most *foreign_threads* are at work on foreign rows at once.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        own: Collection[str] | None = None,
+        foreign_threads: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._capacity = capacity
+        self._own = None if own is None else frozenset(own)
+        self._foreign_capacity = max(1, capacity // _FOREIGN_PART)
+        self._foreign_threads = foreign_threads
+        self._foreign_waiting = self._foreign_busy = 0
         self._clock = clock
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -62,6 +84,48 @@ class RowHeap:
     def _room(self, priority: Priority) -> int:
         return self._capacity - self._waiting[priority]
 
+    def wait_for_shared_room(self, priority: Priority, timeout_s: float) -> int:
+        """How many rows of *priority* that may be foreign fit, after waiting at most *timeout_s* until none of our own waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._shared_room(priority) > 0, timeout_s)
+            return 0 if self._closed else self._shared_room(priority)
+
+    def _shared_room(self, priority: Priority) -> int:
+        if self._own_wait():
+            return 0
+        return min(self._foreign_capacity - self._foreign_waiting, self._room(priority))
+
+    def _own_wait(self) -> bool:
+        return any(self._waiting.values())
+
+    def foreign(self, row: Claimed) -> bool:
+        """Whether *row* is of none of our own apps."""
+        return self._own is not None and row.app not in self._own
+
+    def yields(self, row: Claimed) -> bool:
+        """Whether *row* has to wait: it is foreign, and some of our own wait."""
+        if not self.foreign(row):
+            return False
+        with self._lock:
+            return self._own_wait()
+
+    def take_foreign(self) -> list[Claimed]:
+        """The waiting rows that are foreign, if some of our own wait: others may have the time for them."""
+        with self._changed:
+            if not self._own_wait():
+                return []
+            return self._take_out(lambda entry: entry.foreign)
+
+    def _rank(self, priority: Priority, *, foreign: bool) -> int:
+        return _RANK[priority] + (len(_RANK) if foreign else 0)
+
+    def _count(self, entry: _Entry, rows: int) -> None:
+        """*rows* more of such rows as *entry* wait."""
+        if entry.foreign:
+            self._foreign_waiting += rows
+        else:
+            self._waiting[entry.row.priority] += rows
+
     def put(self, rows: Iterable[Claimed]) -> None:
         """Add rows just claimed.
 
@@ -84,20 +148,26 @@ class RowHeap:
             self._changed.notify_all()
 
     def _wait(self, row: Claimed) -> None:
-        self._waiting[row.priority] += 1
-        entry = _Entry(_RANK[row.priority], row.due_at, row.id, row)
+        rank = self._rank(row.priority, foreign=self.foreign(row))
+        entry = _Entry(rank, row.due_at, row.id, row)
+        self._count(entry, 1)
         heapq.heappush(self._by_account.setdefault(row.account, []), entry)
 
     def _drop_waiting(self, mail_id: int) -> None:
+        self._take_out(lambda entry: entry.mail_id == mail_id)
+
+    def _take_out(self, which: Callable[[_Entry], bool]) -> list[Claimed]:
+        taken: list[Claimed] = []
         for account, entries in list(self._by_account.items()):
-            stale = [entry for entry in entries if entry.mail_id == mail_id]
-            if stale:
-                left = [entry for entry in entries if entry.mail_id != mail_id]
+            out = [entry for entry in entries if which(entry)]
+            if out:
+                left = [entry for entry in entries if not which(entry)]
                 heapq.heapify(left)
                 self._by_account[account] = left
                 if not left:
                     del self._by_account[account]
-                self._remove(stale)
+                taken += self._remove(out)
+        return taken
 
     def take(self, *, most: int, high_only: bool, timeout_s: float) -> Batch | None:
         """Up to *most* rows of the account whose best row comes first; None after *timeout_s* without any.
@@ -114,15 +184,22 @@ class RowHeap:
                 return None
             entries = self._by_account[account]
             rows: list[Claimed] = []
-            while entries and len(rows) < most and self._may(account, entries[0].rank, high_only=high_only):
-                row = heapq.heappop(entries).row
-                self._waiting[row.priority] -= 1
-                rows.append(row)
+            foreign = entries[0].foreign
+            while (
+                entries
+                and len(rows) < most
+                and entries[0].foreign is foreign
+                and self._may(account, entries[0].rank, high_only=high_only)
+            ):
+                entry = heapq.heappop(entries)
+                self._count(entry, -1)
+                rows.append(entry.row)
             if not entries:
                 del self._by_account[account]
             self._busy[account] = self._busy.get(account, 0) + 1
+            self._foreign_busy += foreign
             self._changed.notify_all()
-            return Batch(account, tuple(rows))
+            return Batch(account, tuple(rows), foreign)
 
     def _best(self, *, high_only: bool) -> str | None:
         # Among accounts whose best rows are of one priority, the one with the fewest threads: a slow server must not
@@ -132,6 +209,7 @@ class RowHeap:
             for account, entries in self._by_account.items()
             if self._may(account, entries[0].rank, high_only=high_only)
             and self._awake(account) < self._cap_of(account)
+            and not (entries[0].foreign and self._foreign_busy >= self._foreign_threads)
         ]
         return min(heads)[3] if heads else None
 
@@ -147,9 +225,10 @@ class RowHeap:
         """Whether rows of *rank* may be taken: while a thread sleeps for a limit, only what goes before its rows."""
         return not (high_only and rank > 0) and rank < min(self._asleep.get(account, ()), default=1_000)
 
-    def finished(self, account: str) -> None:
-        """The thread that took a batch of *account* is done with it."""
+    def finished(self, account: str, *, foreign: bool = False) -> None:
+        """The thread that took a batch of *account*, of *foreign* rows or not, is done with it."""
         with self._changed:
+            self._foreign_busy -= foreign
             left = self._busy.get(account, 0) - 1
             if left > 0:
                 self._busy[account] = left
@@ -163,12 +242,14 @@ class RowHeap:
             self._caps[account] = most, self._clock() + for_s
 
     @contextmanager
-    def asleep(self, account: str, priority: Priority = Priority.HIGH) -> Iterator[bool]:
-        """While one thread sleeps out a short wait of *account*, no other takes rows of it, but of a higher priority.
+    def asleep(
+        self, account: str, priority: Priority = Priority.HIGH, *, foreign: bool = False
+    ) -> Iterator[bool]:
+        """While one thread sleeps out a short wait of *account*, no other takes rows of it, but of a higher priority, nor but our own if it sleeps for *foreign* ones.
 
         False when another thread sleeps for such rows already: one is enough.
         """
-        rank = _RANK[priority]
+        rank = self._rank(priority, foreign=foreign)
         with self._changed:
             first = rank < min(self._asleep.get(account, ()), default=1_000)
             self._asleep.setdefault(account, []).append(rank)
@@ -181,9 +262,14 @@ class RowHeap:
                     del self._asleep[account]
                 self._changed.notify_all()
 
-    def take_account(self, account: str, *, below: Priority = Priority.HIGH, keep: int = 0) -> list[Claimed]:
-        """The waiting rows of *account* of priority *below* and lower but the *keep* best, to be given back together."""
-        least = _RANK[below]
+    def take_account(
+        self, account: str, *, below: Priority = Priority.HIGH, foreign: bool = False, keep: int = 0
+    ) -> list[Claimed]:
+        """The waiting rows of *account* of priority *below* and lower but the *keep* best, to be given back together.
+
+        With *foreign* our own stay.
+        """
+        least = self._rank(below, foreign=foreign)
         with self._changed:
             entries = sorted(self._by_account.pop(account, []))
             taken = [entry for entry in entries if entry.rank >= least][keep:]
@@ -211,11 +297,10 @@ class RowHeap:
             return rows
 
     def _remove(self, entries: Sequence[_Entry]) -> list[Claimed]:
-        rows = [entry.row for entry in entries]
-        for row in rows:
-            self._waiting[row.priority] -= 1
+        for entry in entries:
+            self._count(entry, -1)
         self._changed.notify_all()
-        return rows
+        return [entry.row for entry in entries]
 
     def forget(self, rows: Iterable[Claimed]) -> None:
         """The process holds *rows* no longer: settled, given back, or lost to somebody else."""

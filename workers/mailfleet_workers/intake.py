@@ -7,19 +7,23 @@ somebody else's) is simply left out.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet.failpoints import failpoint
+from mailfleet_schema.engine import read_only
 from mailfleet_schema.hint import Hint, InvalidHint
 from mailfleet_schema.statements import claim
 from mailfleet_schema.statements.claim import Claimed, Return
+from mailfleet_schema.topology import SHARED_APP
 from mailfleet_workers.heap import RowHeap
+from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.pulse import Pulse
+from mailfleet_workers.taking import Taking, Unknown
 from mailfleet_workers.telemetry import events
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 
@@ -47,19 +51,30 @@ REMEMBERED = 20_000
 #: When a claim is tried again whose fence was had before, in seconds.
 REWOUND_S = 0.5
 REWOUND = "the database has gone back"
+#: So long a hint of shared mail waits until nothing of our own waits; others may have the time. In seconds.
+IDLE_S = 1.0
+#: Who is asked in our place is asked so much later, in seconds: all of them may be as busy.
+PASS_ON_S = 1.0
 
 
 class Intake:
-    """Claims the rows of hints into *heap* for worker *worker_id*; *apps* are those whose rows it may take."""
+    """Claims the rows of hints into *heap* for worker *worker_id*; *apps* are those whose rows it may take.
+
+    One that *shares* takes mail that is for everybody, too; *unknown* are accounts of which it takes none. Shared mail that
+    it has no time for is hinted to others by *notify*.
+    """
 
     def __init__(
         self,
         engine: Engine,
         heap: RowHeap,
         *,
-        apps: Collection[str],
+        apps: Sequence[str],
         worker_id: int,
         pulse: Pulse,
+        shares: bool = False,
+        unknown: Unknown | None = None,
+        notify: Notify = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         most_wait_s: float = MOST_WAIT_S,
         meter: Meter = SILENT,
@@ -67,6 +82,9 @@ class Intake:
         self._engine = engine
         self._heap = heap
         self._apps = frozenset(apps)
+        self._taking = Taking(tuple(apps), shares)
+        self._unknown = unknown or Unknown(clock)
+        self._notify = notify
         self._worker_id = worker_id
         self._pulse = pulse
         self._clock = clock
@@ -82,27 +100,36 @@ class Intake:
         Raises InvalidHint for what is none, and IntakeClosed when the pool drains before every row was tried.
         """
         hint = Hint.from_argument(argument)
-        if hint.app not in self._apps:
+        if hint.app not in self._apps and hint.app != SHARED_APP:
             raise InvalidHint(f"app: expected one of {', '.join(sorted(self._apps))}, got {hint.app!r}")
         until = self._clock() + self._most_wait_s
         ids, taken = list(hint.ids), 0
+        shared = hint.shared or hint.app not in self._apps
         failpoint("before_claim")
         while ids:
             if not self._pulse.fresh():
                 if self._wait_for_database(until):
                     continue
                 break
-            room = self._heap.wait_for_room(hint.priority, max(0.0, until - self._clock()))
+            if shared:
+                # In a queue of our own no hint of our own may wait behind it. What is left of one may be others'.
+                wait_s = IDLE_S if hint.app == SHARED_APP and not taken else 0.0
+                room = self._heap.wait_for_shared_room(hint.priority, wait_s)
+            else:
+                room = self._heap.wait_for_room(hint.priority, max(0.0, until - self._clock()))
             if room <= 0:
                 if self._heap.closed:
                     raise IntakeClosed
+                if shared:
+                    self._pass_on(hint, ids)
+                    break
                 log.info("hint_let_go", extra={"app": hint.app, "mails": len(ids)})
                 break
-            if room < len(ids):
+            if room < len(ids) and not shared:
                 room = self._heap.wait_for_room(hint.priority, TOGETHER_S, wanted=len(ids)) or room
             now, rest = ids[:room], ids[room:]
             try:
-                taken += self._claim(hint, now)
+                taken += self._claim(hint, now, shared=shared)
             except SQLAlchemyError as error:
                 log.warning("claim_failed", extra={"app": hint.app, "error": type(error).__name__})
                 # A broker that kept its hints through an outage of the database must not lose all of them to it.
@@ -113,6 +140,19 @@ class Intake:
         failpoint("before_ack")
         return taken
 
+    def _pass_on(self, hint: Hint, ids: Sequence[int]) -> None:
+        """Let others be asked for *ids*, for which we have no time; the look at a row of which nobody hears comes soon."""
+        try:
+            with read_only(self._engine) as connection:
+                rows = claim.shared_of(connection, ids)
+        except SQLAlchemyError as error:
+            log.warning("claim_failed", extra={"app": hint.app, "error": type(error).__name__})
+            return
+        later_s = 0.0 if hint.app == SHARED_APP else PASS_ON_S
+        self._notify(
+            [Notice(row.app, row.priority, row.id, later_s, self._taking.instead(row)) for row in rows]
+        )
+
     def _wait_for_database(self, until: float) -> bool:
         """Wait a moment; False when it is time to let the hint go: `look_at` brings its rows back."""
         left_s = until - self._clock()
@@ -122,14 +162,12 @@ class Intake:
             raise IntakeClosed
         return True
 
-    def _claim(self, hint: Hint, ids: list[int]) -> int:
+    def _claim(self, hint: Hint, ids: list[int], *, shared: bool) -> int:
         with self._heap.claiming:
             if self._heap.closed:
                 raise IntakeClosed
             with self._engine.begin() as connection:
-                rows = claim.claim(
-                    connection, ids=ids, app=hint.app, worker_id=self._worker_id, room=len(ids)
-                )
+                rows = self._rows_of(connection, hint, ids, shared=shared)
                 suspects = [row.id for row in rows if row.interruptions >= claim.MAX_INTERRUPTIONS]
                 held = (
                     claim.hold_poison(connection, suspects, worker_id=self._worker_id) if suspects else set()
@@ -151,6 +189,19 @@ class Intake:
         if rows:
             failpoint("after_claim")
         return len(rows)
+
+    def _rows_of(self, connection: Connection, hint: Hint, ids: list[int], *, shared: bool) -> list[Claimed]:
+        if not shared:
+            return claim.claim(connection, ids=ids, app=hint.app, worker_id=self._worker_id, room=len(ids))
+        return claim.claim_shared(
+            connection,
+            ids=ids,
+            apps=self._taking.apps,
+            shares=self._taking.shares,
+            worker_id=self._worker_id,
+            room=len(ids),
+            unknown=self._unknown.pairs(),
+        )
 
     def _remember(self, rows: Sequence[Claimed]) -> None:
         """Which claims this process has had: a fence is never the same twice, unless the database has gone back.

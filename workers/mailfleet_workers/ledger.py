@@ -16,6 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from mailfleet.failpoints import failpoint
 from mailfleet_schema.dialects import dialect_of
 from mailfleet_schema.engine import read_only
+from mailfleet_schema.senders import hinted
 from mailfleet_schema.statements import (
     attachment,
     attempt,
@@ -216,7 +217,7 @@ class Ledger:
                 self._meter.doubted(row.app, 1)
         self._notify(
             [
-                Notice(row.app, row.priority, row.id, outcome.settlement.due_in_s or 0.0)
+                _notice(row, outcome.settlement.due_in_s or 0.0)
                 for row, outcome in results
                 if row.id in ours and outcome.settlement.state is State.QUEUED
             ]
@@ -249,7 +250,13 @@ class Ledger:
         self._journal.settled([(row.id, row.fence) for row in rows])
         events.given_back(rows, returns, ours=ours, held=held, worker_id=self._worker_id)
         due = {one.mail_id: one.due_in_s or 0.0 for one in returns}
-        self._notify([Notice(r.app, r.priority, r.id, due[r.id]) for r in rows if r.id in ours])
+        self._notify([_notice(r, due[r.id]) for r in rows if r.id in ours])
+
+
+def _notice(row: Claimed, due_in_s: float) -> Notice:
+    # Of those who may send it another is asked each time.
+    to = hinted(row.app, row.apps, turn=row.id + row.fence)
+    return Notice(row.app, row.priority, row.id, due_in_s, to)
 
 
 def _held(connection: Connection, rows: Sequence[Claimed], returns: Sequence[Return]) -> set[int]:

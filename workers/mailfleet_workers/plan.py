@@ -15,9 +15,10 @@ from mailfleet_workers.settings import Settings
 class PoolPlan:
     """How a pool works; times in seconds.
 
-    `also` are apps whose rows it claims, sends and reconciles beside its own; `accounts` are those that each of its apps
-    may use of those in the settings, and `may_use` says of every app and account whether it may. `content_policies` has, by
-    app, what becomes of contents; `alone` says that no other process uses the database. A quarter of `threads`, at least one
+    `also` are apps whose rows it claims, sends and reconciles beside its own; one that `shares` also sends mail of other apps
+    that is for everybody. `accounts` are those that each of its apps may use of those in the settings, and `may_use` says of
+    every app and account whether it may. `content_policy` says of every app what becomes of contents; `alone` says that no
+    other process uses the database. A quarter of `threads`, at least one
     where there are two, is kept for priority `high`.
     """
 
@@ -35,6 +36,7 @@ class PoolPlan:
     chunk_s: float = 0.05
     run_mode: str = "local"
     also: tuple[str, ...] = ()
+    shares: bool = False
     accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     may_use: Callable[[str, str], bool] = lambda _app, _account: True
     #: Whether its apps use more than one account, or may.
@@ -42,7 +44,7 @@ class PoolPlan:
     alone: bool = False
     lease_s: float = 15.0
     hook_timeout_s: float = 5.0
-    content_policies: Mapping[str, ContentPolicy] = field(default_factory=dict)
+    content_policy: Callable[[str], ContentPolicy] = lambda _app: ContentPolicy.KEEP
     render_timeout_s: float = 30.0
 
     @classmethod
@@ -77,9 +79,10 @@ class PoolPlan:
             accounts={each: settings.usable(each) for each in apps},
             may_use=lambda of, account: settings.app(of).may_use(account),
             several_accounts=len(names) > 1 or any("*" in name for name in names),
+            shares=settings.shares(app),
             alone=alone,
             lease_s=settings.limits.lease_s,
             hook_timeout_s=timing.hook_timeout_s,
-            content_policies={name: settings.content_policy(name) for name in (app, *also)},
+            content_policy=settings.content_policy,
             render_timeout_s=timing.render_timeout_s,
         )

@@ -48,6 +48,7 @@ from mailfleet_workers.rendering import Renderers
 from mailfleet_workers.rendering.templates import Templates
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.taking import Unknown
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 from mailfleet_workers.template.processes import TemplateProcesses
 
@@ -55,6 +56,8 @@ log = logging.getLogger(__name__)
 
 #: So long the start waits for the limiter to be told what was sent, in seconds; who sends earlier is refused meanwhile.
 TOLD_S = 5.0
+#: The reason of another app's mail that waited behind a pool's own, until somebody takes it.
+OWN_FIRST = "its sender has mail of its own"
 
 
 class Pool:
@@ -114,13 +117,16 @@ class Pool:
                 pid=os.getpid(),
                 version=version("mailfleet"),
                 also=plan.also,
+                shares=plan.shares,
             )
             instance = instance_id(connection)
             most_s = 2 * UNKNOWN_ACCOUNT_S + plan.patience.grace_s
             for app, accounts in plan.accounts.items():
                 # Our settings may be newer than those of the worker that let the rows wait.
                 account_known(connection, app, accounts, most_s=most_s)
-        self._heap = RowHeap(plan.heap_rows)
+        own = (plan.app, *plan.also)
+        self._heap = RowHeap(plan.heap_rows, own=own, foreign_threads=_foreign_threads(plan.threads))
+        self._unknown = Unknown(time.monotonic)
         self._refusals = Refusals(time.monotonic)
         self._renderers = Renderers(
             Templates(self._find_template, TemplateProcesses()),
@@ -149,7 +155,7 @@ class Pool:
         )
         self._reconciler = Reconciler(
             self._engine,
-            apps=(plan.app, *plan.also),
+            apps=own,
             worker_id=self.worker_id,
             heap=self._heap,
             journal=self._journal,
@@ -160,15 +166,20 @@ class Pool:
             prepare_s=plan.prepare_s,
             rng=self._rng,
             alone=plan.alone,
+            shares=plan.shares,
+            give_way=self._give_way,
             may_hint=self._may_hint,
             meter=self._meter,
         )
         self.intake = Intake(
             self._engine,
             self._heap,
-            apps=(plan.app, *plan.also),
+            apps=own,
             worker_id=self.worker_id,
             pulse=self._pulse,
+            shares=plan.shares,
+            unknown=self._unknown,
+            notify=self._notify,
             meter=self._meter,
         )
         self._keeper = Keeper(
@@ -258,9 +269,10 @@ class Pool:
             meter=self._meter,
             crowding=self._plan.several_accounts,
             refusals=self._refusals,
+            unknown=self._unknown,
             book=None if self._counting is None else self._counting.book,
             hooks=self._hooks,
-            content_policies=self._plan.content_policies,
+            content_policy=self._plan.content_policy,
             renderers=self._renderers,
         )
 
@@ -308,6 +320,10 @@ class Pool:
             log.warning("drain_incomplete", extra={"app": self._plan.app, "held": self._heap.count()})
         return in_time
 
+    def _give_way(self) -> None:
+        rows = self._heap.take_foreign()
+        self._ledger.give_back(rows, [Return(row.id, row.fence, reason=OWN_FIRST) for row in rows])
+
     def _give_back_waiting(self) -> None:
         # An intake that is in its claim puts its rows in first, unless its database has stopped answering.
         claiming = self._heap.claiming.acquire(timeout=5.0)
@@ -328,6 +344,12 @@ def _kinds(threads: int) -> list[bool]:
     """For each thread whether it is kept for `high`."""
     reserved = 0 if threads < 2 else max(1, threads // 4)
     return [number < reserved for number in range(threads)]
+
+
+def _foreign_threads(threads: int) -> int:
+    """How many threads may be at work on other apps' mail at once: of those that are for every priority not all, if there are two."""
+    usual = _kinds(threads).count(False)
+    return usual if usual < 2 else usual - max(1, usual // 4)
 
 
 def _join(threads: Sequence[threading.Thread], deadline_s: float) -> bool:

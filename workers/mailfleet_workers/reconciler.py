@@ -24,6 +24,7 @@ from mailfleet_workers.journal_entry import Entry
 from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.recovery import put_in_doubt, settle_answered
+from mailfleet_workers.taking import Taking
 from mailfleet_workers.telemetry import events
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 
@@ -63,6 +64,9 @@ class Reconciler:
     *alone* means that no other process may use the database, so that no live worker is quiet. While *may_hint* says
     no (the broker is away, or has enough to do), no row is looked at: a look that hints nobody would only push the
     row's next look further away.
+
+    Of mail that others than its app's workers may send it looks after all, whoever they are: their workers may be gone. One
+    that *shares* may take what is for everybody. *give_way* gives back what other apps' mail waits behind our own.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class Reconciler:
         prepare_s: float,
         rng: random.Random,
         alone: bool = False,
+        shares: bool = False,
+        give_way: Callable[[], None] = lambda: None,
         may_hint: Callable[[], bool] = lambda: True,
         meter: Meter = SILENT,
     ) -> None:
@@ -95,6 +101,8 @@ class Reconciler:
         self._prepare_s = prepare_s
         self._rng = rng
         self._alone = alone
+        self._taking = Taking(tuple(apps), shares)
+        self._give_way = give_way
         self._may_hint = may_hint
         # A page over all apps: what is looked at must find room at the broker.
         self._look_most = max(1, PAGE // len(self._apps))
@@ -102,6 +110,7 @@ class Reconciler:
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._forgotten: set[str] = set()
+        self._forgotten_shared = False
 
     def run(self, stop: threading.Event) -> None:
         """Pass after pass until *stop* (and `wake`), spread by a quarter so that many processes do not come at once."""
@@ -123,6 +132,7 @@ class Reconciler:
         total = self._take_back_quiet() + self._free_own() + self._settle_doubts()
         self._look_at_forgotten()
         self._remove_left_files()
+        self._give_way()
         total += self._expire_and_look()
         for reason, mails in asdict(total).items():
             if mails:
@@ -138,7 +148,8 @@ class Reconciler:
             return Pass()
         total = Pass()
         with read_only(self._engine) as connection:
-            workers = worker.workers_of(connection, self._apps)
+            holders = reconcile.holders_of_shared(connection)
+            workers = worker.workers_of(connection, self._apps, holders)
             ownerless = reconcile.ownerless(connection)
         quiet = [
             one.id
@@ -231,7 +242,7 @@ class Reconciler:
         total = Pass()
         for _ in range(PAGES):
             with self._engine.begin() as connection:
-                settled = reconcile.settle_doubts(connection, self._apps, most=PAGE)
+                settled = reconcile.settle_doubts(connection, self._apps, most=PAGE, shared=True)
             events.resent(settled.queued)
             events.held(settled.held)
             total += Pass(resent=len(settled.queued), held=len(settled.held))
@@ -247,9 +258,9 @@ class Reconciler:
             # Where nothing is looked at, nothing moves what comes first: a longer page is judged then.
             most = PAGE if hinting else PAGE * PAGES
             with self._engine.begin() as connection:
-                expired = reconcile.expire(connection, self._apps, self._patience, most=most)
+                expired = reconcile.expire(connection, self._apps, self._patience, most=most, shared=True)
                 rows = [] if expired or not hinting else self._page(connection)
-            self._notify([Notice(row.app, row.priority, row.mail_id, row.due_in_s) for row in rows])
+            self._notify([self._notice(row) for row in rows])
             events.overdue(expired)
             total += Pass(hinted=len(rows), expired=len(expired))
             if not expired and len(rows) < self._look_most:
@@ -265,10 +276,16 @@ class Reconciler:
             # Mail does not wait for it.
             log.warning("files_left", extra={"error": type(error).__name__})
 
+    def _notice(self, row: Looked) -> Notice:
+        idle = row.apps is not None and self._heap.wait_for_shared_room(row.priority, 0.0) > 0
+        to = self._taking.hinted(row, idle=idle)
+        return Notice(row.app, row.priority, row.mail_id, row.due_in_s, to)
+
     def look_now(self, apps: Collection[str]) -> None:
         """The broker has lost the hints of *apps*: a pass comes at once, and their due mail is looked at soon."""
         with self._lock:
             self._forgotten |= set(apps) & set(self._apps)
+            self._forgotten_shared |= bool(apps)
         self._wake.set()
 
     def wake(self) -> None:
@@ -278,14 +295,15 @@ class Reconciler:
     def _look_at_forgotten(self) -> None:
         with self._lock:
             apps, self._forgotten = sorted(self._forgotten), set()
-        if not apps:
+            shared, self._forgotten_shared = self._forgotten_shared, False
+        if not (apps or shared):
             return
         mails = 0
         try:
             while True:
                 with self._engine.begin() as connection:
                     found = reconcile.look_now(
-                        connection, apps, beyond_s=self._patience.step_s, most=PAGE * PAGES
+                        connection, apps, beyond_s=self._patience.step_s, most=PAGE * PAGES, shared=shared
                     )
                 mails += found
                 if not found:
@@ -294,9 +312,10 @@ class Reconciler:
             # Not `look_now`: its wake would bring the next try at once, and so on as long as the database refuses.
             with self._lock:
                 self._forgotten |= set(apps)
+                self._forgotten_shared |= shared
             raise
         if mails:
             log.warning("hints_lost", extra={"apps": apps, "mails": mails})
 
     def _page(self, connection: Connection) -> list[Looked]:
-        return reconcile.look(connection, self._apps, self._patience, most=self._look_most)
+        return reconcile.look(connection, self._apps, self._patience, most=self._look_most, shared=True)

@@ -40,5 +40,5 @@ class Sender:
             log.exception("batch_lost", extra={"app": self._desk.app, "account": batch.account})
             self._desk.heap.forget(batch.rows)
         finally:
-            self._desk.heap.finished(batch.account)
+            self._desk.heap.finished(batch.account, foreign=batch.foreign)
         return True

@@ -8,8 +8,10 @@ from typing import NamedTuple, TypeVar, get_args
 from mailfleet.errors import InvalidMail
 from mailfleet.mail import ContentPolicy, Mail, OnDoubt, Priority
 from mailfleet.validation.limits import Limits
+from mailfleet.validation.senders import senders
 from mailfleet.validation.text import exact
 from mailfleet.validation.times import due, expiry
+from mailfleet_schema.senders import Apps
 
 DEFAULT_ACCOUNT = "default"
 DEFAULT_PRIORITY: Priority = "normal"
@@ -36,6 +38,7 @@ class Handling(NamedTuple):
     on_doubt: OnDoubt | None
     run_modes: tuple[str, ...]
     content_policy: ContentPolicy | None = None
+    apps: Apps = None
 
 
 PLAIN = Handling(
@@ -59,6 +62,7 @@ def handling(mail: Mail, limits: Limits, now: datetime) -> Handling:
         None if mail.on_doubt is None else _one_of(mail.on_doubt, "on_doubt", _ON_DOUBT),
         _run_modes(mail.run_modes),
         _policy(mail),
+        senders(mail.apps),
     )
 
 

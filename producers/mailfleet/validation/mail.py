@@ -23,6 +23,7 @@ from mailfleet.validation.payload import payload_hash
 from mailfleet.validation.text import exact, header_text, octets, sized
 from mailfleet.validation.unsubscribe import unsubscribe_uris
 from mailfleet_schema.content import Address, Content
+from mailfleet_schema.senders import Apps
 
 _RENDERER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 _MESSAGE_ID = re.compile(r"<[A-Za-z0-9#$&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+>")
@@ -56,6 +57,7 @@ class Checked:
     run_modes: tuple[str, ...]
     lazy: Lazy | None
     content_policy: ContentPolicy | None = None
+    apps: Apps = None
 
 
 class _Body(NamedTuple):
@@ -95,6 +97,8 @@ def validate(
     handled = handling(mail, limits, now)
     labelled = labels(mail, limits)
     lazy = None if mail.lazy is None else _lazy(mail.lazy, limits)
+    if lazy is not None and handled.apps is not None:
+        raise InvalidMail("apps", "the renderer is its own app's workers': give either lazy or apps")
     body = _body(mail, limits)
     message_id = new_message_id()
     if not _MESSAGE_ID.fullmatch(message_id):
@@ -140,6 +144,7 @@ def validate(
         run_modes=handled.run_modes,
         lazy=lazy,
         content_policy=handled.content_policy,
+        apps=handled.apps,
     )
 
 

@@ -12,6 +12,7 @@ each only if it differs from the default of `Mail`, so that a field added later 
 | `headers` | list of [name, value] in their order |
 | `files` | list of [SHA-256 in hex, file name, content type or null as given, disposition, content id or null] |
 | `list_unsubscribe`, `tags`, `run_modes` | lists in their order, as stored |
+| `apps` | list in its order, as stored |
 | `account`, `priority`, `mark`, `on_doubt`, `content_policy` | text |
 | `due_at`, `expires_at` | as given, in UTC: `2026-01-31T08:00:00.000000+00:00` |
 | `ref` | [type, key1, key2] |
@@ -107,6 +108,8 @@ def _add_handling(members: dict[str, Any], handled: Handling) -> None:
         members["content_policy"] = handled.content_policy
     if handled.run_modes:
         members["run_modes"] = handled.run_modes
+    if handled.apps is not None:
+        members["apps"] = handled.apps
 
 
 def _pairs(addresses: Sequence[Address]) -> list[tuple[str, str]]:

@@ -67,6 +67,10 @@ class Dialect:
         """A condition's right side: one of the strings bound to *parameter* with `bind_names`."""
         raise NotImplementedError
 
+    def names_meet(self, text: str, parameter: str) -> str:
+        """A condition: one of the names in *text* (SQL), each between spaces, is bound to *parameter* with `bind_names`."""
+        raise NotImplementedError
+
     def json_length(self, column: str) -> str:
         """How many elements the JSON array in *column* (SQL) has; NULL where it is NULL."""
         raise NotImplementedError

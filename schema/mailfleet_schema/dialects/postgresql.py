@@ -28,6 +28,9 @@ class Postgresql(Dialect):
     def in_names(self, parameter: str) -> str:
         return f"= ANY(CAST(:{parameter} AS text[]))"
 
+    def names_meet(self, text: str, parameter: str) -> str:
+        return f"(string_to_array({text}, ' ') && CAST(:{parameter} AS text[]))"
+
     def json_length(self, column: str) -> str:
         return f"jsonb_array_length({column})"
 

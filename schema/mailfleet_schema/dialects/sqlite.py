@@ -44,6 +44,10 @@ class Sqlite(Dialect):
     def in_names(self, parameter: str) -> str:
         return f"IN (SELECT value FROM json_each(:{parameter}))"
 
+    def names_meet(self, text: str, parameter: str) -> str:
+        found = f"instr({text}, ' ' || value || ' ') > 0"
+        return f"EXISTS (SELECT 1 FROM json_each(:{parameter}) WHERE {found})"
+
     def json_length(self, column: str) -> str:
         return f"json_array_length({column})"
 

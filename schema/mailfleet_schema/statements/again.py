@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.senders import Apps, apps_of
 from mailfleet_schema.statements.purge import has_content
 from mailfleet_schema.statements.recipient import forget_recipients, reopen_recipients
 from mailfleet_schema.statements.template import template
@@ -13,13 +14,14 @@ from mailfleet_schema.states import Priority, State
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A row that is queued now. Its sums are what they were; it is due when `due_in_s` is 0 or less."""
+    """A row that is queued now. Its sums are what they were; it is due when `due_in_s` is 0 or less; `apps` are who may send it."""
 
     mail_id: int
     priority: Priority
     sum_fail: int
     sum_done: int
     due_in_s: float
+    apps: Apps = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def _sql(d: Dialect, *, sources: Sequence[State], where: str = "", settings: Seq
             retry = COALESCE(CAST(:retry AS boolean), retry),
             priority = COALESCE(CAST(:priority AS text), priority){settings}
         WHERE id {ids} AND app = :app AND state || '' IN ({listed}) AND {has_content}{where}
-        RETURNING id, priority, sum_fail, sum_done, {due_in_s} AS due_in_s
+        RETURNING id, priority, sum_fail, sum_done, {due_in_s} AS due_in_s, pool, only_apps
         """,
         waits=waits,
         # A late 250 is let in by the reason `doubt`; what a row waits for, by what keeps it waiting.
@@ -212,4 +214,11 @@ def queue_drafts(connection: Executor, ids: Sequence[int], *, app: str) -> list[
 
 
 def _again(row: Any) -> Again:
-    return Again(row.id, Priority(row.priority), row.sum_fail, row.sum_done, float(row.due_in_s))
+    return Again(
+        row.id,
+        Priority(row.priority),
+        row.sum_fail,
+        row.sum_done,
+        float(row.due_in_s),
+        apps_of(row.pool, row.only_apps),
+    )

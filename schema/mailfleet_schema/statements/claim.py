@@ -1,10 +1,12 @@
 """A worker's right to a row: claim, give back, and what a worker still holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.senders import Apps, apps_of
 from mailfleet_schema.statements.reconcile import MAX_AGE_S
 from mailfleet_schema.statements.template import template
 from mailfleet_schema.states import OnDoubt, Phase, Priority
@@ -15,7 +17,10 @@ MAX_INTERRUPTIONS = 3
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A row that is ours as long as its fence is the row's; counters are as they were at the claim."""
+    """A row that is ours as long as its fence is the row's; counters are as they were at the claim.
+
+    `apps` are those whose workers may have it (`mailfleet_schema.senders`).
+    """
 
     id: int
     fence: int
@@ -32,6 +37,7 @@ class Claimed:
     max_done: int
     interruptions: int
     doubts: int
+    apps: Apps = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,7 @@ class Return:
     phase: Phase | None = None
 
 
-@template
-def _claim(d: Dialect) -> str:
+def _claiming(d: Dialect, whose: str) -> str:
     # MATERIALIZED: the locked page is chosen once, however the planner joins it. The state is compared as an
     # expression, which keeps the planner from the index over all queued rows: it must go by id, or a claim costs the more
     # the longer the backlog is (18 ms instead of 1 ms at 50,000).
@@ -61,7 +66,7 @@ def _claim(d: Dialect) -> str:
         """
         WITH page AS MATERIALIZED (
             SELECT id AS mail_id FROM {mail}
-            WHERE id {ids} AND app = :app AND state || '' = 'queued' AND due_at <= {now}
+            WHERE id {ids} AND {whose} AND state || '' = 'queued' AND due_at <= {now}
               AND (expires_at IS NULL OR expires_at > {now})
               AND EXISTS (SELECT 1 FROM {worker} WHERE {worker}.id = :worker_id)
             ORDER BY due_at, id LIMIT :room {skip_locked}
@@ -71,22 +76,97 @@ def _claim(d: Dialect) -> str:
             worker_id = :worker_id, changed_at = {clock}
         FROM page WHERE m.id = page.mail_id
         RETURNING id, fence, app, account, priority, due_at, expires_at, on_doubt, retry,
-                  sum_fail, sum_done, max_fail, max_done, interruptions, doubts
+                  sum_fail, sum_done, max_fail, max_done, interruptions, doubts, pool, only_apps
         """,
         ids=d.in_ids("ids"),
+        whose=whose,
     )
+
+
+@template
+def _claim(d: Dialect) -> str:
+    # A list may leave out the app itself.
+    return _claiming(d, "app = :app AND (only_apps IS NULL OR only_apps LIKE '% ' || :app || ' %')")
+
+
+@template
+def _claim_shared(d: Dialect) -> str:
+    # Of a list everybody is equal; else the app's own workers are as good as those that share.
+    eligible = "CASE WHEN only_apps IS NULL THEN (:shares OR app {own}) ELSE {named} END"
+    # Whoever claims goes by the accounts of its own settings, and gives back what it finds unknown: once.
+    whose = "(pool = 'shared' OR app = 'shared') AND {eligible} AND NOT (app || ' ' || account) {unknown}"
+    eligible = eligible.format(own=d.in_names("apps"), named=d.names_meet("only_apps", "apps"))
+    return _claiming(d, whose.format(eligible=eligible, unknown=d.in_names("unknown")))
 
 
 def claim(connection: Executor, *, ids: Sequence[int], app: str, worker_id: int, room: int) -> list[Claimed]:
     """Claim at most *room* of the rows *ids* of *app* that are queued, due and not expired (fence + 1).
 
+    Not those with a list of apps that leaves it out. What others may send too is among them.
     Rows that somebody else holds or changes at this moment are left out, not waited for. A worker without a row of
     its own claims nothing: nobody would notice when it falls quiet.
     """
     d = dialect_of(connection)
-    rows = connection.execute(
-        _claim(d), {"ids": d.bind_ids(ids), "app": app, "worker_id": worker_id, "room": room}
+    bound = {"ids": d.bind_ids(ids), "app": app, "worker_id": worker_id, "room": room}
+    return _claimed(d, connection.execute(_claim(d), bound))
+
+
+def claim_shared(
+    connection: Executor,
+    *,
+    ids: Sequence[int],
+    apps: Sequence[str],
+    shares: bool,
+    worker_id: int,
+    room: int,
+    unknown: Sequence[tuple[str, str]] = (),
+) -> list[Claimed]:
+    """As `claim`, of shared mail, whatever its app: what a worker of *apps* may send.
+
+    That is mail whose list names one of them, mail of them for everybody, and, if the worker *shares*, mail of all apps
+    for everybody. Not mail of an (app, account) in *unknown*.
+    """
+    d = dialect_of(connection)
+    bound = {
+        "ids": d.bind_ids(ids),
+        "apps": d.bind_names(apps),
+        "shares": shares,
+        "unknown": d.bind_names([f"{app} {account}" for app, account in unknown]),
+        "worker_id": worker_id,
+        "room": room,
+    }
+    return _claimed(d, connection.execute(_claim_shared(d), bound))
+
+
+@template
+def _shared_of(d: Dialect) -> str:
+    return d.format(
+        """
+        SELECT id, app, priority, pool, only_apps FROM {mail}
+        WHERE id {ids} AND state || '' = 'queued' AND due_at <= {now} AND pool IS NOT NULL
+        """,
+        ids=d.in_ids("ids"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A queued row that is due, and that *apps* may send."""
+
+    id: int
+    app: str
+    priority: Priority
+    apps: Apps
+
+
+def shared_of(connection: Executor, ids: Sequence[int]) -> list[Shared]:
+    """Those of *ids* that are queued and due, and that others than their app's workers may send."""
+    d = dialect_of(connection)
+    rows = connection.execute(_shared_of(d), {"ids": d.bind_ids(ids)})
+    return [Shared(row.id, row.app, Priority(row.priority), apps_of(row.pool, row.only_apps)) for row in rows]
+
+
+def _claimed(d: Dialect, rows: Iterable[Any]) -> list[Claimed]:
     return [
         Claimed(
             id=row.id,
@@ -104,6 +184,7 @@ def claim(connection: Executor, *, ids: Sequence[int], app: str, worker_id: int,
             max_done=row.max_done,
             interruptions=row.interruptions,
             doubts=row.doubts,
+            apps=apps_of(row.pool, row.only_apps),
         )
         for row in rows
     ]

@@ -57,7 +57,7 @@ def _edit(d: Dialect) -> str:
             wanted_at = CASE WHEN v.due_at IS NULL THEN m.wanted_at ELSE v.due_at END,
             expires_at = v.expires_at, look_at = {look_at}, looks = 0,
             max_fail = v.max_fail, max_done = v.max_done, retry = v.retry, on_doubt = v.on_doubt,
-            changed_at = {clock}
+            pool = v.pool, only_apps = v.only_apps, changed_at = {clock}
         FROM {rows}
         WHERE m.id = :mail_id AND m.app = :app AND m.version = :version AND m.state || '' IN ({listed})
           AND m.sum_done < v.max_done AND COALESCE(m.reason, '') <> 'doubt'
@@ -106,7 +106,7 @@ def edit_mail(
     """
     d = dialect_of(connection)
     bound = {"mail_id": mail_id, "app": app, "version": version, "grace_s": grace_s, "horizon_s": MAX_DELAY_S}
-    edited = connection.execute(_edit(d), bound | {"rows": d.bind_rows([mail_row(d, 0, mail)])}).all()
+    edited = connection.execute(_edit(d), bound | {"rows": d.bind_rows([mail_row(d, app, 0, mail)])}).all()
     row = connection.execute(_standing(d), {"mail_id": mail_id, "app": app}).one_or_none()
     if row is None or not edited:
         if row is None:

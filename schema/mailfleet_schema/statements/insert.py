@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mailfleet_schema.content import Content, addresses_as_json
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.senders import Apps, stored
 from mailfleet_schema.statements.attachment import store_attachments
 from mailfleet_schema.statements.key import KeyOwner, KeyTaken, own_keys, reserve_keys
 from mailfleet_schema.statements.template import template
@@ -22,7 +23,8 @@ MAX_DONE = 1
 class NewMail:
     """One mail to insert. None means the default: due now, never expiring, 3 failures, 1 copy, resend_once, its app's policy.
 
-    `blobs` holds the attachments' content by SHA-256. `key` needs `payload_hash`.
+    `blobs` holds the attachments' content by SHA-256. `key` needs `payload_hash`. `apps` None is its own app's workers alone
+    (`mailfleet_schema.senders`).
     """
 
     content: Content
@@ -45,6 +47,7 @@ class NewMail:
     payload_hash: str | None = None
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     content_policy: ContentPolicy | None = None
+    apps: Apps = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ MAIL_COLUMNS = {
     "max_done": "integer",
     "retry": "boolean",
     "on_doubt": "text",
+    "pool": "text",
+    "only_apps": "text",
     "ordinal": "integer",
 }
 
@@ -87,9 +92,9 @@ def _mails(d: Dialect) -> str:
     return d.format(
         """
         INSERT INTO {mail} (app, account, priority, state, due_at, wanted_at, expires_at, look_at,
-                            created_at, changed_at, max_fail, max_done, retry, on_doubt)
+                            created_at, changed_at, max_fail, max_done, retry, on_doubt, pool, only_apps)
         SELECT :app, v.account, v.priority, v.state, {due_at}, {due_at}, v.expires_at, {look_at},
-               {now}, {now}, v.max_fail, v.max_done, v.retry, v.on_doubt
+               {now}, {now}, v.max_fail, v.max_done, v.retry, v.on_doubt, v.pool, v.only_apps
         FROM {rows} WHERE true ORDER BY v.ordinal
         RETURNING id, {due_in_s} AS due_in_s
         """,
@@ -193,7 +198,7 @@ def _insert(
 ) -> list[Inserted]:
     if not mails:
         return []
-    rows = [mail_row(d, ordinal, mail) for ordinal, mail in enumerate(mails)]
+    rows = [mail_row(d, app, ordinal, mail) for ordinal, mail in enumerate(mails)]
     returned = connection.execute(
         _mails(d),
         {"app": app, "rows": d.bind_rows(rows), "grace_s": grace_s, "horizon_s": MAX_DELAY_S},
@@ -208,8 +213,9 @@ def _insert(
     return inserted
 
 
-def mail_row(d: Dialect, ordinal: int, mail: NewMail) -> dict[str, Any]:
-    """*mail* as one of `MAIL_COLUMNS`, with the defaults of what it does not say."""
+def mail_row(d: Dialect, app: str, ordinal: int, mail: NewMail) -> dict[str, Any]:
+    """*mail* of *app* as one of `MAIL_COLUMNS`, with the defaults of what it does not say."""
+    pool, only_apps = stored(app, mail.apps)
     return {
         "ordinal": ordinal,
         "account": mail.account,
@@ -221,6 +227,8 @@ def mail_row(d: Dialect, ordinal: int, mail: NewMail) -> dict[str, Any]:
         "max_done": mail.max_done or MAX_DONE,
         "retry": mail.retry,
         "on_doubt": mail.on_doubt or OnDoubt.RESEND_ONCE,
+        "pool": pool,
+        "only_apps": only_apps,
     }
 
 

@@ -1,16 +1,20 @@
 """What every worker process does every few seconds: rows that nobody carries, rows of quiet workers, doubts.
 
-Every statement takes a small page of one app and leaves out what others hold, so that any number of processes may run
+Every statement takes a small page of one app, or of what others than its app's workers may send, and leaves out what others hold, so that any number of processes may run
 them at once without a leader. Their cost is in the page, not in what the table or the backlog holds.
 
 The page is chosen and locked by its conditions; the update goes by id alone. A condition on the state there would offer
 PostgreSQL a partial index, and with the statistics of a quiet hour it took it: 3.5 s instead of 4 ms for 200 of 50,000.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import TextClause
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.senders import Apps, apps_of
 from mailfleet_schema.statements.template import template
 from mailfleet_schema.states import Priority
 
@@ -41,21 +45,48 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A row to publish a hint for; `due_in_s` is negative when it is due."""
+    """A row to publish a hint for; `due_in_s` is negative when it is due.
+
+    `apps` are those whose workers may have it (`mailfleet_schema.senders`), `looks` how often it was looked at before.
+    """
 
     mail_id: int
     app: str
     priority: Priority
     due_in_s: float
+    apps: Apps = None
+    looks: int = 0
 
 
-@template
-def _expire(d: Dialect) -> str:
+# Whose rows a page has. Every reconciler goes through all shared mail: the workers of those who may send it may be gone.
+_OF_APP = "app = :app"
+_SHARED = "pool IS NOT NULL"
+
+_Statement = Callable[[Dialect], TextClause]
+
+
+def _pages(
+    connection: Executor,
+    of_app: _Statement,
+    of_shared: _Statement,
+    apps: Sequence[str],
+    shared: bool,
+    bound: dict[str, Any],
+) -> Iterator[Any]:
+    """The rows that *of_app* finds for each of *apps*, and *of_shared*, if *shared* mail is looked after too."""
+    d = dialect_of(connection)
+    for app in apps:
+        yield from connection.execute(of_app(d), {"app": app, **bound}).all()
+    if shared:
+        yield from connection.execute(of_shared(d), bound).all()
+
+
+def _expire_in(d: Dialect, whose: str) -> str:
     return d.format(
         """
         WITH page AS MATERIALIZED (
             SELECT id AS mail_id FROM {mail}
-            WHERE app = :app AND state = 'queued' AND look_at <= {now}
+            WHERE {whose} AND state = 'queued' AND look_at <= {now}
             ORDER BY look_at LIMIT :most {skip_locked}
         )
         UPDATE {mail} AS m
@@ -68,26 +99,37 @@ def _expire(d: Dialect) -> str:
         """,
         overdue=d.plus(d.now, "-:max_next_s"),
         aged=d.plus(d.now, "-:max_age_s"),
+        whose=whose,
     )
 
 
-def expire(connection: Executor, apps: Sequence[str], patience: Patience, *, most: int) -> set[int]:
+@template
+def _expire(d: Dialect) -> str:
+    return _expire_in(d, _OF_APP)
+
+
+@template
+def _expire_shared(d: Dialect) -> str:
+    return _expire_in(d, _SHARED)
+
+
+def expire(
+    connection: Executor, apps: Sequence[str], patience: Patience, *, most: int, shared: bool = False
+) -> set[int]:
     """Expire what went by its time: `expires_at`, `max_next` or `max_age` is the reason. Returns the ids.
 
-    It judges, of each app, the *most* queued rows whose `look_at` came first. What should expire further behind comes
+    It judges, of each app and of *shared* mail, the *most* queued rows whose `look_at` came first. What should expire further behind comes
     to the front, because `look` moves all other rows back and leaves those alone.
     """
-    d = dialect_of(connection)
     bound = {
         "max_next_s": patience.max_next_s,
         "max_age_s": patience.max_age_s,
         "most": most,
     }
-    return {row.id for app in apps for row in connection.execute(_expire(d), {"app": app, **bound})}
+    return {row.id for row in _pages(connection, _expire, _expire_shared, apps, shared, bound)}
 
 
-@template
-def _look(d: Dialect) -> str:
+def _look_in(d: Dialect, whose: str) -> str:
     doubled = ":step_s * (1 << CASE WHEN m.looks < 16 THEN m.looks ELSE 16 END)"
     step = f"CASE WHEN {doubled} < :most_step_s THEN {doubled} ELSE :most_step_s END"
     from_due = f"CASE WHEN m.due_at > {d.clock} THEN m.due_at ELSE {d.clock} END"
@@ -95,30 +137,42 @@ def _look(d: Dialect) -> str:
         """
         WITH page AS MATERIALIZED (
             SELECT id AS mail_id FROM {mail}
-            WHERE app = :app AND state = 'queued' AND look_at <= {now}
+            WHERE {whose} AND state = 'queued' AND look_at <= {now}
               AND (expires_at IS NULL OR expires_at > {now}) AND due_at >= {overdue} AND wanted_at > {aged}
             ORDER BY look_at LIMIT :most {skip_locked}
         )
         UPDATE {mail} AS m
         SET looks = CASE WHEN m.looks < {most_looks} THEN m.looks + 1 ELSE m.looks END, look_at = {look_at}
         FROM page WHERE m.id = page.mail_id
-        RETURNING id, app, priority, {due_in_s} AS due_in_s
+        RETURNING id, app, priority, looks, pool, only_apps, {due_in_s} AS due_in_s
         """,
         overdue=d.plus(d.now, "-:max_next_s"),
         aged=d.plus(d.now, "-:max_age_s"),
         most_looks=str(_MOST_LOOKS),
         look_at=d.earliest(d.plus(f"({from_due})", f"({step})"), "m.expires_at"),
         due_in_s=d.seconds_until("due_at"),
+        whose=whose,
     )
 
 
-def look(connection: Executor, apps: Sequence[str], patience: Patience, *, most: int) -> list[Looked]:
-    """Of each app at most *most* queued rows whose `look_at` has come; their next look is pushed out and doubled.
+@template
+def _look(d: Dialect) -> str:
+    return _look_in(d, _OF_APP)
+
+
+@template
+def _look_shared(d: Dialect) -> str:
+    return _look_in(d, _SHARED)
+
+
+def look(
+    connection: Executor, apps: Sequence[str], patience: Patience, *, most: int, shared: bool = False
+) -> list[Looked]:
+    """Of each app, and of *shared* mail, at most *most* queued rows whose `look_at` has come; their next look is pushed out and doubled.
 
     Not those that should expire: they stay for `expire`.
     Commit, then publish: a crash between leaves a row that the next look finds.
     """
-    d = dialect_of(connection)
     bound = {
         "step_s": patience.step_s,
         "most_step_s": patience.most_step_s,
@@ -127,19 +181,24 @@ def look(connection: Executor, apps: Sequence[str], patience: Patience, *, most:
         "most": most,
     }
     return [
-        Looked(row.id, row.app, Priority(row.priority), float(row.due_in_s))
-        for app in apps
-        for row in connection.execute(_look(d), {"app": app, **bound})
+        Looked(
+            row.id,
+            row.app,
+            Priority(row.priority),
+            float(row.due_in_s),
+            apps_of(row.pool, row.only_apps),
+            row.looks - 1,
+        )
+        for row in _pages(connection, _look, _look_shared, apps, shared, bound)
     ]
 
 
-@template
-def _look_now(d: Dialect) -> str:
+def _look_now_in(d: Dialect, whose: str) -> str:
     return d.format(
         """
         WITH page AS MATERIALIZED (
             SELECT id AS mail_id FROM {mail}
-            WHERE app = :app AND state = 'queued' AND look_at > {beyond} AND due_at <= {now}
+            WHERE {whose} AND state = 'queued' AND look_at > {beyond} AND due_at <= {now}
             ORDER BY look_at LIMIT :most {skip_locked}
         )
         UPDATE {mail} AS m SET look_at = {look_at}, looks = 0
@@ -148,29 +207,40 @@ def _look_now(d: Dialect) -> str:
         """,
         beyond=d.plus(d.now, ":beyond_s"),
         look_at=d.earliest(d.clock, "m.expires_at"),
+        whose=whose,
     )
 
 
-def look_now(connection: Executor, apps: Sequence[str], *, beyond_s: float, most: int) -> int:
-    """After a broker loss: look at due rows of *apps* now whose next look is more than *beyond_s* seconds away.
+@template
+def _look_now(d: Dialect) -> str:
+    return _look_now_in(d, _OF_APP)
+
+
+@template
+def _look_now_shared(d: Dialect) -> str:
+    return _look_now_in(d, _SHARED)
+
+
+def look_now(
+    connection: Executor, apps: Sequence[str], *, beyond_s: float, most: int, shared: bool = False
+) -> int:
+    """After a broker loss: look at due rows of *apps*, and *shared* ones, now whose next look is more than *beyond_s* seconds away.
 
     At most *most* of each app, to be repeated until it returns 0; returns how many rows that concerned. Many processes
     notice one loss: with *beyond_s* the first step, what one of them has brought back and hinted is not brought back
     again by the next.
     """
-    d = dialect_of(connection)
     bound = {"beyond_s": beyond_s, "most": most}
-    return sum(len(connection.execute(_look_now(d), {"app": app, **bound}).fetchall()) for app in apps)
+    return sum(1 for _ in _pages(connection, _look_now, _look_now_shared, apps, shared, bound))
 
 
-@template
-def _settle_doubts(d: Dialect) -> str:
+def _settle_doubts_in(d: Dialect, whose: str) -> str:
     resend = "(m.on_doubt = 'resend' OR (m.on_doubt = 'resend_once' AND m.doubts = 0))"
     return d.format(
         """
         WITH page AS MATERIALIZED (
             SELECT id AS mail_id FROM {mail}
-            WHERE app = :app AND state = 'doubt' AND look_at <= {now}
+            WHERE {whose} AND state = 'doubt' AND look_at <= {now}
             ORDER BY look_at LIMIT :most {skip_locked}
         )
         UPDATE {mail} AS m
@@ -183,7 +253,18 @@ def _settle_doubts(d: Dialect) -> str:
         RETURNING id, state
         """,
         resend=resend,
+        whose=whose,
     )
+
+
+@template
+def _settle_doubts(d: Dialect) -> str:
+    return _settle_doubts_in(d, _OF_APP)
+
+
+@template
+def _settle_shared_doubts(d: Dialect) -> str:
+    return _settle_doubts_in(d, _SHARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +275,11 @@ class SettledDoubts:
     held: frozenset[int]
 
 
-def settle_doubts(connection: Executor, apps: Sequence[str], *, most: int) -> SettledDoubts:
-    """Apply the doubt policy to at most *most* rows of each app whose time in doubt is over."""
-    d = dialect_of(connection)
-    rows = [row for app in apps for row in connection.execute(_settle_doubts(d), {"app": app, "most": most})]
+def settle_doubts(
+    connection: Executor, apps: Sequence[str], *, most: int, shared: bool = False
+) -> SettledDoubts:
+    """Apply the doubt policy to at most *most* rows of each app, and *shared* ones, whose time in doubt is over."""
+    rows = list(_pages(connection, _settle_doubts, _settle_shared_doubts, apps, shared, {"most": most}))
     return SettledDoubts(
         queued=frozenset(row.id for row in rows if row.state == "queued"),
         held=frozenset(row.id for row in rows if row.state == "held"),
@@ -242,6 +324,16 @@ def _ownerless(d: Dialect) -> str:
 def ownerless(connection: Executor) -> list[int]:
     """Workers that hold rows and have no row of their own: retired by others while they were paused."""
     return [row.worker_id for row in connection.execute(_ownerless(dialect_of(connection)))]
+
+
+@template
+def _holders(d: Dialect) -> str:
+    return d.format("SELECT DISTINCT worker_id FROM {mail} WHERE state = 'sending' AND pool IS NOT NULL")
+
+
+def holders_of_shared(connection: Executor) -> set[int]:
+    """Workers that hold shared mail, whatever their app: when they fall quiet, it is everybody's to take back."""
+    return {row.worker_id for row in connection.execute(_holders(dialect_of(connection)))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """The workers' own rows: one for every process start, renewed by its heartbeat. A claim is as good as its worker."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.senders import ANY, in_spaces
 from mailfleet_schema.statements.template import template
 
 
@@ -20,15 +21,23 @@ def _register(d: Dialect) -> str:
 
 
 def register(
-    connection: Executor, *, app: str, host: str, pid: int, version: str, also: Sequence[str] = ()
+    connection: Executor,
+    *,
+    app: str,
+    host: str,
+    pid: int,
+    version: str,
+    also: Sequence[str] = (),
+    shares: bool = False,
 ) -> int:
-    """A new worker's id; *also* are other apps whose rows it takes.
+    """A new worker's id; *also* are other apps whose rows it takes; one that *shares* takes mail that is for everybody.
 
     Every process start gets an id of its own, never used again.
     """
     d = dialect_of(connection)
-    named = "".join(f" {name}" for name in also)
-    bound = {"app": app, "host": host, "pid": pid, "version": version, "also": f"{named} " if named else ""}
+    names = (*also, *((ANY,) if shares else ()))
+    named = in_spaces(names) if names else ""
+    bound = {"app": app, "host": host, "pid": pid, "version": version, "also": named}
     return int(connection.execute(_register(d), bound).scalar_one())
 
 
@@ -64,7 +73,7 @@ def retire(connection: Executor, worker_id: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker's row; `also` are other apps whose rows it takes."""
+    """A worker's row; `also` are other apps whose rows it takes; one that `shares` takes mail that is for everybody."""
 
     id: int
     app: str
@@ -75,6 +84,7 @@ class Worker:
     started_at: datetime | None
     heartbeat_at: datetime | None
     quiet_for_s: float
+    shares: bool = False
 
 
 @template
@@ -88,10 +98,10 @@ def _all_workers(d: Dialect) -> str:
     )
 
 
-def workers_of(connection: Executor, apps: Sequence[str]) -> list[Worker]:
-    """Every worker that takes rows of *apps*, its own or another app's, the quiet ones too."""
+def workers_of(connection: Executor, apps: Sequence[str], ids: Container[int] = ()) -> list[Worker]:
+    """Every worker that takes rows of *apps*, its own or another app's, and those of *ids*; the quiet ones too."""
     wanted = set(apps)
-    return [one for one in all_workers(connection) if wanted & {one.app, *one.also}]
+    return [one for one in all_workers(connection) if one.id in ids or wanted & {one.app, *one.also}]
 
 
 def all_workers(connection: Executor) -> list[Worker]:
@@ -123,10 +133,11 @@ def _read(d: Dialect, rows: Iterable[Any]) -> list[Worker]:
             host=row.host,
             pid=row.pid,
             version=row.version,
-            also=tuple(row.also.split()),
+            also=tuple(name for name in row.also.split() if name != ANY),
             started_at=d.read_instant(row.started_at),
             heartbeat_at=d.read_instant(row.heartbeat_at),
             quiet_for_s=-float(row.left_s),
+            shares=ANY in row.also.split(),
         )
         for row in rows
     ]

@@ -167,7 +167,7 @@ def all_confirmed(office: Office) -> int:
 
 def by_the_app(office: Office) -> int:
     """The mail does not say it, its app's setting does."""
-    office.desk = replace(office.desk, content_policies={APP: ContentPolicy.PURGE})
+    office.desk = replace(office.desk, content_policy=lambda _app: ContentPolicy.PURGE)
     office.sender = Sender(office.desk)
     mail = emit(office, policy=None)
     office.deliver(mail)

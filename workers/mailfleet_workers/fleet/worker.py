@@ -21,7 +21,7 @@ from mailfleet_schema.engine import open_engine, parse_url, read_only
 from mailfleet_schema.hint import InvalidHint
 from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.states import Priority
-from mailfleet_schema.topology import ACTOR, queue_name
+from mailfleet_schema.topology import ACTOR, SHARED_APP, queue_name
 from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.loaders import installed
 from mailfleet_workers.classify import Rules
@@ -73,6 +73,7 @@ class Worker:
         assert settings.broker_url is not None  # noqa: S101 - checked in the line above
         self._app = app
         self._apps = tuple(dict.fromkeys((app, *also)))
+        self._shares = settings.shares(app)
         # Others take our rows after `quiet_s`; by then our locks are gone too, wherever we were stopped.
         self._engine = open_engine(
             url,
@@ -133,7 +134,8 @@ class Worker:
         self._pool.start()
         self._broker.on_created = self._hints_lost
         self._broker.on_consuming = self._consuming
-        queues = tuple(queue_name(app, priority) for app in self._apps for priority in Priority)
+        apps = dict.fromkeys((*self._apps, *((SHARED_APP,) if self._shares else ())))
+        queues = tuple(queue_name(app, priority) for app in apps for priority in Priority)
         self._broker.bundle(BUNDLE, queues)
         dramatiq.Actor(
             self._look,
@@ -161,8 +163,8 @@ class Worker:
 
     def _may_hint(self) -> bool:
         """Whether what a reconciler looks at would reach the broker."""
-        # A page more than it finds in one step.
-        return self._broker.consuming and self._publisher.room() > 2 * PAGE
+        # A page more than it finds in one step, of its own and of shared mail.
+        return self._broker.consuming and self._publisher.room() > 3 * PAGE
 
     def _consuming(self) -> None:
         """The broker is there, or there again: what it has not heard of meanwhile is looked at now."""

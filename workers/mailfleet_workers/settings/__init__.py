@@ -5,13 +5,14 @@ each key means is on its field and in `docs/settings.md`.
 """
 
 from mailfleet_workers.settings.account import AccountSettings, TimeoutSettings
+from mailfleet_workers.settings.app import AppSettings
 from mailfleet_workers.settings.limits import (
     AccountLimitSettings,
     HostLimitSettings,
     HostSettings,
     LimitSettings,
 )
-from mailfleet_workers.settings.model import AppSettings, Settings
+from mailfleet_workers.settings.model import Settings
 from mailfleet_workers.settings.problems import WrongSettings
 from mailfleet_workers.settings.sources import Loaded, load
 from mailfleet_workers.settings.timing import TimingSettings

@@ -12,18 +12,16 @@ from mailfleet_schema.engine import parse_url
 from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
 from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.states import ContentPolicy
+from mailfleet_schema.topology import SHARED_APP
 from mailfleet_workers.account import Account
 from mailfleet_workers.settings.account import AccountSettings
+from mailfleet_workers.settings.app import AppSettings
 from mailfleet_workers.settings.inherit import DEFAULT, merge_all
 from mailfleet_workers.settings.limits import HostSettings, LimitSettings
 from mailfleet_workers.settings.outgoing import OutgoingSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, nearest, wrong
 from mailfleet_workers.settings.redis import check_redis
 from mailfleet_workers.settings.timing import TimingSettings
-
-_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-
-_PATTERN = re.compile(r"([a-z][a-z0-9-]{0,38})?\*")
 
 # As metrics and gates name a server. An address of IPv6 ends in digits that may be a port: it is taken as it is.
 _SERVER = re.compile(
@@ -33,97 +31,12 @@ _SERVER = re.compile(
 _SERVER_EXPECTED = "a server's name in lower case, with its port unless that is 25, 465 or 587: smtp.example.com, mx.example.com:2525"
 
 
-def _frozen(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _path(value: object) -> object:
     if not isinstance(value, str):
         return value
     if not value:
         raise wrong(("", "a path", value))
     return Path(value)
-
-
-#: A list in the file, a tuple here: nothing of the settings can be changed.
-Texts = Annotated[tuple[str, ...], BeforeValidator(_frozen)]
-
-
-class AppSettings(BaseModel):
-    """`[apps.NAME]`: one application's pool of workers. An app that is not listed has the defaults."""
-
-    model_config = STRICT
-
-    accounts: Texts = Field(
-        (DEFAULT,),
-        min_length=1,
-        description="The accounts that mails of this app may be sent through. `tenant-*` is every account whose name begins so,"
-        " also those of loaders and stored ones.",
-    )
-    import_: Texts = Field(
-        (),
-        alias="import",
-        description="Python modules with the app's lazy renderers and hooks; only this app's workers load them.",
-    )
-    processes: int = Field(
-        2, ge=1, le=256, description="Worker processes. The embedded mode has one for all apps."
-    )
-    threads: int = Field(16, ge=1, le=1024, description="Sending threads of each process.")
-    heap: int = Field(
-        256,
-        ge=1,
-        le=100_000,
-        description="How many mails of each priority a process takes ahead of its threads.",
-    )
-    also: Texts = Field(
-        (),
-        description="Other apps whose mail this app's workers send too, for instance of an application whose workers"
-        " are gone; with the accounts that those apps may use.",
-    )
-    on_doubt: Literal["resend_once", "resend", "hold"] = Field(
-        "resend_once",
-        description="What becomes of a mail in doubt that does not say it itself: `resend_once`, `resend` or `hold`.",
-    )
-
-    content_policy: Literal["keep", "purge", "render_only"] = Field(
-        "keep",
-        description="What becomes of the content of a mail that does not say it itself: `keep`, `purge` when it is sent, or"
-        " `render_only`, where what a lazy mail's renderer makes is never stored and other mail is purged.",
-    )
-    weight: int = Field(
-        1,
-        ge=1,
-        le=1000,
-        description="Its part when several apps compete for one account's limits: 2 gets twice as much as 1.",
-    )
-
-    @field_validator("accounts")
-    @classmethod
-    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        problems = [
-            (f"[{position}]", "a name, or the beginning of names with one `*` at its end: `tenant-*`", name)
-            for position, name in enumerate(value)
-            if "*" in name and not _PATTERN.fullmatch(name)
-        ]
-        if problems:
-            raise wrong(*problems)
-        return value
-
-    def may_use(self, account: str) -> bool:
-        """Whether mails of this app may be sent through *account*."""
-        return any(
-            account.startswith(name.removesuffix("*")) if name.endswith("*") else account == name
-            for name in self.accounts
-        )
-
-    @field_validator("import_")
-    @classmethod
-    def _modules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for position, name in enumerate(value):
-            if not _MODULE.fullmatch(name):
-                # The key of a part: `import[0]`.
-                raise wrong((f"[{position}]", "a module's dotted name", name))
-        return value
 
 
 class PoolSettings(BaseModel):
@@ -361,6 +274,10 @@ class Settings(BaseModel):
     def content_policy(self, app: str) -> ContentPolicy:
         """What becomes of the content of mails of *app* that do not say it themselves."""
         return ContentPolicy(self.app(app).content_policy)
+
+    def shares(self, app: str) -> bool:
+        """Whether *app*'s workers also send mail of other apps that is for everybody."""
+        return app == SHARED_APP or self.app(app).shared
 
     def account(self, name: str, *, catcher: tuple[str, int] | None = None) -> Account:
         """The account *name* as a worker needs it.

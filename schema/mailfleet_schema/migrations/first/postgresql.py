@@ -85,7 +85,8 @@ POSTGRESQL = (
         CONSTRAINT mail_phase CHECK ((state = 'sending' AND phase IN ('prepare', 'dot')) OR (state <> 'sending' AND phase IS NULL)),
         CONSTRAINT mail_priority CHECK (priority IN ('high', 'normal', 'bulk')),
         CONSTRAINT mail_on_doubt CHECK (on_doubt IN ('resend_once', 'resend', 'hold')),
-        CONSTRAINT mail_max CHECK (max_fail > 0 AND max_done > 0)
+        CONSTRAINT mail_max CHECK (max_fail > 0 AND max_done > 0),
+        CONSTRAINT mail_pool CHECK (pool = 'shared' OR (pool IS NULL AND only_apps IS NULL))
     )
      WITH (fillfactor = 70)
     """,
@@ -100,6 +101,12 @@ POSTGRESQL = (
     """,
     """
     CREATE INDEX mail_look ON mailfleet.mail (app, look_at) WHERE state = 'queued'
+    """,
+    """
+    CREATE INDEX mail_shared_doubt ON mailfleet.mail (look_at) WHERE state = 'doubt' AND pool IS NOT NULL
+    """,
+    """
+    CREATE INDEX mail_shared_look ON mailfleet.mail (look_at) WHERE state = 'queued' AND pool IS NOT NULL
     """,
     """
     CREATE TABLE mailfleet.mail_attempt (

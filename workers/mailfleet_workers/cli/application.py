@@ -16,6 +16,7 @@ from mailfleet_workers.cli import (
     limits,
     locate,
     mails,
+    notice,
     operate,
     overview,
     presets,
@@ -72,6 +73,7 @@ app.command("demo", short_help="Send 300 mails to servers that answer like real 
 app.command("send", help=send.HELP, short_help="Send one mail, or one for each row of a table.")(
     send.send_command
 )
+app.command("notice", help=notice.HELP, short_help="Send one mail without a database.")(notice.notice_command)
 app.command("worker", help=worker.HELP, short_help="Send the mail of one or more apps in worker processes.")(
     worker.worker_command
 )

@@ -1,0 +1,1 @@
+"""Mail without a database, to real servers."""

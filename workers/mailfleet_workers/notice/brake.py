@@ -56,6 +56,7 @@ class Brake:
         self._script: Script | None = None
         self._redis: RedisLimiter | None = None
         self._ask_at = 0.0
+        self._unknown = ""
         self._free_since: str | None = None
         if settings.redis_url is not None:
             self._script = Script(settings.redis_url, lease_s=settings.limits.lease_s, timeout_s=deadline_s)
@@ -157,14 +158,14 @@ class Brake:
             if redis.instance:
                 return redis, ""
             if time.monotonic() < self._ask_at:
-                return None, "it does not know this installation"
+                return None, self._unknown
             try:
                 found = find(script, self._place)
+                self._unknown = "it does not know this installation"
             except LimiterUnavailable as error:
-                self._ask_at = time.monotonic() + ASK_AGAIN_S
-                return None, str(error)
+                found, self._unknown = None, str(error)
             if found is None:
                 self._ask_at = time.monotonic() + ASK_AGAIN_S
-                return None, "it does not know this installation"
+                return None, self._unknown
             redis.instance = found
             return redis, ""

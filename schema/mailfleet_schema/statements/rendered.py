@@ -40,7 +40,7 @@ def _own(d: Dialect) -> str:
     )
 
 
-_COLUMNS = {"mail_id": "bigint", "subject": "text", "text": "text", "html": "text", "attachments": "jsonb"}
+_COLUMNS = {"id": "bigint", "subject": "text", "text": "text", "html": "text", "attachments": "jsonb"}
 
 
 @template
@@ -51,7 +51,7 @@ def _store(d: Dialect) -> str:
         UPDATE {mail_content} AS c
         SET subject = v.subject, text = v.text, html = v.html, attachments = v.attachments
         FROM {rows}
-        WHERE c.mail_id = v.mail_id AND c.text IS NULL AND c.html IS NULL
+        WHERE c.mail_id = v.id AND c.text IS NULL AND c.html IS NULL
         RETURNING mail_id
         """,
         rows=d.rows("rows", _COLUMNS, "v"),
@@ -72,7 +72,7 @@ def store_rendered(connection: Executor, content: RenderedContent) -> bool:
     if not connection.execute(_own(d), {"rows": d.bind_rows([claim])}).all():
         return False
     row = {
-        "mail_id": content.mail_id,
+        "id": content.mail_id,
         "subject": content.subject,
         "text": content.text,
         "html": content.html,

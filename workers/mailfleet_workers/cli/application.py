@@ -23,6 +23,7 @@ from mailfleet_workers.cli import (
     purge,
     scan,
     send,
+    templates,
     waits,
     worker,
 )
@@ -104,4 +105,5 @@ app.command("resume", help=waits.RESUME, short_help="End a pause or wait, and br
     waits.resume_command
 )
 app.add_typer(limits.commands, name="limits", short_help="Show limits and what is used of them; change them.")
+app.add_typer(templates.commands, name="template", short_help="Store, list and show templates of lazy mail.")
 app.command("scan", short_help="Send what is due and nobody carries, once.")(scan.scan_command)

@@ -6,7 +6,9 @@ the exception: its text is meant for people.
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import assert_never
 
 from mailfleet.errors import InvalidMail, SettingsError
@@ -84,9 +86,9 @@ class Renderers:
                     return made
                 return Stop(f"result: expected Rendered, got {type(made).__name__}", kind=RENDER)
             case Raised():
-                return _judged(registered, outcome.error)
+                return _judged(registered, stored.mail_id, outcome.error)
             case Overdue(after_s=None):
-                log.error("renderers_hang", extra={"mails": 1, "renderer": registered.name})
+                log.error("renderers_hang", extra={"mail_id": stored.mail_id, "renderer": registered.name})
                 return NotNow("render: too many renderers hang", HANGING_S)
             case Overdue():
                 if self._stop.is_set():
@@ -113,7 +115,7 @@ def _calling(registered: Registered, stored: StoredContent) -> Callable[[], obje
     return call
 
 
-def _judged(registered: Registered, error: BaseException) -> Stop | Retry:
+def _judged(registered: Registered, mail_id: int, error: BaseException) -> Stop | Retry:
     kind = type(error).__name__
     match error:
         case WrongParameter():
@@ -124,9 +126,23 @@ def _judged(registered: Registered, error: BaseException) -> Stop | Retry:
             said = _said(error)
             return Stop(f"{kind}: {said}" if said else kind, kind=RENDER)
         case _:
-            # Without its text and traceback: both may hold what the mail says.
-            log.error("render_failed", extra={"renderer": registered.name, "error": kind})
+            # Without its text: it may hold what the mail says.
+            log.error(
+                "render_failed",
+                extra={
+                    "mail_id": mail_id,
+                    "renderer": registered.name,
+                    "error": kind,
+                    "where": _where(error),
+                },
+            )
             return Retry(f"render: {kind}")
+
+
+def _where(error: BaseException) -> str:
+    """The file and line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
 
 
 def _said(error: BaseException) -> str:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from mailfleet_schema.content import Address
+from mailfleet.registry import renderer_of
+from mailfleet.validation.rendered import checked_rendering
+from mailfleet_schema.content import Address, Content
 from mailfleet_schema.statements.insert import NewMail
 
 #: How many mails a failed assertion lists.
@@ -65,6 +67,20 @@ class Recorded:
     def renderer(self) -> str | None:
         """The name of the renderer that would write a lazy mail's body; its parameter is `mail.parameter`."""
         return self.mail.renderer
+
+    def rendered(self) -> Content:
+        """What a lazy mail would say: its renderer is called now, and its result checked as a worker does.
+
+        Raises LookupError for a renderer that is not registered in this process, InvalidMail for a result that no worker
+        takes, and what the renderer raises. A mail that is not lazy says what it says.
+        """
+        lazy = self.mail.renderer
+        if lazy is None:
+            return self.mail.content
+        found = renderer_of(self.app, lazy)
+        if found is None:
+            raise LookupError(f"no renderer {lazy!r} is registered here")
+        return checked_rendering(found.render(self.mail.parameter), self.mail.content).content
 
     @property
     def priority(self) -> str:

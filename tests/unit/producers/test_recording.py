@@ -19,6 +19,7 @@ from mailfleet import (
     Mail,
     Mailer,
     Pending,
+    Rendered,
     Reply,
     Result,
     Retry,
@@ -29,6 +30,8 @@ from mailfleet import (
     Skipped,
     Unknown,
     UnknownMail,
+    registry,
+    renderer,
 )
 from mailfleet.testing import Recorded, RecordingMailer
 
@@ -276,3 +279,16 @@ def test_a_draft_with_a_key_is_emitted_by_it(mailer: RecordingMailer) -> None:
     assert mailer.emit(mail(idempotency_key="k")) == draft
     assert mailer.emit(mail(idempotency_key="k")) == draft
     mailer.assert_sent(key="k", count=1)
+
+
+def test_a_lazy_mail_can_be_rendered(mailer: RecordingMailer) -> None:
+    """An application's test sees what its renderer makes, checked as in a worker; the record stays as it is."""
+    registry.forget()
+    mailer.emit(Mail(to="ada@example.net", subject="Mine", lazy=Lazy("invoice", {"n": 17})))
+    (recorded,) = mailer.sent
+    with pytest.raises(LookupError, match="'invoice'"):
+        recorded.rendered()
+    renderer("invoice")(lambda parameter: Rendered(text=f"number {parameter['n']}"))
+    assert (recorded.rendered().subject, recorded.rendered().text) == ("Mine", "number 17")
+    assert recorded.text is None
+    registry.forget()

@@ -79,7 +79,7 @@ def test_what_the_application_imported_itself(modules: Path) -> None:
         ),
         (
             RENDERER.format(name="bill").replace("'bill'", "'bill', schema={'type': 'nonsense'}"),
-            'expected renderers that can be used, got "renderer bill: schema: expected a JSON schema',
+            "expected renderers that can be used, got 'renderer bill: schema: expected a JSON schema",
         ),
     ],
     ids=["missing", "needs another", "raises", "exits", "two of one name", "schema"],

@@ -102,11 +102,19 @@ def _open(d: Dialect) -> str:
         """
         UPDATE {gate} SET until_at = {clock}, generation = generation + 1, changed_at = {clock}
         WHERE scope = :scope AND key = :key AND until_at > {now}
-        """
+          AND (CAST(:reason AS text) IS NULL OR (reason = :reason AND changed_at <= {since}))
+        """,
+        since=d.plus(d.now, "-:older_s"),
     )
 
 
-def open_gate(connection: Executor, *, scope: str, key: str) -> bool:
-    """End a wait at once; False if there was none."""
+def open_gate(
+    connection: Executor, *, scope: str, key: str, reason: str | None = None, older_s: float = 0.0
+) -> bool:
+    """End a wait at once; False if there was none.
+
+    With *reason* only one that has it, and was closed at least *older_s* seconds ago.
+    """
     d = dialect_of(connection)
-    return connection.execute(_open(d), {"scope": scope, "key": key}).rowcount == 1
+    bound = {"scope": scope, "key": key, "reason": reason, "older_s": older_s}
+    return connection.execute(_open(d), bound).rowcount == 1

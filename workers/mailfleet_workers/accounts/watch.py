@@ -10,11 +10,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from mailfleet_schema.statements.account import account_known
 from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.found import Found, Known
+from mailfleet_workers.operators.credentials import open_refused
 
 log = logging.getLogger(__name__)
 
 #: A change is heard of within so many seconds; and later by as much as a loader takes that hangs, once in its `REST_S`.
 EVERY_S = 2.0
+#: Every process of a machine has heard of a change within so many seconds: a login that was refused since was one with what is new.
+HEARD_S = 5.0
 
 
 class Watch:
@@ -43,12 +46,13 @@ class Watch:
         self._every_s = every_s
         self._lock = threading.Lock()
         self._known: set[str] = set()
+        self._other: set[str] = set()
         directory.listen(self._heard)
 
     def _heard(self, name: str, before: Found, found: Found) -> None:
-        if isinstance(found, Known) and not isinstance(before, Known):
+        if isinstance(found, Known):
             with self._lock:
-                self._known.add(name)
+                (self._other if isinstance(before, Known) else self._known).add(name)
 
     def run(self, stop: threading.Event) -> None:
         """Look again and again until *stop*."""
@@ -67,6 +71,21 @@ class Watch:
             self._directory.refresh()
         finally:
             self._bring_back()
+            self._try_again()
+
+    def _try_again(self) -> None:
+        """Whose login was refused has other credentials now, perhaps."""
+        with self._lock:
+            names, self._other = self._other, set()
+        try:
+            for name in sorted(names):
+                if open_refused(self._engine, name, older_s=HEARD_S) is not None:
+                    log.info("account_tried_again", extra={"account": name})
+                    self._came_back()
+        except SQLAlchemyError:
+            with self._lock:
+                self._other |= names
+            raise
 
     def _bring_back(self) -> None:
         with self._lock:

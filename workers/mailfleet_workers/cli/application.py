@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mailfleet_workers.cli import (
+    account,
     broker,
     catch,
     config,
@@ -104,6 +105,7 @@ app.command("pause", help=waits.PAUSE, short_help="Let nobody send for an accoun
 app.command("resume", help=waits.RESUME, short_help="End a pause or wait, and bring its mail back.")(
     waits.resume_command
 )
+app.add_typer(account.commands, name="account", short_help="Show accounts; store them while workers run.")
 app.add_typer(limits.commands, name="limits", short_help="Show limits and what is used of them; change them.")
 app.add_typer(templates.commands, name="template", short_help="Store, list and show templates of lazy mail.")
 app.command("scan", short_help="Send what is due and nobody carries, once.")(scan.scan_command)

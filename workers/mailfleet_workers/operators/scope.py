@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from mailfleet.errors import InvalidMail, MailfleetError
 from mailfleet.validation.addresses import addr_spec
 from mailfleet_schema.names import InvalidName, check_name
-from mailfleet_schema.statements import gate, limit, waiting, worker
+from mailfleet_schema.statements import gate, limit, stored_account, waiting, worker
 from mailfleet_schema.topology import SHARED_APP
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.settings.problems import nearest
@@ -107,7 +107,7 @@ def known(connection: Connection, settings: Settings, scope: Scope) -> str | Non
     name = scope.key
     match scope.scope:
         case "account":
-            if name in settings.accounts:
+            if name in settings.accounts or stored_account.marks(connection, [name]):
                 return None
             changed = any((one.scope, one.key) == (scope.scope, name) for one in limit.changes(connection))
             if changed or _gated(connection, scope) or waiting.account_queued(connection, name):

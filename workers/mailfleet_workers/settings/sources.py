@@ -145,7 +145,7 @@ def _read_variables(reading: _Reading, environ: Mapping[str, str], model: type[B
             unknown.append(name)
             continue
         node = node_at(model, path)
-        reading.put(path, _parse(value, node) if isinstance(node, FieldInfo) else value, name)
+        reading.put(path, read_text(value, node) if isinstance(node, FieldInfo) else value, name)
     referenced = set(_referenced(reading.values))
     known = [PREFIX + "__".join(key.path).upper() for key in keys(model) if NAME not in key.path]
     for name in unknown:
@@ -169,8 +169,8 @@ def _path(name: str, model: type[BaseModel]) -> tuple[str, ...] | None:
     return path if isinstance(node_at(model, path), FieldInfo) else None
 
 
-def _parse(text: str, field_info: FieldInfo) -> Any:
-    """*text* as the field's type has it; unchanged where it is none, so that validation finds the words."""
+def read_text(text: str, field_info: FieldInfo) -> Any:
+    """*text*, a variable or a word, as the field's type has it; unchanged where it is none, so that validation finds the words."""
     kind: Any = field_info.annotation
     if kind in {tuple[str, ...], tuple[str, ...] | None}:
         return [part.strip() for part in text.split(",") if part.strip()]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, assert_never
 
-from mailfleet_schema.statements.account import unknown_account
+from mailfleet_schema.statements.account import is_broken_account, unknown_account
 from mailfleet_schema.statements.gate import reason_of
 from mailfleet_schema.states import OnDoubt, Phase, State
 from mailfleet_workers.views.base import View
@@ -127,6 +127,12 @@ def _queued(facts: Facts) -> tuple[WaitsFor, str]:
         unknown = f"Workers of app {facts.app} know no account {facts.account!r} that it may use"
         asked = f"at their next start, and {relative(facts.due_in_s)}"
         return "person", f"{unknown}. Somebody has to configure it; they look again {asked}."
+    if facts.due_in_s > 0 and is_broken_account(facts.reason or ""):
+        asked = f"as soon as it is changed, and {relative(facts.due_in_s)}"
+        return (
+            "person",
+            f"Its account {facts.account!r} cannot be used{_because(facts)}. Workers look again {asked}.",
+        )
     if facts.due_in_s > 0:
         return _not_due(facts)
     if facts.expires_in_s is not None and facts.expires_in_s <= 0:

@@ -64,7 +64,9 @@ class Check:
         mail = plan.mail()
         checked = validate(mail, new_message_id=lambda: "<check@mailfleet.invalid>", now=self.now)
         self._look_at_account(checked.account)
-        if checked.content.from_ is None and self.settings.accounts[checked.account].from_ is None:
+        account = self.settings.accounts.get(checked.account)
+        # What a loader or the database has is known to workers.
+        if checked.content.from_ is None and account is not None and account.from_ is None:
             raise InvalidMail(
                 "from_", f"nobody is named, and accounts.{checked.account}.from is not set either"
             )
@@ -75,7 +77,6 @@ class Check:
                 raise InvalidMail("idempotency_key", f"{key!r} is that of {place}, which is another mail")
 
     def _look_at_account(self, name: str) -> None:
-        allowed = self.settings.app(self.app).accounts
-        if name not in self.settings.accounts or name not in allowed:
-            hint = nearest(name, allowed)
+        if not self.settings.app(self.app).may_use(name):
+            hint = nearest(name, self.settings.app(self.app).accounts)
             raise InvalidMail("account", f"app {self.app} may not send through {name!r}{hint}")

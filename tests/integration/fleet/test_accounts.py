@@ -1,0 +1,141 @@
+"""Accounts of a fleet's worker processes that come from an installed loader and from the database, and change while they run."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailfleet import Mail
+from mailfleet_workers.catcher import Catcher, MemoryStore
+from tests.services.virtual_host import VirtualHost
+from tests.stage import Stage
+from tests.waiting import wait_until
+
+APP = "billing"
+LOADER = """
+import json, pathlib
+
+def load(name):
+    found = json.loads(pathlib.Path({path!r}).read_text()).get(name)
+    if found == "raise":
+        raise RuntimeError("canary")
+    return found
+"""
+
+
+@pytest.fixture(scope="module")
+def stage(directory: Path, database_url: str, virtual_host: VirtualHost) -> Iterator[Stage]:
+    settings = {"APPS__BILLING__ACCOUNTS": "default, tenant-*"}
+    with Stage(directory, database_url, virtual_host.url, settings=settings) as stage:
+        yield stage
+
+
+def installed(directory: Path, accounts: Path) -> Path:
+    """A folder for PYTHONPATH with a distribution that has a loader of *accounts*."""
+    folder = directory / "site"
+    about = folder / "crm-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: crm\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[mailfleet.accounts]\ntenants = crm_accounts:load\n")
+    (folder / "crm_accounts.py").write_text(LOADER.format(path=str(accounts)))
+    return folder
+
+
+def to(server: Catcher, **more: Any) -> dict[str, Any]:
+    """An account on *server*."""
+    return {"host": "127.0.0.1", "port": server.port, "tls": "plain", **more}
+
+
+@pytest.mark.tinymail("52", "53", "T4", "D22", "D25")
+def test_accounts_of_a_loader_and_of_the_database(stage: Stage, tmp_path: Path) -> None:
+    """Each leads to its own server; a change is followed by every process; what fails stops nothing else."""
+    accounts = tmp_path / "accounts.json"
+
+    def say(**known: Any) -> None:
+        fresh = tmp_path / "fresh.json"
+        fresh.write_text(json.dumps({name.replace("_", "-"): one for name, one in known.items()}))
+        fresh.replace(accounts)
+
+    environ = {"PYTHONPATH": str(installed(tmp_path, accounts))}
+
+    def mailfleet(*words: str) -> str:
+        command = [sys.executable, "-m", "mailfleet", *words]
+        done = subprocess.run(
+            command,
+            env=stage.environ | environ,
+            cwd=stage.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def emit(account: str, subject: str) -> int:
+        return mailer.emit(Mail(to=["ada@example.net"], subject=subject, text="Hello", account=account))
+
+    def reason(mail_id: int) -> str:
+        return str(stage.rows("reason", ids=[mail_id])[0].reason)
+
+    def subjects(server: Catcher) -> list[str]:
+        return sorted(str(message_from_bytes(one.message)["Subject"]) for one in server.store.receipts())
+
+    with Catcher(MemoryStore()) as loaded, Catcher(MemoryStore()) as kept:
+        say(tenant_a=to(loaded))
+        parent = stage.parent(APP, "--processes", "2", environ=environ, ready=2)
+        mailer = stage.mailer(APP)
+        document = tmp_path / "account.json"
+        document.write_text(json.dumps(to(kept)))
+        mailfleet("account", "set", "tenant-b", "--file", str(document))
+        for number in range(4):
+            emit("tenant-a", f"A{number}")
+            emit("tenant-b", f"B{number}")
+        stage.wait_states({"sent": 8}, 40)
+        assert (subjects(loaded), subjects(kept)) == (
+            [f"A{number}" for number in range(4)],
+            [f"B{number}" for number in range(4)],
+        )
+        # They change places: no process sends anything where it was after a few seconds.
+        say(tenant_a=to(kept))
+        document.write_text(json.dumps(to(loaded)))
+        mailfleet("account", "set", "tenant-b", "--file", str(document))
+        wait_until(
+            lambda: parent.log.count('"account_changed"') >= 6,
+            20,
+            lambda: f"not followed: {parent.log[-3000:]}",
+        )
+        emit("tenant-a", "A moved")
+        emit("tenant-b", "B moved")
+        stage.wait_states({"sent": 10}, 40)
+        assert "A moved" in subjects(kept)
+        assert "B moved" in subjects(loaded)
+        # Limits need Redis, which this fleet has not; a loader that raises; an account that is fine.
+        document.write_text(json.dumps(to(loaded, limits={"messages": ["1/s"]})))
+        mailfleet("account", "set", "tenant-c", "--file", str(document))
+        say(tenant_a=to(kept), tenant_d="raise")
+        limited, failing = emit("tenant-c", "Limited"), emit("tenant-d", "Failing")
+        wait_until(
+            lambda: reason(limited).startswith("broken account 'tenant-c': stored account: it has limits"),
+            20,
+            lambda: reason(limited),
+        )
+        expected = "broken account 'tenant-d': loader tenants raised RuntimeError"
+        wait_until(lambda: reason(failing) == expected, 20, lambda: reason(failing))
+        why = json.loads(mailfleet("why", str(failing), "--json"))
+        assert (why["waits_for"], "cannot be used: loader tenants raised" in why["sentence"]) == (
+            "person",
+            True,
+        )
+        emit("tenant-a", "A goes on")
+        say(tenant_a=to(kept), tenant_d=to(kept))
+        document.write_text(json.dumps(to(loaded)))
+        mailfleet("account", "set", "tenant-c", "--file", str(document))
+        stage.wait_states({"sent": 13}, 40)
+        assert "canary" not in parent.log
+        assert json.loads(mailfleet("account", "show", "tenant-d", "--json"))["origin"] == "loader tenants"
+    assert parent.stop() == 0

@@ -77,7 +77,9 @@ def mail_table(dialect: Dialect, metadata: MetaData) -> Table:
         CheckConstraint(_one_of("priority", Priority), name="mail_priority"),
         CheckConstraint(_one_of("on_doubt", OnDoubt), name="mail_on_doubt"),
         CheckConstraint("max_fail > 0 AND max_done > 0", name="mail_max"),
-        CheckConstraint("pool = 'shared' OR (pool IS NULL AND only_apps IS NULL)", name="mail_pool"),
+        CheckConstraint(
+            "(pool IS NULL AND only_apps IS NULL) OR (pool IS NOT NULL AND pool = 'shared')", name="mail_pool"
+        ),
         # Only what sending needs: where the reconciler looks, and whose rows a worker holds.
         # Two indexes, not one over both states: SQLite cannot use a partial index whose condition is a list, and few
         # doubts must not be searched among many queued rows.

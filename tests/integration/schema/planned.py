@@ -165,7 +165,7 @@ def planned(engine: Engine) -> list[Planned]:
     returns = [Return(mail_id, 1) for mail_id in prepare]
     age = {"grace_s": 10.0, "max_age_s": 432_000.0}
     steps = {"step_s": 10.0, "most_step_s": 640.0, "max_next_s": 86_400.0, "max_age_s": 432_000.0}
-    page = {"app": "app-1", "most": PAGE}
+    page, shared = {"app": "app-1", "most": PAGE}, {"most": PAGE}
     quiet = {"worker_ids": d.bind_ids([2, 5]), "most": PAGE, "settle_s": 600.0}
     app = {"apps": d.bind_names(["app-1"])}
     unknown = {
@@ -196,6 +196,20 @@ def planned(engine: Engine) -> list[Planned]:
             twice,
         ),
         Planned(
+            "claim_shared",
+            claim._claim_shared,
+            {
+                "ids": d.bind_ids(queued),
+                "apps": d.bind_names(["app-2"]),
+                "shares": True,
+                "unknown": d.bind_names([]),
+                "worker_id": 1,
+                "room": CHUNK,
+            },
+            twice,
+        ),
+        Planned("shared_of", claim._shared_of, {"ids": d.bind_ids(queued)}, chunk),
+        Planned(
             "give_back",
             claim._give_back,
             {"rows": d.bind_rows(returns), "max_interruptions": 3, "worker_id": None, **age},
@@ -217,6 +231,15 @@ def planned(engine: Engine) -> list[Planned]:
         Planned("expire", reconcile._expire, {**page, "max_next_s": 86_400.0, "max_age_s": 432_000.0}, pages),
         Planned("look", reconcile._look, {**page, **steps}, pages),
         Planned("look_now", reconcile._look_now, {**page, "beyond_s": 0.0}, None),
+        Planned("look_shared", reconcile._look_shared, {**shared, **steps}, pages),
+        Planned("look_now_shared", reconcile._look_now_shared, {**shared, "beyond_s": 0.0}, None),
+        Planned(
+            "expire_shared",
+            reconcile._expire_shared,
+            {**shared, "max_next_s": 86_400.0, "max_age_s": 432_000.0},
+            pages,
+        ),
+        Planned("holders_of_shared", reconcile._holders, {}, None),
         Planned("account_known", account._account_known, {"app": "app-1", **unknown}, None),
         Planned("next app", waiting._next_app, {"after": ""}, 1),
         Planned("account_queued", waiting._account_queued, {"app": "app-1", "account": "x"}, None),
@@ -230,6 +253,7 @@ def planned(engine: Engine) -> list[Planned]:
         Planned("come_back of a domain", waiting._come_back, {**gated, "domain": domain}, pages),
         Planned("sent unknown", sent._unknown, {**accounts, "window_s": 86_400.0}, None),
         Planned("settle_doubts", reconcile._settle_doubts, page, pages),
+        Planned("settle_shared_doubts", reconcile._settle_shared_doubts, shared, pages),
         Planned("take_back", reconcile._take_back, quiet, None),
         Planned("ownerless", reconcile._ownerless, {}, None),
         Planned("retire", worker._retire, {"id": 2}, 1),

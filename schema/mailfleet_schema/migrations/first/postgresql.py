@@ -86,7 +86,7 @@ POSTGRESQL = (
         CONSTRAINT mail_priority CHECK (priority IN ('high', 'normal', 'bulk')),
         CONSTRAINT mail_on_doubt CHECK (on_doubt IN ('resend_once', 'resend', 'hold')),
         CONSTRAINT mail_max CHECK (max_fail > 0 AND max_done > 0),
-        CONSTRAINT mail_pool CHECK (pool = 'shared' OR (pool IS NULL AND only_apps IS NULL))
+        CONSTRAINT mail_pool CHECK ((pool IS NULL AND only_apps IS NULL) OR (pool IS NOT NULL AND pool = 'shared'))
     )
      WITH (fillfactor = 70)
     """,

@@ -12,7 +12,7 @@ from mailfleet_schema.content import Address
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import of
 from mailfleet_workers.cli.grid import Cell
-from mailfleet_workers.cli.mails import Json, MailId, unknown
+from mailfleet_workers.cli.mails import Json, MailId, sent_by, unknown
 from mailfleet_workers.cli.moments import moment
 from mailfleet_workers.cli.visible import visible_lines
 from mailfleet_workers.views import Body, MailDetail, body_of, show_mail
@@ -126,6 +126,7 @@ def _row(mail: MailRow, now: datetime) -> list[tuple[str, object]]:
         sums += f", {mail.interruptions} interruptions, {mail.doubts} doubts"
     return [
         ("account", f"{mail.account}, priority {mail.priority}"),
+        ("sent by", sent_by(mail.app, mail.apps)),
         ("reason", mail.reason),
         ("due", moment(mail.due_at, now)),
         ("expires", None if mail.expires_at is None else moment(mail.expires_at, now)),

@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from mailfleet_schema.hint import MAX_ID
+from mailfleet_schema.senders import ANY, Apps
 from mailfleet_schema.states import Priority, State
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import of
@@ -148,7 +149,15 @@ def _fields(found: Why) -> list[tuple[str, object]]:
         ),
         ("so far", counts if found.sum_send or found.waits else "not tried"),
         ("account", f"{found.account}, priority {found.priority}"),
+        ("sent by", sent_by(found.app, found.apps)),
     ]
+
+
+def sent_by(app: str, apps: Apps) -> str | None:
+    """Whose workers may send mail of *app* that is for *apps*; None where it is its own alone."""
+    if apps is None:
+        return None
+    return f"workers of {app} and of all that share" if ANY in apps else f"workers of {', '.join(apps)}"
 
 
 def _gate(gate: Gate | None, now: datetime) -> str | None:

@@ -1,14 +1,16 @@
 """`mailfleet scan`: one pass of the reconciler."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from mailfleet.broker.base import BrokerUnavailable
-from mailfleet_schema.hint import group
-from mailfleet_schema.statements.reconcile import look, look_now
-from mailfleet_schema.states import State
+from mailfleet_schema.hint import Hint, group
+from mailfleet_schema.senders import ANY, SHARED
+from mailfleet_schema.statements.reconcile import Looked, look, look_now
+from mailfleet_schema.states import Priority, State
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import Context, of
 from mailfleet_workers.cli.failure import Failure
@@ -100,7 +102,7 @@ def _hint(context: Context) -> int:
                 return hinted
             seen |= {row.mail_id for row in rows}
             # After the commit: a worker that is quicker would find the rows locked, and leave them.
-            broker.publish(group([(row.app, row.priority, row.mail_id) for row in rows]))
+            broker.publish(_hints(rows))
             hinted += len(rows)
     except BrokerUnavailable as error:
         again = f"what was looked at is looked at again within {patience.step_s:g} s by workers"
@@ -108,6 +110,17 @@ def _hint(context: Context) -> int:
     finally:
         broker.close()
         engine.dispose()
+
+
+def _hints(rows: Sequence[Looked]) -> list[Hint]:
+    """Hints for *rows*: those that several apps may send to all of them, whoever comes first has it."""
+    own: list[tuple[str, Priority, int]] = []
+    others: list[tuple[str, Priority, int]] = []
+    for row in rows:
+        names = (row.app,) if row.apps is None else (row.app, SHARED) if ANY in row.apps else row.apps
+        for name in names:
+            (own if name == row.app else others).append((name, row.priority, row.mail_id))
+    return group(own) + group(others, shared=True)
 
 
 def _tell(found: dict[str, int], *, done: bool, running: bool, as_json: bool) -> None:

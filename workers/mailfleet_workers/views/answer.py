@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, assert_never
 
+from mailfleet_schema.senders import ANY, Apps
 from mailfleet_schema.statements.account import is_broken_account, unknown_account
 from mailfleet_schema.statements.gate import reason_of
 from mailfleet_schema.states import OnDoubt, Phase, State
@@ -73,7 +74,8 @@ class Worker(View):
 class Facts:
     """What the answer is made of. `…_in_s` is negative for what has passed; `look_in_s` until the reconciler looks.
 
-    `app_heartbeat_age_s` is that of the app's liveliest worker, None when it has none.
+    `app_heartbeat_age_s` is that of the liveliest worker that may send it, None when there is none; *apps* are whose may
+    (`mailfleet_schema.senders`).
     """
 
     app: str
@@ -95,6 +97,16 @@ class Facts:
     gate: Gate | None
     app_heartbeat_age_s: float | None
     quiet_s: float
+    apps: Apps = None
+
+    @property
+    def whose(self) -> str:
+        """Whose workers may send it, in words."""
+        if self.apps is None:
+            return f"app {self.app}"
+        if ANY in self.apps:
+            return f"app {self.app}, or of one that shares,"
+        return f"app {' or '.join(self.apps)}" if self.apps else "no app at all"
 
 
 def answer(facts: Facts) -> tuple[WaitsFor, str]:
@@ -141,14 +153,14 @@ def _queued(facts: Facts) -> tuple[WaitsFor, str]:
     if facts.gate is not None:
         return "gate", f"{since}, but {_gate(facts.gate)}."
     if facts.app_heartbeat_age_s is None:
-        return "worker", f"{since}, but no worker of app {facts.app} is running."
+        return "worker", f"{since}, but no worker of {facts.whose} is running."
     if facts.app_heartbeat_age_s > facts.quiet_s:
         return (
             "worker",
-            f"{since}, but the last worker of app {facts.app} was seen {span(facts.app_heartbeat_age_s)} ago.",
+            f"{since}, but the last worker of {facts.whose} was seen {span(facts.app_heartbeat_age_s)} ago.",
         )
     look = "is due" if facts.look_in_s <= 0 else f"comes {relative(facts.look_in_s)}"
-    turn = f"a worker of app {facts.app} takes it when its turn comes (the reconciler's look {look})"
+    turn = f"a worker of {facts.whose} takes it when its turn comes (the reconciler's look {look})"
     return "turn", f"{since}; {turn}{_because(facts)}."
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, LargeBinary, Row, Select, cast, func, select
 
 from mailfleet_schema.content import Address, AttachmentRef, addresses_from_json
 from mailfleet_schema.dialects import SQLITE, Dialect, dialect_of
+from mailfleet_schema.senders import Apps, apps_of
 from mailfleet_schema.statements.recipient import Recipient, recipients_of
 from mailfleet_schema.tables import tables_of
 from mailfleet_workers.views.base import View, now_of
@@ -19,7 +20,7 @@ MOST_ATTEMPTS = 100
 
 @dataclass(frozen=True, slots=True)
 class MailRow(View):
-    """The row itself, column by column."""
+    """The row itself, column by column; `apps` are those whose workers may send it, `*` all that share, None its own alone."""
 
     id: int
     app: str
@@ -54,6 +55,7 @@ class MailRow(View):
     queue_id: str | None
     cost_ms: int | None
     sent_at: datetime | None
+    apps: Apps
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,10 @@ def show_mail(connection: Connection, mail_id: int) -> MailDetail | None:
         return None
     tries, earlier = _tries(connection, dialect, mail_id)
     return MailDetail(
-        mail=MailRow(**{name: getattr(row, name) for name in MailRow.__dataclass_fields__}),
+        mail=MailRow(
+            **{name: getattr(row, name) for name in MailRow.__dataclass_fields__ if name != "apps"},
+            apps=apps_of(row.pool, row.only_apps),
+        ),
         content=None if row.message_id is None else _content(connection, dialect, row),
         recipients=tuple(recipients_of(connection, [mail_id])),
         tries=tries,

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from mailfleet_schema.dialects import Dialect, dialect_of
+from mailfleet_schema.senders import Apps, apps_of
 from mailfleet_schema.states import State
 from mailfleet_schema.tables import Tables, tables_of
 from mailfleet_workers.views.base import View, now_of
@@ -23,7 +24,8 @@ class MailLine(View):
     """One mail in a list. `due_in_s` is negative when it is due; `to` is the first recipient, None if there is none.
 
     `recipients` counts To, Cc and Bcc together. Counters are those of the row: `sum_send` tries, of them `sum_fail`
-    failures and `sum_done` copies taken over; `waits` were no failures.
+    failures and `sum_done` copies taken over; `waits` were no failures. `apps` are those whose workers may send it, `*` all that
+    share, None its own alone.
     """
 
     id: int
@@ -50,6 +52,7 @@ class MailLine(View):
     to: str | None
     recipients: int
     subject: str | None
+    apps: Apps = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +185,5 @@ def _line(row: Row[Any]) -> MailLine:
         to=recipients[0]["address"] if recipients else None,
         recipients=len(recipients),
         subject=row.subject,
+        apps=apps_of(row.pool, row.only_apps),
     )

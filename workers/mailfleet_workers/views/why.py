@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, func, literal, or_, select
 
 from mailfleet_schema.dialects import Dialect, dialect_of
+from mailfleet_schema.senders import ANY, Apps, apps_of
 from mailfleet_schema.statements.gate import EVERYTHING
+from mailfleet_schema.statements.worker import all_workers
 from mailfleet_schema.states import State
 from mailfleet_schema.tables import tables_of
 from mailfleet_workers.views.answer import Facts, Gate, LastTry, Reply, WaitsFor, Worker, answer
@@ -20,11 +22,12 @@ from mailfleet_workers.views.waits import gate_status
 class Why(View):
     """The answer: `sentence` for a person, the rest for programs.
 
-    `waits_for` is `nothing` (it is through), `person`, `time` (not due yet), `gate`, `worker` (none of its app is alive),
+    `waits_for` is `nothing` (it is through), `person`, `time` (not due yet), `gate`, `worker` (none that may send it is alive),
     `turn` (due, and a worker will take it), `preparation` or `server` (it is being sent), `reconciler` (its worker is
     gone), or `settling` (in doubt). `gate` is the closed gate that holds it longest; `last_reply` what a server said
     last; `worker` who has it, or had it when the doubt arose; `look_in_s` until the reconciler's next look, negative
-    when that is overdue, None where it does not look. Times are the database's.
+    when that is overdue, None where it does not look. `apps` are those whose workers may send it, `*` all
+    that share, None its own alone. Times are the database's.
     """
 
     id: int
@@ -46,6 +49,7 @@ class Why(View):
     last_try: LastTry | None
     worker: Worker | None
     app_heartbeat_age_s: float | None
+    apps: Apps
     doubts: int
     sum_send: int
     sum_fail: int
@@ -75,6 +79,8 @@ def why(
     if row is None:
         return None
     facts = _facts(row, quiet_s)
+    if facts.apps is not None:
+        facts = replace(facts, app_heartbeat_age_s=_youngest(connection, facts.app, facts.apps))
     if row.state == State.QUEUED:
         host = host_of(row.account) or (facts.last_try.host if facts.last_try else None)
         facts = replace(facts, gate=_gate(connection, dialect, row, host))
@@ -100,6 +106,7 @@ def why(
         last_try=facts.last_try,
         worker=facts.worker,
         app_heartbeat_age_s=facts.app_heartbeat_age_s,
+        apps=facts.apps,
         doubts=row.doubts,
         sum_send=row.sum_send,
         sum_fail=row.sum_fail,
@@ -187,7 +194,19 @@ def _facts(row: Row[Any], quiet_s: float) -> Facts:
         gate=None,
         app_heartbeat_age_s=None if app_age is None else -app_age,
         quiet_s=quiet_s,
+        apps=apps_of(row.pool, row.only_apps),
     )
+
+
+def _youngest(connection: Connection, app: str, apps: Sequence[str]) -> float | None:
+    """The age of the last heartbeat of a worker that may send mail of *app* which is for *apps*, None without any."""
+    names, everybody = {app} if ANY in apps else set(apps), ANY in apps
+    ages = [
+        one.quiet_for_s
+        for one in all_workers(connection)
+        if names & {one.app, *one.also} or (everybody and one.shares)
+    ]
+    return min(ages, default=None)
 
 
 def _gate(connection: Connection, dialect: Dialect, row: Row[Any], host: str | None) -> Gate | None:

@@ -28,6 +28,7 @@ from mailfleet_schema.statements.edit import EDITABLE, Edited, NotEdited, edit_m
 from mailfleet_schema.statements.insert import MAX_DONE, Inserted, NewMail, insert_mails
 from mailfleet_schema.statements.key import KeyTaken
 from mailfleet_schema.statements.operate import CANCEL, operate
+from mailfleet_schema.statements.webhook import registered_endpoints, tell
 from mailfleet_schema.states import Priority, State
 
 #: How long `send` waits for SQLite's write lock before it is refused.
@@ -91,7 +92,7 @@ class Writer:
         """Cancel *mail_id* if it is still to be had."""
         return self._changed(
             [mail_id],
-            lambda connection: bool(operate(connection, CANCEL, [mail_id], apps=[self.app])),
+            lambda connection: _cancel(connection, self.app, mail_id),
             session,
             lambda _: (),
         )
@@ -255,6 +256,14 @@ class Writer:
                 "this thread has emitted in a transaction that is still open, and would wait for it (SQLite has one"
                 " write lock, PostgreSQL one for each idempotency key): commit first, or give that session"
             )
+
+
+def _cancel(connection: Connection, app: str, mail_id: int) -> bool:
+    cancelled = operate(connection, CANCEL, [mail_id], apps=[app])
+    if cancelled:
+        # Workers do not see it; who is told of cancellations hears of the application's own too.
+        tell(connection, registered_endpoints(connection), cancelled)
+    return bool(cancelled)
 
 
 def _known(mails: Sequence[NewMail], inserted: Sequence[Inserted]) -> list[int]:

@@ -268,9 +268,16 @@ def tables_of(dialect: Dialect) -> Tables:
         Index("webhook_event_once", "endpoint", "event_id", unique=True),
         Index(
             "webhook_event_due",
+            "endpoint",
             "due_at",
             postgresql_where=text("state = 'open'"),
             sqlite_where=text("state = 'open'"),
+        ),
+        Index(
+            "webhook_event_ended",
+            "ended_at",
+            postgresql_where=text("state <> 'open'"),
+            sqlite_where=text("state <> 'open'"),
         ),
         Index("webhook_event_mail", "mail_id"),
         sqlite_autoincrement=True,

@@ -62,6 +62,11 @@ class Secret:
         made._digest = _digest(value)  # noqa: SLF001 - our own instance
         return made
 
+    @property
+    def key(self) -> str:
+        """The setting that errors name."""
+        return self._key
+
     def reveal(self, environ: Mapping[str, str]) -> str:
         """The value, looked up anew at every call; a file's last line end is no part of it.
 

@@ -46,6 +46,7 @@ from mailfleet_workers.recovery import Recovered, recover
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.ways import Ways
+from mailfleet_workers.webhooks.dispatchers import Dispatchers
 
 #: One process has the database for itself: no page need be small for somebody else's sake.
 EVERYTHING = 2**31 - 1
@@ -97,6 +98,7 @@ class Embedded:
         self.recovered = Recovered()
         self.catcher = Catcher(DirectoryStore(settings.data_dir / "caught"), script=script)
         self.engine: Engine = open_engine(url)
+        self._dispatchers = Dispatchers(self.engine, settings, environ=self._environ, rng=random.Random())
 
     def __enter__(self) -> Self:
         self.start()
@@ -121,6 +123,7 @@ class Embedded:
             with self.engine.begin() as connection:
                 reconcile.look_now(connection, self._apps, beyond_s=0.0, most=EVERYTHING, shared=True)
             self.catcher.start()
+            self._dispatchers.start()
             self._start_pools()
         except BaseException:
             self.stop()
@@ -186,6 +189,7 @@ class Embedded:
                 loader.close()
             self._broker.close()
         self._pools.clear()
+        self._dispatchers.stop()
         self.catcher.stop()
         self.engine.dispose()
         if self._lock is not None:
@@ -209,7 +213,14 @@ class Embedded:
         with self.engine.begin() as connection:
             known = worker.all_workers(connection)
         ids = sorted({one.id for one in known} | journal.workers_in(directory))
-        return recover(self.engine, directory, ids, self._settings.patience(), alone=True)
+        return recover(
+            self.engine,
+            directory,
+            ids,
+            self._settings.patience(),
+            alone=True,
+            endpoints=self._settings.endpoints(),
+        )
 
     def _start_pools(self) -> None:
         self._broker = EmbeddedBroker(self._url)

@@ -19,7 +19,9 @@ from mailfleet_schema.engine import read_only
 from mailfleet_schema.hint import Hint, InvalidHint
 from mailfleet_schema.statements import claim
 from mailfleet_schema.statements.claim import Claimed, Return
+from mailfleet_schema.statements.webhook import tell
 from mailfleet_schema.topology import SHARED_APP
+from mailfleet_schema.webhook import Endpoint
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.pulse import Pulse
@@ -78,6 +80,7 @@ class Intake:
         clock: Callable[[], float] = time.monotonic,
         most_wait_s: float = MOST_WAIT_S,
         meter: Meter = SILENT,
+        endpoints: Sequence[Endpoint] = (),
     ) -> None:
         self._engine = engine
         self._heap = heap
@@ -90,6 +93,7 @@ class Intake:
         self._clock = clock
         self._most_wait_s = most_wait_s
         self._meter = meter
+        self._endpoints = endpoints
         self._suspect: tuple[int, int] | None = None
         self._claimed: dict[int, int] = {}
         self.misses = 0
@@ -172,6 +176,7 @@ class Intake:
                 held = (
                     claim.hold_poison(connection, suspects, worker_id=self._worker_id) if suspects else set()
                 )
+                tell(connection, self._endpoints, held)
                 rewound = [row for row in rows if self._claimed.get(row.id, 0) >= row.fence]
                 returns = self._but_one_suspect([row for row in rows if row not in rewound])
                 returns += [Return(row.id, row.fence, due_in_s=REWOUND_S, reason=REWOUND) for row in rewound]

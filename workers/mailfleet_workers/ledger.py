@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
@@ -35,8 +36,10 @@ from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.statements.reconcile import MAX_AGE_S
 from mailfleet_schema.statements.rendered import RenderedContent
 from mailfleet_schema.statements.settle import Recorded
+from mailfleet_schema.statements.webhook import tell
 from mailfleet_schema.states import State
 from mailfleet_schema.tables import tables_of
+from mailfleet_schema.webhook import Endpoint, wanted
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.limits.base import Limiter
@@ -56,7 +59,7 @@ Result = tuple[Claimed, Outcome]
 class Ledger:
     """The database as the senders of one app see it. Thread-safe; *abandon* ends the retries at a hard stop.
 
-    *worker_id* is whose claims these are; None asks for their fences alone.
+    *worker_id* is whose claims these are; None asks for their fences alone. *endpoints* are told of what changes.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Ledger:
         abandon: threading.Event,
         meter: Meter = SILENT,
         worker_id: int | None = None,
+        endpoints: Sequence[Endpoint] = (),
     ) -> None:
         self._engine = engine
         self._heap = heap
@@ -83,6 +87,7 @@ class Ledger:
         self._abandon = abandon
         self._meter = meter
         self._worker_id = worker_id
+        self._endpoints = endpoints
 
     def contents(
         self, rows: Sequence[Claimed]
@@ -145,6 +150,7 @@ class Ledger:
                 recorded = settle.record(
                     connection, [(row.id, row.fence) for row in nexts], worker_id=self._worker_id
                 )
+                tell(connection, self._endpoints, recorded.expired)
         except Exception as error:  # noqa: BLE001 - whatever it is, results must not be lost with it
             log.warning("record_failed", extra={"error": _name(error), "mails": len(nexts)})
             self.settle(results)
@@ -203,7 +209,13 @@ class Ledger:
 
     def _settle(self, connection: Connection, results: Sequence[Result]) -> set[int]:
         outcomes = [outcome for _, outcome in results]
-        return write_outcomes(connection, outcomes, grace_s=self._grace_s, max_age_s=self._max_age_s)
+        return write_outcomes(
+            connection,
+            outcomes,
+            grace_s=self._grace_s,
+            max_age_s=self._max_age_s,
+            endpoints=self._endpoints,
+        )
 
     def _settled(self, results: Sequence[Result], ours: set[int]) -> None:
         if not results:
@@ -242,6 +254,7 @@ class Ledger:
                     worker_id=self._worker_id,
                 )
                 held = _held(connection, rows, returns)
+                tell(connection, self._endpoints, held)
         except SQLAlchemyError as error:
             log.warning("give_back_failed", extra={"error": _name(error), "mails": len(rows)})
             self._heap.forget(rows)
@@ -275,9 +288,14 @@ def _name(error: Exception) -> str:
 
 
 def write_outcomes(
-    connection: Connection, outcomes: Sequence[Outcome], *, grace_s: float, max_age_s: float = MAX_AGE_S
+    connection: Connection,
+    outcomes: Sequence[Outcome],
+    *,
+    grace_s: float,
+    max_age_s: float = MAX_AGE_S,
+    endpoints: Sequence[Endpoint] = (),
 ) -> set[int]:
-    """Settle *outcomes* in the caller's transaction, with their attempts, recipients and gates; purge what is to be.
+    """Settle *outcomes* in the caller's transaction, with their attempts, recipients, gates and events for *endpoints*.
 
     An acceptance whose claim is gone settles a doubt, if there still is one. Returns the ids whose rows changed;
     for all others nothing is written. Results of two claims of one row are written one after the other.
@@ -287,8 +305,9 @@ def write_outcomes(
     last = {one.settlement.mail_id: one for one in outcomes}
     if len(last) < len(outcomes):
         earlier = [one for one in outcomes if last[one.settlement.mail_id] is not one]
-        done = write_outcomes(connection, earlier, grace_s=grace_s, max_age_s=max_age_s)
-        return done | write_outcomes(connection, list(last.values()), grace_s=grace_s, max_age_s=max_age_s)
+        more: dict[str, Any] = {"grace_s": grace_s, "max_age_s": max_age_s, "endpoints": endpoints}
+        done = write_outcomes(connection, earlier, **more)
+        return done | write_outcomes(connection, list(last.values()), **more)
     ours = settle.settle(
         connection, [one.settlement for one in outcomes], grace_s=grace_s, max_age_s=max_age_s
     )
@@ -300,6 +319,8 @@ def write_outcomes(
     recipient.forget_recipients(connection, [o.settlement.mail_id for o in written if o.forget_recipients])
     purge.purge(connection, [one.settlement.mail_id for one in written if one.purges])
     _close_gates(connection, (wish for one in written for wish in one.gates))
+    if endpoints and (states := wanted(endpoints)):
+        tell(connection, endpoints, [o.settlement.mail_id for o in written if o.settlement.state in states])
     return ours
 
 

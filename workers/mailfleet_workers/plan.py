@@ -7,6 +7,7 @@ from typing import Self
 
 from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.states import ContentPolicy
+from mailfleet_schema.webhook import Endpoint
 from mailfleet_workers.outcome import Policy
 from mailfleet_workers.settings import Settings
 
@@ -19,7 +20,7 @@ class PoolPlan:
     that is for everybody. `accounts` are those that each of its apps may use of those in the settings, and `may_use` says of
     every app and account whether it may. `content_policy` says of every app what becomes of contents; `alone` says that no
     other process uses the database. A quarter of `threads`, at least one
-    where there are two, is kept for priority `high`.
+    where there are two, is kept for priority `high`. `endpoints` are told of what becomes of mails.
     """
 
     app: str
@@ -46,6 +47,7 @@ class PoolPlan:
     hook_timeout_s: float = 5.0
     content_policy: Callable[[str], ContentPolicy] = lambda _app: ContentPolicy.KEEP
     render_timeout_s: float = 30.0
+    endpoints: tuple[Endpoint, ...] = ()
 
     @classmethod
     def of(
@@ -85,4 +87,5 @@ class PoolPlan:
             hook_timeout_s=timing.hook_timeout_s,
             content_policy=settings.content_policy,
             render_timeout_s=timing.render_timeout_s,
+            endpoints=settings.endpoints(),
         )

@@ -152,6 +152,7 @@ class Pool:
             abandon=self._abandon,
             meter=self._meter,
             worker_id=self.worker_id,
+            endpoints=plan.endpoints,
         )
         self._reconciler = Reconciler(
             self._engine,
@@ -170,6 +171,7 @@ class Pool:
             give_way=self._give_way,
             may_hint=self._may_hint,
             meter=self._meter,
+            endpoints=plan.endpoints,
         )
         self.intake = Intake(
             self._engine,
@@ -181,6 +183,7 @@ class Pool:
             unknown=self._unknown,
             notify=self._notify,
             meter=self._meter,
+            endpoints=plan.endpoints,
         )
         self._keeper = Keeper(
             self._engine,

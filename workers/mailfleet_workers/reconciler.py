@@ -17,7 +17,9 @@ from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import claim, purge, reconcile, worker
 from mailfleet_schema.statements.claim import Held, Return
 from mailfleet_schema.statements.reconcile import Looked, Patience
-from mailfleet_schema.states import Phase
+from mailfleet_schema.statements.webhook import tell
+from mailfleet_schema.states import Phase, State
+from mailfleet_schema.webhook import Endpoint
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.journal_entry import Entry
@@ -63,7 +65,7 @@ class Reconciler:
 
     *alone* means that no other process may use the database, so that no live worker is quiet. While *may_hint* says
     no (the broker is away, or has enough to do), no row is looked at: a look that hints nobody would only push the
-    row's next look further away.
+    row's next look further away. *endpoints* are told of what changes.
 
     Of mail that others than its app's workers may send it looks after all, whoever they are: their workers may be gone. One
     that *shares* may take what is for everybody. *give_way* gives back what other apps' mail waits behind our own.
@@ -88,6 +90,7 @@ class Reconciler:
         give_way: Callable[[], None] = lambda: None,
         may_hint: Callable[[], bool] = lambda: True,
         meter: Meter = SILENT,
+        endpoints: Sequence[Endpoint] = (),
     ) -> None:
         self._engine = engine
         self._apps = list(apps)
@@ -107,6 +110,7 @@ class Reconciler:
         # A page over all apps: what is looked at must find room at the broker.
         self._look_most = max(1, PAGE // len(self._apps))
         self._meter = meter
+        self._endpoints = endpoints
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._forgotten: set[str] = set()
@@ -160,6 +164,7 @@ class Reconciler:
         for _ in range(PAGES if quiet else 0):
             with self._engine.begin() as connection:
                 taken = reconcile.take_back(connection, quiet, self._patience, most=PAGE)
+                tell(connection, self._endpoints, taken.doubt)
             events.taken_back(taken.queued, reason="quiet worker")
             events.doubted(taken.doubt, reason="quiet worker")
             total += Pass(taken_back=len(taken.queued), doubted=len(taken.doubt))
@@ -203,7 +208,7 @@ class Reconciler:
             for row in orphans
             if not self._may_be_sent(row, said)
         ]
-        settled = settle_answered(self._engine, said.values(), self._patience)
+        settled = settle_answered(self._engine, said.values(), self._patience, self._endpoints)
         with self._engine.begin() as connection:
             freed = claim.give_back(
                 connection,
@@ -212,7 +217,10 @@ class Reconciler:
                 max_age_s=self._patience.max_age_s,
                 worker_id=self._worker_id,
             )
-            doubted = put_in_doubt(connection, doubts, self._patience, "no thread knows its answer")
+            tell(connection, self._endpoints, freed, states={State.HELD})
+            doubted = put_in_doubt(
+                connection, doubts, self._patience, "no thread knows its answer", self._endpoints
+            )
         # Not all of them: a thread that was overdue may have recorded its row meanwhile, and be at its dot now.
         ours_no_more = freed | doubted
         self._journal.settled([(row.mail_id, row.fence) for row in orphans if row.mail_id in ours_no_more])
@@ -243,6 +251,7 @@ class Reconciler:
         for _ in range(PAGES):
             with self._engine.begin() as connection:
                 settled = reconcile.settle_doubts(connection, self._apps, most=PAGE, shared=True)
+                tell(connection, self._endpoints, settled.queued | settled.held)
             events.resent(settled.queued)
             events.held(settled.held)
             total += Pass(resent=len(settled.queued), held=len(settled.held))
@@ -259,6 +268,7 @@ class Reconciler:
             most = PAGE if hinting else PAGE * PAGES
             with self._engine.begin() as connection:
                 expired = reconcile.expire(connection, self._apps, self._patience, most=most, shared=True)
+                tell(connection, self._endpoints, expired)
                 rows = [] if expired or not hinting else self._page(connection)
             self._notify([self._notice(row) for row in rows])
             events.overdue(expired)

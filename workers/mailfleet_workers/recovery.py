@@ -18,7 +18,9 @@ from mailfleet_schema.statements.claim import Held, Return
 from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.statements.settle import Settlement
+from mailfleet_schema.statements.webhook import tell
 from mailfleet_schema.states import OnDoubt, Phase, State
+from mailfleet_schema.webhook import Endpoint
 from mailfleet_workers import journal
 from mailfleet_workers.journal import Record
 from mailfleet_workers.journal_entry import Entry
@@ -46,7 +48,13 @@ class Recovered:
 
 
 def recover(
-    engine: Engine, directory: Path, worker_ids: Sequence[int], patience: Patience, *, alone: bool = False
+    engine: Engine,
+    directory: Path,
+    worker_ids: Sequence[int],
+    patience: Patience,
+    *,
+    alone: bool = False,
+    endpoints: Sequence[Endpoint] = (),
 ) -> Recovered:
     """Recover the rows of *worker_ids*, which are dead, with the journals in *directory*. Harmless when repeated.
 
@@ -65,13 +73,13 @@ def recover(
         if record.foreign and not record.ours and not alone:
             journal.remove(directory, worker_id, instance=instance)
             continue
-        total.settled += settle_answered(engine, record.entries.values(), patience)
+        total.settled += settle_answered(engine, record.entries.values(), patience, endpoints)
         while True:
             with engine.begin() as connection:
                 rows = claim.held_by(connection, [worker_id], most=PAGE)
                 if not rows:
                     break
-                if not _return(connection, rows, record, patience, total):
+                if not _return(connection, rows, record, patience, total, endpoints):
                     # Left to `quiet_s`; the journal stays for whoever looks into it.
                     log.error("recovery_stuck", extra={"worker_id": worker_id, "mails": len(rows)})
                     break
@@ -104,32 +112,41 @@ def _outcome(entry: Entry) -> Outcome | None:
         return None
 
 
-def settle_answered(engine: Engine, entries: Iterable[Entry], patience: Patience) -> int:
+def settle_answered(
+    engine: Engine, entries: Iterable[Entry], patience: Patience, endpoints: Sequence[Endpoint] = ()
+) -> int:
     """Settle what *entries* of a journal say was answered; how many rows that changed. Harmless when repeated.
 
     Also rows that somebody else has put into doubt meanwhile: a late 250 settles it.
     """
     outcomes = [outcome for entry in entries if (outcome := _outcome(entry)) is not None]
     return sum(
-        _write(engine, outcomes[start : start + PAGE], patience) for start in range(0, len(outcomes), PAGE)
+        _write(engine, outcomes[start : start + PAGE], patience, endpoints)
+        for start in range(0, len(outcomes), PAGE)
     )
 
 
-def _write(engine: Engine, outcomes: Sequence[Outcome], patience: Patience) -> int:
+def _write(
+    engine: Engine, outcomes: Sequence[Outcome], patience: Patience, endpoints: Sequence[Endpoint]
+) -> int:
     """Settle *outcomes*; those that the database refuses alone, then without their texts, and else not at all."""
     try:
         with engine.begin() as connection:
             ours = write_outcomes(
-                connection, outcomes, grace_s=patience.grace_s, max_age_s=patience.max_age_s
+                connection,
+                outcomes,
+                grace_s=patience.grace_s,
+                max_age_s=patience.max_age_s,
+                endpoints=endpoints,
             )
         events.recovered(outcomes, ours=ours)
         return len(ours)
     except (DataError, IntegrityError, ValueError):
         if len(outcomes) > 1:
-            return sum(_write(engine, [one], patience) for one in outcomes)
+            return sum(_write(engine, [one], patience, endpoints) for one in outcomes)
         bare = outcomes[0].bare()
         if bare != outcomes[0]:
-            return _write(engine, [bare], patience)
+            return _write(engine, [bare], patience, endpoints)
         log.exception("recovery_refused", extra={"mail_id": outcomes[0].settlement.mail_id})
         return 0
 
@@ -140,6 +157,7 @@ def _return(
     record: Record,
     patience: Patience,
     total: Recovered,
+    endpoints: Sequence[Endpoint],
 ) -> bool:
     """Put *rows* back or in doubt; False when none of them changed."""
     doubts: list[Held] = []
@@ -157,7 +175,8 @@ def _return(
     queued = claim.give_back(
         connection, returns, grace_s=0.0, max_age_s=patience.max_age_s, worker_id=worker_id
     )
-    doubted = put_in_doubt(connection, doubts, patience, "killed after the final dot")
+    tell(connection, endpoints, queued, states={State.HELD})
+    doubted = put_in_doubt(connection, doubts, patience, "killed after the final dot", endpoints)
     events.taken_back(queued, reason="dead worker")
     events.doubted(doubted, reason="killed after the final dot")
     total.queued += len(queued)
@@ -165,7 +184,13 @@ def _return(
     return bool(queued or doubted)
 
 
-def put_in_doubt(connection: Connection, rows: Sequence[Held], patience: Patience, reason: str) -> set[int]:
+def put_in_doubt(
+    connection: Connection,
+    rows: Sequence[Held],
+    patience: Patience,
+    reason: str,
+    endpoints: Sequence[Endpoint] = (),
+) -> set[int]:
     """Rows whose final dot may have been said, and of whose answer nobody knows; the ids of those that still were.
 
     A row whose record a failover lost is recorded again first: the journal knows better than the database.
@@ -173,7 +198,9 @@ def put_in_doubt(connection: Connection, rows: Sequence[Held], patience: Patienc
     unrecorded = [(row.mail_id, row.fence) for row in rows if row.phase is Phase.PREPARE]
     # Also one that has expired meanwhile: it may be there already.
     settle.record(connection, unrecorded, expiring=False)
-    return settle.settle(connection, [_doubt(row, patience, reason) for row in rows], grace_s=0.0)
+    doubted = settle.settle(connection, [_doubt(row, patience, reason) for row in rows], grace_s=0.0)
+    tell(connection, endpoints, doubted)
+    return doubted
 
 
 def _doubt(row: Held, patience: Patience, reason: str) -> Settlement:

@@ -17,6 +17,7 @@ SECTIONS = (
     "accounts.NAME.timeouts",
     "hosts.NAME.limits",
     "apps.NAME",
+    "webhooks.NAME",
     "limits",
     "outgoing",
     "timing",

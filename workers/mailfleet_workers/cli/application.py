@@ -26,6 +26,7 @@ from mailfleet_workers.cli import (
     send,
     templates,
     waits,
+    webhooks,
     worker,
 )
 from mailfleet_workers.cli.context import Context
@@ -108,4 +109,9 @@ app.command("resume", help=waits.RESUME, short_help="End a pause or wait, and br
 app.add_typer(account.commands, name="account", short_help="Show accounts; store them while workers run.")
 app.add_typer(limits.commands, name="limits", short_help="Show limits and what is used of them; change them.")
 app.add_typer(templates.commands, name="template", short_help="Store, list and show templates of lazy mail.")
+app.add_typer(
+    webhooks.commands,
+    name="webhooks",
+    short_help="Show what endpoints were told; tell again what was given up.",
+)
 app.command("scan", short_help="Send what is due and nobody carries, once.")(scan.scan_command)

@@ -59,7 +59,12 @@ class Fleet:
         self._environ = {**environ, **self._metrics.environ(), LOG_KEY: key.hex()}
         self._supervisor = Supervisor(
             [place for app in plan.apps for place in self._places(app)],
-            Undertaker(self._engine, settings.data_dir / "journal", settings.patience()),
+            Undertaker(
+                self._engine,
+                settings.data_dir / "journal",
+                settings.patience(),
+                endpoints=settings.endpoints(),
+            ),
             drain_s=settings.timing.drain_s,
             on_death=self._died,
         )

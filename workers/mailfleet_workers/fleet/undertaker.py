@@ -7,12 +7,14 @@ workers take its rows back.
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet_schema.statements.reconcile import Patience
+from mailfleet_schema.webhook import Endpoint
 from mailfleet_workers import journal
 from mailfleet_workers.recovery import Recovered, recover
 
@@ -23,12 +25,18 @@ EVERY_S = 5.0
 
 
 class Undertaker:
-    """Recovers in a thread of its own, so that a database that hangs does not keep the parent from its children."""
+    """Recovers in a thread of its own, so that a database that hangs does not keep the parent from its children.
 
-    def __init__(self, engine: Engine, directory: Path, patience: Patience) -> None:
+    *endpoints* are told of what changes.
+    """
+
+    def __init__(
+        self, engine: Engine, directory: Path, patience: Patience, *, endpoints: Sequence[Endpoint] = ()
+    ) -> None:
         self._engine = engine
         self._directory = directory
         self._patience = patience
+        self._endpoints = endpoints
         self._lock = threading.Lock()
         self._known: set[int] = set()
         self._wake = threading.Event()
@@ -85,7 +93,9 @@ class Undertaker:
         with journal.dead(self._directory, worker_id) as dead:
             if not dead:
                 return Recovered()
-            done = recover(self._engine, self._directory, [worker_id], self._patience)
+            done = recover(
+                self._engine, self._directory, [worker_id], self._patience, endpoints=self._endpoints
+            )
         with self._lock:
             self._known.discard(worker_id)
         return done

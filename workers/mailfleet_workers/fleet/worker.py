@@ -38,6 +38,7 @@ from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.telemetry.hint_counts import HintCounts
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 from mailfleet_workers.ways import Ways
+from mailfleet_workers.webhooks.dispatchers import Dispatchers
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,9 @@ class Worker:
             may_hint=self._may_hint,
             meter=meter,
         )
+        self._dispatchers = Dispatchers(
+            self._engine, settings, environ=environ, rng=random.Random(), meter=meter
+        )
         self._consumer: dramatiq.Worker | None = None
         self._hint_counts = HintCounts(
             meter, app, hints=self._publisher.counts_by_labels, parked=lambda: self._broker.parked
@@ -131,6 +135,7 @@ class Worker:
             with contextlib.suppress(LimiterUnavailable):
                 list(self._counting.unready())
                 self._counting.announce()
+        self._dispatchers.start()
         self._pool.start()
         self._broker.on_created = self._hints_lost
         self._broker.on_consuming = self._consuming
@@ -214,6 +219,7 @@ class Worker:
         in_time = self._pool.stop()
         consuming.join(CONSUMER_STOP_S)
         self._publisher.flush(2.0)
+        self._dispatchers.stop()
         self._connections.close()
         for loader in self._loaders:
             loader.close()

@@ -23,6 +23,7 @@ from mailfleet_schema.statements.operate import (
     operate,
 )
 from mailfleet_schema.statements.purge import purge_sent
+from mailfleet_schema.statements.webhook import registered_endpoints, tell
 from mailfleet_schema.states import ContentPolicy, Phase, State
 from mailfleet_schema.tables import tables_of
 from mailfleet_workers.outcome import cut
@@ -190,6 +191,9 @@ def _operate(
     )
     if operation.target is State.SENT:
         purge_sent(connection, sorted(changed), policy_of)
+    if changed and operation is not QUEUE:
+        # A draft that is queued was not tried before.
+        tell(connection, registered_endpoints(connection), changed)
     return changed
 
 

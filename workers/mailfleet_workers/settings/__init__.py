@@ -16,6 +16,7 @@ from mailfleet_workers.settings.model import Settings
 from mailfleet_workers.settings.problems import WrongSettings
 from mailfleet_workers.settings.sources import Loaded, load
 from mailfleet_workers.settings.timing import TimingSettings
+from mailfleet_workers.settings.webhook import WebhookSettings
 
 __all__ = [
     "AccountLimitSettings",
@@ -28,6 +29,7 @@ __all__ = [
     "Settings",
     "TimeoutSettings",
     "TimingSettings",
+    "WebhookSettings",
     "WrongSettings",
     "load",
 ]

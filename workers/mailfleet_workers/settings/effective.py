@@ -18,6 +18,7 @@ from mailfleet_workers.settings.inherit import DEFAULT, inherits
 from mailfleet_workers.settings.keys import dotted, in_file
 from mailfleet_workers.settings.model import Settings
 from mailfleet_workers.settings.sources import URLS, Loaded, separate
+from mailfleet_workers.webhooks.signing import keys_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,11 @@ def missing(settings: Settings, environ: Mapping[str, str]) -> list[SettingsErro
                         problems.append(error)
         if account.ca_file is not None and not Path(account.ca_file).is_file():
             problems.append(SettingsError(f"accounts.{name}.ca_file", "a readable file", account.ca_file))
+    for name, webhook in settings.webhooks.items():
+        try:
+            keys_of(webhook.signing_secret(name), environ)
+        except SettingsError as error:
+            problems.append(error)
     return problems
 
 

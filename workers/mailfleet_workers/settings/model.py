@@ -13,6 +13,7 @@ from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
 from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.states import ContentPolicy
 from mailfleet_schema.topology import SHARED_APP
+from mailfleet_schema.webhook import Endpoint
 from mailfleet_workers.account import Account
 from mailfleet_workers.settings.account import AccountSettings
 from mailfleet_workers.settings.app import AppSettings
@@ -22,6 +23,7 @@ from mailfleet_workers.settings.outgoing import OutgoingSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, nearest, wrong
 from mailfleet_workers.settings.redis import check_redis
 from mailfleet_workers.settings.timing import TimingSettings
+from mailfleet_workers.settings.webhook import WebhookSettings
 
 # As metrics and gates name a server. An address of IPv6 ends in digits that may be a port: it is taken as it is.
 _SERVER = re.compile(
@@ -166,6 +168,7 @@ class Settings(BaseModel):
     )
     hosts: dict[Annotated[str, BeforeValidator(_server)], HostSettings] = Field(default_factory=dict)
     apps: dict[Annotated[str, _named("apps")], AppSettings] = Field(default_factory=dict)
+    webhooks: dict[Annotated[str, _named("webhooks")], WebhookSettings] = Field(default_factory=dict)
     limits: LimitSettings = Field(LimitSettings())
     outgoing: OutgoingSettings = Field(OutgoingSettings(), validate_default=True)
     timing: TimingSettings = Field(TimingSettings())
@@ -293,6 +296,10 @@ class Settings(BaseModel):
     def usable(self, app: str) -> tuple[str, ...]:
         """The accounts of these settings that mails of *app* may be sent through."""
         return tuple(name for name in self.accounts if self.app(app).may_use(name))
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Who is told of mails over HTTP."""
+        return tuple(one.endpoint(name) for name, one in self.webhooks.items())
 
     def patience(self) -> Patience:
         """The times that the reconciler's statements need."""

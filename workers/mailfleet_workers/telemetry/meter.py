@@ -69,6 +69,9 @@ class Meter:
     def unlimited(self, app: str, account: str, host: str) -> None:
         """A mail without a row went without a permit, because nobody could say whether there was one."""
 
+    def webhook(self, endpoint: str, result: str, events: int = 1) -> None:
+        """So many events for *endpoint* were `delivered`, `failed` (and are tried again), or `given_up`."""
+
     def flush(self) -> None:
         """Hand on what was gathered: the process ends."""
 

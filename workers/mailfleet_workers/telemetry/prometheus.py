@@ -52,6 +52,7 @@ COUNTERS: dict[str, tuple[tuple[str, ...], str]] = {
     "claim_misses": (("app",), "Mails of hints that could not be claimed."),
     "doubt": (("app",), "Mails that came into doubt."),
     "hooks": (("app", "result"), "Calls of status hooks, by result."),
+    "webhooks": (("endpoint", "result"), "Events for webhooks, by what came of posting them."),
     "parked": (("app", "reason"), "Messages that are no hints."),
     "notices": (("app", "account", "host", "result"), "Mails without a row, by result."),
     "notices_unlimited": (("app", "account", "host"), "Mails without a row that went without a permit."),
@@ -160,6 +161,9 @@ class PrometheusMeter(Meter):
 
     def hooked(self, app: str, result: str) -> None:
         self._tally.count(("hooks", app, result), 1)
+
+    def webhook(self, endpoint: str, result: str, events: int = 1) -> None:
+        self._tally.count(("webhooks", endpoint, result), events)
 
     def parked(self, app: str, reason: str, messages: int = 1) -> None:
         self._tally.count(("parked", app, reason), messages)

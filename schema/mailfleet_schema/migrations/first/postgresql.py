@@ -266,7 +266,10 @@ POSTGRESQL = (
     CREATE UNIQUE INDEX webhook_event_once ON mailfleet.webhook_event (endpoint, event_id)
     """,
     """
-    CREATE INDEX webhook_event_due ON mailfleet.webhook_event (due_at) WHERE state = 'open'
+    CREATE INDEX webhook_event_due ON mailfleet.webhook_event (endpoint, due_at) WHERE state = 'open'
+    """,
+    """
+    CREATE INDEX webhook_event_ended ON mailfleet.webhook_event (ended_at) WHERE state <> 'open'
     """,
     """
     CREATE INDEX webhook_event_mail ON mailfleet.webhook_event (mail_id)

@@ -262,7 +262,10 @@ SQLITE = (
     CREATE UNIQUE INDEX webhook_event_once ON mailfleet_webhook_event (endpoint, event_id)
     """,
     """
-    CREATE INDEX webhook_event_due ON mailfleet_webhook_event (due_at) WHERE state = 'open'
+    CREATE INDEX webhook_event_due ON mailfleet_webhook_event (endpoint, due_at) WHERE state = 'open'
+    """,
+    """
+    CREATE INDEX webhook_event_ended ON mailfleet_webhook_event (ended_at) WHERE state <> 'open'
     """,
     """
     CREATE INDEX webhook_event_mail ON mailfleet_webhook_event (mail_id)

@@ -28,6 +28,7 @@ from mailfleet_schema.columns import Instant, Json, RowId
 from mailfleet_schema.dialects import POSTGRESQL, Dialect
 from mailfleet_schema.dialects.postgresql import SCHEMA
 from mailfleet_schema.mail_table import mail_table
+from mailfleet_schema.search import INDEX, PENDING_KB, TERMS_SQL
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ class Tables:
     stored_account: Table
     fleet_setting: Table
     webhook_event: Table
+
+
+def _search_index() -> tuple[Index]:
+    # SQLite has no such index: the embedded mode looks at the newest rows.
+    terms = text(TERMS_SQL.replace(":", r"\:"))
+    return (
+        Index(INDEX, terms, postgresql_using="gin", postgresql_with={"gin_pending_list_limit": PENDING_KB}),
+    )
 
 
 @cache
@@ -113,6 +122,7 @@ def tables_of(dialect: Dialect) -> Tables:
             sqlite_where=text("purged_at IS NOT NULL AND attachments IS NOT NULL"),
         ),
         Index("mail_content_ref", "ref_type", "ref_key1"),
+        *(_search_index() if schema else ()),
     )
     recipient = Table(
         f"{prefix}mail_recipient",

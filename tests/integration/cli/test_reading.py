@@ -117,14 +117,15 @@ def test_status(command: Command, rows: Rows) -> None:
 
 
 def test_unknown_mail(command: Command, rows: Rows) -> None:
-    """A number that is no mail's is one line and status 2."""
+    """A number that is no mail's is one line, and an answer that is not well."""
     for verb in ("show", "why"):
-        assert command.complaints(verb, 77) == ["mail 77: there is none with this number"]
+        result = command(verb, 77, status=1)
+        assert (result.stdout, result.stderr) == ("", "mailfleet: mail 77: there is none with this number\n")
 
 
 def test_empty(command: Command, rows: Rows) -> None:
     """An empty database is no error."""
-    assert command.json("list") == {"mails": [], "next_before": None}
+    assert command.json("list") == {"mails": [], "next_before": None, "bound": None}
     assert "No mail." in command("status").stdout
 
 

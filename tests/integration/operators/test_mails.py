@@ -9,12 +9,12 @@ from mailfleet_workers.operators.mails import (
     OPERATIONS,
     STRETCH,
     Done,
-    Filter,
     Left,
     by_filter,
     by_ids,
     count,
 )
+from mailfleet_workers.views import Filter
 from tests.conformance.statements.bench import Bench
 
 

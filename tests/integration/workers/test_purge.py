@@ -15,10 +15,11 @@ from mailfleet_schema.statements.operate import CONFIRM, FORCE
 from mailfleet_schema.statements.recipient import Recipient, put_recipients
 from mailfleet_schema.states import ContentPolicy, OnDoubt, State
 from mailfleet_workers.ledger import Result
-from mailfleet_workers.operators.mails import Filter, by_filter, by_ids, count
+from mailfleet_workers.operators.mails import by_filter, by_ids, count
 from mailfleet_workers.recovery import recover
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.views import body_of, show_mail
+from mailfleet_workers.views.filter import Filter
 from tests.integration.workers.office import APP, PATIENCE, Office
 from tests.integration.workers.server import cut_after_dot, refuse
 

@@ -9,15 +9,17 @@ from rich.text import Text
 
 from mailfleet_schema.hint import MAX_ID
 from mailfleet_schema.senders import ANY, Apps
-from mailfleet_schema.states import Priority, State
+from mailfleet_schema.states import State
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import of
-from mailfleet_workers.cli.failure import Failure
+from mailfleet_workers.cli.failure import complain
+from mailfleet_workers.cli.filtering import filtered
 from mailfleet_workers.cli.grid import Cell
 from mailfleet_workers.cli.moments import moment, short, zone
 from mailfleet_workers.settings import Settings
-from mailfleet_workers.views import MailLine, Why, search_mails, why
+from mailfleet_workers.views import Filter, Found, MailLine, Page, Why, page_of_mails, search_mails, why
 from mailfleet_workers.views.answer import Gate, LastTry, Reply, Worker
+from mailfleet_workers.views.order import NEWEST_FIRST
 from mailfleet_workers.views.spans import relative
 
 MailId = Annotated[int, typer.Argument(metavar="ID", help="The mail's number.", min=1, max=MAX_ID)]
@@ -27,49 +29,57 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of
 _WIDE = 110
 
 
+@filtered
 def list_command(
     ctx: typer.Context,
-    app: Annotated[
-        list[str] | None, typer.Option("--app", metavar="NAME", help="Only this app; repeatable.")
+    wanted: Filter,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEYS", help="id, done, send or due, parted by commas; -id is the newest first."
+        ),
     ] = None,
-    state: Annotated[
-        list[State] | None, typer.Option("--state", metavar="STATE", help="Only this state; repeatable.")
-    ] = None,
-    priority: Annotated[
-        Priority | None, typer.Option(metavar="PRIORITY", help="Only high, normal or bulk.")
-    ] = None,
-    account: Annotated[str | None, typer.Option(metavar="NAME", help="Only this account.")] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="At most so many.")] = 50,
-    before: Annotated[
+    page: Annotated[
         int | None,
-        typer.Option(metavar="ID", min=1, max=MAX_ID, help="Only mails older than this one, to go on."),
+        typer.Option(metavar="N", min=1, help="This page of the sorted list; says how many there are."),
     ] = None,
+    size: Annotated[
+        int, typer.Option("--size", "--limit", metavar="N", min=1, max=1000, help="At most so many.")
+    ] = 20,
     as_json: Json = False,
 ) -> None:
-    """List mails, newest first.
+    """List mails, newest first; all, or those that every option finds.
 
     The states are draft, queued, sending, doubt, held, sent, failed, cancelled and expired. The time shown is when the mail
     is due while it is queued, else when it last changed.
+
+    With --sort or --page at most 10,000 mails are sorted: done is when a mail was sent, send its last attempt, due when
+    it is due, each with - for the last first.
     """
+    paged = sort is not None or page is not None
     with of(ctx).reading() as connection:
-        found = search_mails(
-            connection,
-            apps=app or None,
-            states=state or (),
-            priority=priority.value if priority else None,
-            account=account,
-            before_id=before,
-            limit=limit,
-        )
+        if paged:
+            order = NEWEST_FIRST if sort is None else sort
+            found: Page | Found = page_of_mails(connection, wanted, sort=order, page=page or 1, size=size)
+        else:
+            found = search_mails(connection, wanted, limit=size)
     if as_json:
         screen.print_json(found.as_json())
         return
     if found.mails:
         print_lines(found.mails)
-    if found.next_before is not None:
-        screen.errors().print(Text(f"More: --before {found.next_before}", style="dim"))
-    elif not found.mails:
-        screen.errors().print(Text("No mail."))
+    errors = screen.errors()
+    match found:
+        case Page():
+            mails = screen.count(found.total, "mail", "mails")
+            bound = f"; {found.bound}" if found.bound else ""
+            errors.print(Text(f"Page {found.page} of {found.pages}, {mails}{bound}.", style="dim"))
+        case Found(next_before=None):
+            if not found.mails:
+                errors.print(Text("No mail."))
+        case Found():
+            bound = f" ({found.bound})" if found.bound else ""
+            errors.print(Text(f"More: --before {found.next_before}{bound}", style="dim"))
 
 
 def print_lines(mails: tuple[MailLine, ...]) -> None:
@@ -118,8 +128,10 @@ def why_command(ctx: typer.Context, mail_id: MailId, as_json: Json = False) -> N
     console.print(screen.pairs(_fields(found)))
 
 
-def unknown(mail_id: int) -> Failure:
-    return Failure(f"mail {mail_id}: there is none with this number")
+def unknown(mail_id: int) -> typer.Exit:
+    """How a command ends that was asked for a mail that is none."""
+    complain(f"mail {mail_id}: there is none with this number")
+    return typer.Exit(1)
 
 
 def _host(settings: Settings, account: str) -> str | None:

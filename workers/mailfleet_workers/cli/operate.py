@@ -6,13 +6,16 @@ from typing import Annotated
 import typer
 
 from mailfleet_schema.hint import MAX_ID
-from mailfleet_schema.states import Priority, State
+from mailfleet_schema.states import State
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import of
 from mailfleet_workers.cli.failure import Failure, complain
+from mailfleet_workers.cli.filtering import filtered
 from mailfleet_workers.cli.mails import Json
 from mailfleet_workers.cli.waits import operating
-from mailfleet_workers.operators.mails import OPERATIONS, Done, Filter, Left, by_filter, by_ids, count
+from mailfleet_workers.operators.mails import OPERATIONS, Done, Left, by_filter, by_ids, count
+from mailfleet_workers.views import Filter
+from mailfleet_workers.views.mails import EVERY
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="Their numbers.", min=1, max=MAX_ID)]
 
@@ -56,39 +59,19 @@ _PLURAL = {name: ", ".join(source.value for source in one.sources) for name, one
 def command(name: str) -> Callable[..., None]:
     """The command *name*."""
 
+    @filtered
     def run(
         ctx: typer.Context,
         ids: Ids = None,
-        app: Annotated[
-            list[str] | None, typer.Option("--app", metavar="NAME", help="All of this app; repeatable.")
-        ] = None,
-        state: Annotated[
-            list[State] | None,
-            typer.Option("--state", metavar="STATE", help="All in this state; repeatable."),
-        ] = None,
-        priority: Annotated[
-            Priority | None, typer.Option(metavar="PRIORITY", help="All of high, normal or bulk.")
-        ] = None,
-        account: Annotated[str | None, typer.Option(metavar="NAME", help="All of this account.")] = None,
-        reason_has: Annotated[
-            str | None, typer.Option(metavar="TEXT", help="All whose reason has this in it.")
-        ] = None,
-        everything: Annotated[bool, typer.Option("--all", help="All of every app.")] = False,
+        wanted: Filter = EVERY,
+        everything: Annotated[bool, typer.Option("--all", help="Every mail.")] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count, change nothing.")] = False,
         reason: Annotated[
             str | None, typer.Option(metavar="TEXT", help="Why, for whoever looks at them.")
         ] = None,
         as_json: Json = False,
     ) -> None:
-        wanted = Filter(
-            apps=tuple(app or ()),
-            states=tuple(state or ()),
-            priority=priority.value if priority else None,
-            account=account,
-            reason=reason_has,
-        )
-        filtered = everything or wanted != Filter()
-        if bool(ids) == filtered:
+        if bool(ids) == (everything or wanted != EVERY):
             raise Failure(f"{name}: expected either numbers of mails, or a filter (--app, --state, …, --all)")
         operation, policy_of = OPERATIONS[name], of(ctx).settings.content_policy
         with operating(of(ctx)) as engine:

@@ -4,11 +4,12 @@ Mail that is queued by one of these is due and looked at by the next pass of a r
 worker but what it only prepares (`cancel`); what must not be changed stays as it is and is told.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, func, select
 
 from mailfleet_schema.dialects import dialect_of
 from mailfleet_schema.engine import read_only
@@ -28,6 +29,9 @@ from mailfleet_schema.states import ContentPolicy, Phase, State
 from mailfleet_schema.tables import tables_of
 from mailfleet_workers.outcome import cut
 from mailfleet_workers.views.base import View
+from mailfleet_workers.views.conditions import Conditions, conditions
+from mailfleet_workers.views.filter import Filter
+from mailfleet_workers.views.search import id_range, known_ids, pages
 
 #: What may be done to mails, by the operator's word for it.
 OPERATIONS = {
@@ -47,19 +51,6 @@ STRETCH = 500
 def mails_say(app: str) -> ContentPolicy:  # noqa: ARG001 - a PolicyOf
     """The policy where no settings are known: what a mail does not say itself is kept."""
     return ContentPolicy.KEEP
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which mails; empty and None is no condition. `before_id` and `from_id` are ids, the first excluded."""
-
-    apps: tuple[str, ...] = ()
-    states: tuple[State, ...] = ()
-    priority: str | None = None
-    account: str | None = None
-    reason: str | None = None
-    from_id: int | None = None
-    before_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,63 +107,74 @@ def by_filter(
 ) -> int:
     """Do *operation* to every mail that *wanted* finds and that is there now; how many that was.
 
-    What is stored while it runs is not touched. *told* hears how many so far. Broken off and repeated it goes on; only
-    `copy`, of what is sent, begins anew: it finds what it has copied before.
+    Raises InvalidSearch. What is stored while it runs is not touched. *told* hears how many so far. Broken off and
+    repeated it goes on; only `copy`, of what is sent, begins anew: it finds what it has copied before.
     """
-    with read_only(engine) as connection:
-        mail = tables_of(dialect_of(connection)).mail
-        last = connection.execute(select(func.max(mail.c.id))).scalar_one()
-    changed, low = 0, -1
-    while last is not None:
-        # Found, locked and changed in one transaction: what is found is so still.
-        with engine.begin() as connection:
-            conditions = _conditions(connection, operation, wanted)
-            query = select(mail.c.id).where(*conditions, mail.c.id > low, mail.c.id <= last)
-            locked = query.order_by(mail.c.id).limit(STRETCH).with_for_update()
-            ids = list(connection.execute(locked).scalars())
-            changed += len(_operate(connection, operation, ids, reason, policy_of))
-        if not ids:
-            break
-        told(changed)
-        low = ids[-1]
+    changed = 0
+    for ids in _matching(engine, operation, wanted):
+        for start in range(0, len(ids), STRETCH):
+            # Locked, looked at again and changed in one transaction: what was found is so still.
+            with engine.begin() as connection:
+                meant = _meant(connection, operation, wanted)
+                mail = tables_of(dialect_of(connection)).mail
+                query = _rows(meant).where(meant.among(ids[start : start + STRETCH]))
+                locked = connection.execute(query.order_by(meant.id).with_for_update(of=mail)).scalars()
+                changed += len(_operate(connection, operation, list(locked), reason, policy_of))
+            told(changed)
     return changed
 
 
 def count(engine: Engine, operation: Operation, wanted: Filter) -> int:
-    """How many mails `by_filter` would change, as they are now."""
-    with read_only(engine) as connection:
-        mail = tables_of(dialect_of(connection)).mail
-        query = select(func.count()).select_from(mail).where(*_conditions(connection, operation, wanted))
-        return int(connection.execute(query).scalar_one())
+    """How many mails `by_filter` would change, as they are now. Raises InvalidSearch."""
+    return sum(len(ids) for ids in _matching(engine, operation, wanted))
 
 
-def _conditions(connection: Connection, operation: Operation, wanted: Filter) -> list[ColumnElement[bool]]:
+def _meant(connection: Connection, operation: Operation, wanted: Filter) -> Conditions:
     mail = tables_of(dialect_of(connection)).mail
     possible: ColumnElement[bool] = mail.c.state.in_([state.value for state in operation.sources])
     if operation.from_prepare:
         possible = possible | (mail.c.phase == Phase.PREPARE.value)
-    found = [possible]
+    meant = conditions(connection, wanted)
+    where = (possible, *meant.where)
     if operation.target is State.QUEUED:
+        # What has no content any more is never sent again.
         content = tables_of(dialect_of(connection)).mail_content
         purged = select(content.c.mail_id).where(
             content.c.mail_id == mail.c.id, content.c.purged_at.is_not(None)
         )
-        found.append(~purged.exists())
-    if wanted.apps:
-        found.append(mail.c.app.in_(wanted.apps))
-    if wanted.states:
-        found.append(mail.c.state.in_([state.value for state in wanted.states]))
-    if wanted.priority is not None:
-        found.append(mail.c.priority == wanted.priority)
-    if wanted.account is not None:
-        found.append(mail.c.account == wanted.account)
-    if wanted.reason is not None:
-        found.append(mail.c.reason.contains(wanted.reason, autoescape=True))
-    if wanted.from_id is not None:
-        found.append(mail.c.id >= wanted.from_id)
-    if wanted.before_id is not None:
-        found.append(mail.c.id < wanted.before_id)
-    return found
+        where += (~purged.exists(),)
+    return replace(meant, where=where)
+
+
+def _matching(engine: Engine, operation: Operation, wanted: Filter) -> Iterator[list[int]]:
+    """Every mail that is meant and there now, the oldest first, at most a page at a time; nothing is held meanwhile."""
+    with read_only(engine) as connection:
+        meant = _meant(connection, operation, wanted)
+        low, high = id_range(connection, wanted)
+        newest: int | None = connection.execute(select(func.max(meant.id))).scalar_one()
+        known = known_ids(connection, meant)
+        high = 0 if newest is None else min(high, newest + 1)
+        found: list[int] | None = None
+        if known is not None:
+            query = _rows(meant).where(*meant.between(low, high), meant.among(known)).order_by(meant.id)
+            found = list(connection.execute(query).scalars())
+    if found is not None:
+        yield found
+        return
+    while low < high:
+        with read_only(engine) as connection:
+            page = next(pages(connection, low, high, oldest_first=True), None)
+            if page is None:
+                return
+            meant = _meant(connection, operation, wanted)
+            query = _rows(meant).where(*meant.between(*page)).order_by(meant.id)
+            found = list(connection.execute(query).scalars())
+        yield found
+        low = page[1]
+
+
+def _rows(meant: Conditions) -> Select[Any]:
+    return select(meant.id).select_from(meant.source).where(*meant.where)
 
 
 def _operate(

@@ -6,24 +6,28 @@ workers. Every search ends: by its limit, by an index, or by a page of the newes
 """
 
 from mailfleet_workers.views.detail import Body, MailDetail, body_of, show_mail
-from mailfleet_workers.views.mails import Found, MailLine, list_mails, mails_of, search_mails
+from mailfleet_workers.views.filter import Filter, InvalidSearch
+from mailfleet_workers.views.mails import Found, MailLine, Page, mails_of, page_of_mails, search_mails
 from mailfleet_workers.views.status import Status, status
 from mailfleet_workers.views.waits import GateStatus, Waits, list_waits
 from mailfleet_workers.views.why import Why, why
 
 __all__ = [
     "Body",
+    "Filter",
     "Found",
     "GateStatus",
+    "InvalidSearch",
     "MailDetail",
     "MailLine",
+    "Page",
     "Status",
     "Waits",
     "Why",
     "body_of",
-    "list_mails",
     "list_waits",
     "mails_of",
+    "page_of_mails",
     "search_mails",
     "show_mail",
     "status",

@@ -1,22 +1,23 @@
-"""Lists of mails, newest first: one line for each, without its content."""
+"""Lists of mails: one line for each, without its content; newest first and to be continued, or sorted and in pages."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, select
 
 from mailfleet_schema.dialects import Dialect, dialect_of
 from mailfleet_schema.senders import Apps, apps_of
-from mailfleet_schema.states import State
 from mailfleet_schema.tables import Tables, tables_of
 from mailfleet_workers.views.base import View, now_of
+from mailfleet_workers.views.filter import Filter, InvalidSearch
+from mailfleet_workers.views.order import NEWEST_FIRST, Key, parse_order, sorted_ids
+from mailfleet_workers.views.search import FEW, Clock, find
 
-#: A filter is applied to so many rows at a time, by their ids, and to so many pages at most.
-PAGE = 10_000
-MOST_PAGES = 100
 MOST_LINES = 1_000
+EVERY = Filter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,74 +58,84 @@ class MailLine(View):
 
 @dataclass(frozen=True, slots=True)
 class Found(View):
-    """What a search found, and where to go on: `next_before` as `before_id` continues it, None when it is through."""
+    """What a search found, newest first, and where to go on: `next_before` as `before_id`, None when it is through.
+
+    `bound` says in words why the search stopped before it was through; None when only `limit` stopped it.
+    """
 
     mails: tuple[MailLine, ...]
     next_before: int | None
+    bound: str | None = None
 
 
-def list_mails(
-    connection: Connection,
-    *,
-    apps: Sequence[str] | None = None,
-    states: Sequence[State] = (),
-    priority: str | None = None,
-    account: str | None = None,
-    before_id: int | None = None,
-    limit: int = 50,
-) -> list[MailLine]:
-    """At most *limit* mails, newest first, of *apps* (None: all), in *states* (empty: all), older than *before_id*.
+@dataclass(frozen=True, slots=True)
+class Page(View):
+    """One page of a sorted list. `total` mails were found and sorted; with `bound` there may be more, and it says why."""
 
-    A filter looks at the newest million rows; `search_mails` also says where to go on.
-    """
-    found = search_mails(
-        connection,
-        apps=apps,
-        states=states,
-        priority=priority,
-        account=account,
-        before_id=before_id,
-        limit=limit,
-    )
-    return list(found.mails)
+    mails: tuple[MailLine, ...]
+    page: int
+    size: int
+    sort: str
+    total: int
+    pages: int
+    bound: str | None = None
 
 
 def search_mails(
     connection: Connection,
+    wanted: Filter = EVERY,
     *,
-    apps: Sequence[str] | None = None,
-    states: Sequence[State] = (),
-    priority: str | None = None,
-    account: str | None = None,
-    before_id: int | None = None,
     limit: int = 50,
+    clock: Clock = time.monotonic,
 ) -> Found:
-    """`list_mails`, with where to go on. Raises ValueError for a limit outside 1 to 1,000."""
+    """At most *limit* mails of *wanted*, newest first. Raises InvalidSearch, also for a limit outside 1 to 1,000.
+
+    Any number of mails is gone through, one answer after the other: each says where the next one begins.
+    """
     if not 1 <= limit <= MOST_LINES:
-        raise ValueError(f"limit: expected 1 to {MOST_LINES}, got {limit}")
-    dialect = dialect_of(connection)
-    mail = tables_of(dialect).mail
-    equal = {"app": apps, "state": [state.value for state in states] or None}
-    equal |= {"priority": priority and [priority], "account": account and [account]}
-    wanted = [mail.c[name].in_(values) for name, values in equal.items() if values is not None]
-    lines: list[MailLine] = []
-    before = before_id
-    for _ in range(MOST_PAGES):
-        # No index serves every filter, and one for each would cost every send: the newest ids are read in pages.
-        low = _low_end(connection, mail.c.id, before) if wanted else 0
-        if low is None:
-            return Found(tuple(lines), None)
-        query = _lines(dialect).where(*wanted, mail.c.id >= low)
-        if before is not None:
-            query = query.where(mail.c.id < before)
-        rows = connection.execute(query.order_by(mail.c.id.desc()).limit(limit - len(lines) + 1)).all()
-        lines += [_line(row) for row in rows]
-        if len(lines) > limit:
-            return Found(tuple(lines[:limit]), lines[limit - 1].id)
-        if not wanted:
-            return Found(tuple(lines), None)
-        before = low
-    return Found(tuple(lines), before)
+        raise InvalidSearch("limit", f"expected 1 to {MOST_LINES}, got {limit}")
+    hits = find(connection, wanted, most=limit + 1, clock=clock)
+    shown = mails_of(connection, hits.ids[:limit])
+    if len(hits.ids) > limit:
+        return Found(tuple(shown), hits.ids[limit - 1])
+    bound = None if hits.goes_on is None else f"looked at mails down to number {hits.goes_on}"
+    return Found(tuple(shown), hits.goes_on, bound)
+
+
+def page_of_mails(
+    connection: Connection,
+    wanted: Filter = EVERY,
+    *,
+    sort: str = NEWEST_FIRST,
+    page: int = 1,
+    size: int = 20,
+    clock: Clock = time.monotonic,
+) -> Page:
+    """Page *page* of the mails of *wanted*, each of *size* lines, in the order of *sort* (`views.order`). Raises InvalidSearch.
+
+    At most `FEW` mails are sorted: the newest of them, or the oldest where *sort* begins with `id`.
+    """
+    if not 1 <= size <= MOST_LINES:
+        raise InvalidSearch("size", f"expected 1 to {MOST_LINES}, got {size}")
+    if not 1 <= page <= FEW:
+        raise InvalidSearch("page", f"expected 1 to {FEW}, got {page}")
+    order = parse_order(sort)
+    oldest_first = order[0] == Key("id", descending=False)
+    hits = find(connection, wanted, most=FEW + 1, oldest_first=oldest_first, clock=clock)
+    first = (page - 1) * size
+    which = "oldest" if oldest_first else "newest"
+    bound = None
+    if len(hits.ids) > FEW:
+        bound = f"there are more: the {which} {FEW} are sorted"
+    elif hits.goes_on is not None:
+        beyond = "up" if oldest_first else "down"
+        bound = f"there may be more: looked at mails {beyond} to number {hits.goes_on}"
+    ids = hits.ids[:FEW]
+    if order[0].name == "id":
+        shown = ids[first : first + size]
+    else:
+        shown = tuple(sorted_ids(connection, ids, order, skip=first, most=size)) if first < len(ids) else ()
+    return Page(tuple(mails_of(connection, shown)), page, size, sort, len(ids), -(-len(ids) // size), bound)
 
 
 def mails_of(connection: Connection, ids: Sequence[int]) -> list[MailLine]:
@@ -140,16 +151,6 @@ def mails_of(connection: Connection, ids: Sequence[int]) -> list[MailLine]:
     return [found[one] for one in ids if one in found]
 
 
-def _low_end(connection: Connection, column: Any, before: int | None) -> int | None:
-    """The smallest id of the page of rows below *before*; None when there is no row."""
-    page = select(column).order_by(column.desc()).limit(PAGE)
-    if before is not None:
-        page = page.where(column < before)
-    ids = page.subquery()
-    low: int | None = connection.execute(select(func.min(ids.c.id))).scalar_one()
-    return low
-
-
 def _lines(dialect: Dialect) -> Select[Any]:
     tables: Tables = tables_of(dialect)
     mail, content = tables.mail, tables.mail_content
@@ -159,7 +160,9 @@ def _lines(dialect: Dialect) -> Select[Any]:
 
 
 def _line(row: Row[Any]) -> MailLine:
-    recipients = [address for part in (row.to, row.cc, row.bcc) for address in part or ()]
+    # Another program may have written anything: one row must not hide the others.
+    lists = [part for part in (row.to, row.cc, row.bcc) if isinstance(part, list)]
+    recipients = [one for part in lists for one in part if isinstance(one, dict)]
     return MailLine(
         id=row.id,
         app=row.app,
@@ -182,7 +185,7 @@ def _line(row: Row[Any]) -> MailLine:
         doubts=row.doubts,
         last_code=row.last_code,
         last_text=row.last_text,
-        to=recipients[0]["address"] if recipients else None,
+        to=str(recipients[0].get("address")) if recipients else None,
         recipients=len(recipients),
         subject=row.subject,
         apps=apps_of(row.pool, row.only_apps),

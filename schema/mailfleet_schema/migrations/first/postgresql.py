@@ -199,6 +199,17 @@ POSTGRESQL = (
     """
     CREATE INDEX mail_content_ref ON mailfleet.mail_content (ref_type, ref_key1)
     """,
+    r"""
+    CREATE INDEX mail_content_search ON mailfleet.mail_content USING gin (
+    array_to_tsvector(array_remove(array_remove(string_to_array(
+        't:' || lower(regexp_replace(left(subject, 500), '[\u0001-/:-@\[-`{-\u00a1\u00ab\u00b7\u00bb\u00bf\u1680\u2000-\u206f\u3000-\u303f]+', E'\nt:', 'g'))
+        || E'\nr:' || replace(right(left(reverse(lower(CASE WHEN octet_length(CAST(jsonb_path_query_array("to" || coalesce(cc, '[]') || coalesce(bcc, '[]'), '$[*].address') AS text)) <= 1000 THEN CAST(jsonb_path_query_array("to" || coalesce(cc, '[]') || coalesce(bcc, '[]'), '$[*].address') AS text)
+        ELSE regexp_replace(left(CAST(jsonb_path_query_array("to" || coalesce(cc, '[]') || coalesce(bcc, '[]'), '$[*].address') AS text), 200000), '("[^"]{255})[^"]+', '\1', 'g') END)), -2), -2), '" ,"', E'\nr:')
+        || coalesce(E'\nm:' || replace(replace(lower(left(mark, 500)), E'\n', ' '), ' ', E'\nm:'), '')
+        || coalesce(E'\ns:' || reverse(replace(lower(left(sender ->> 'address', 255)), E'\n', ' ')), ''),
+        E'\n'), 't:'), 'm:'))
+    ) WITH (gin_pending_list_limit = 256)
+    """,
     """
     CREATE TABLE mailfleet.mail_recipient (
         mail_id BIGINT NOT NULL,

@@ -27,15 +27,24 @@ Addresses: TypeAlias = AddressLike | Sequence[AddressLike]
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a file's content is: in the store registered as `store`, under `key`. See `Attachment.stored`."""
+
+    store: str
+    key: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that travels with a mail, by content.
+    """A file that travels with a mail: its bytes, or where a store has them (`Attachment.stored`).
 
     `content_type` is `type/subtype` without parameters; None takes it from the end of the file name.
     `content_id` is without angle brackets; HTML refers to it as `cid:logo`. It must be given in `Mail.inline`.
     """
 
     filename: str
-    content: bytes = field(repr=False)
+    content: bytes | Stored = field(repr=False)
     content_type: str | None = None
     content_id: str | None = None
 
@@ -60,6 +69,26 @@ class Attachment:
             content_type=content_type,
             content_id=content_id,
         )
+
+    @classmethod
+    def stored(
+        cls,
+        store: str,
+        key: str,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        content_id: str | None = None,
+        optional: bool = False,
+    ) -> "Attachment":
+        """The file that the store registered as *store* has under *key*, `2026/17.pdf`; *filename* None takes its last part.
+
+        A directory that this application's own settings name is read when the mail is emitted, and the content travels as
+        if it had been given; else a worker reads the store whenever it sends the mail. What is not there is refused at the
+        one, ends the mail at the other, unless it is *optional*: then the mail goes without it and says so (issue 6).
+        """
+        name = key.rpartition("/")[2] if filename is None else filename
+        return cls(name, Stored(store, key, optional), content_type, content_id)
 
 
 @dataclass(frozen=True, slots=True)

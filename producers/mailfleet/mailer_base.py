@@ -17,6 +17,7 @@ from mailfleet.own_engine import OwnEngine
 from mailfleet.preparing import Preparation
 from mailfleet.settings import ProducerSettings
 from mailfleet.validation import DEFAULT_LIMITS, Limits
+from mailfleet.validation.attachments import NO_SHELVES, Shelves
 from mailfleet.writer import Writer
 from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
 from mailfleet_schema.states import OnDoubt
@@ -44,7 +45,8 @@ class MailerBase:
 
     *limits* bound every mail. *message_id_domain* is for mails that name no sender of their own, *on_doubt* for those
     that do not say it. *grace_s* is how long after its due time a mail that no hint brought is looked for; the workers'
-    setting. *clock* gives aware times, *new_id* the left part of a Message-ID, different each time.
+    setting. *shelves* are the stores of attachments that are read here, when a mail is emitted: directories by their names,
+    None for one that is not for this app. *clock* gives aware times, *new_id* the left part of a Message-ID, different each time.
     """
 
     def __init__(
@@ -59,13 +61,14 @@ class MailerBase:
         message_id_domain: str | None = None,
         on_doubt: OnDoubt | None = None,
         grace_s: float = 10.0,
+        shelves: Shelves = NO_SHELVES,
     ) -> None:
         try:
             check_name("app", app)
         except InvalidName as error:
             raise SettingsError("app", EXPECTATION, app) from error
         own = OwnEngine(engine)
-        self._preparation = Preparation(limits, clock, new_id, message_id_domain, on_doubt, app)
+        self._preparation = Preparation(limits, clock, new_id, message_id_domain, on_doubt, shelves, app)
         self._writer = Writer(app, own, Outlet(broker, own.url), grace_s=grace_s)
 
     @classmethod
@@ -82,6 +85,7 @@ class MailerBase:
             message_id_domain=settings.message_id_domain,
             on_doubt=settings.on_doubt,
             grace_s=settings.grace_s,
+            shelves=settings.shelves,
         )
 
     @property

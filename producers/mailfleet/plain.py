@@ -1,7 +1,8 @@
 """A mail as plain data: what JSON can carry, with the field names of `Mail`.
 
-For what does not come from the application's own code: a request, a file, another language. Attachments carry their
-content, never a path or an address to fetch it from: whoever may describe a mail may not read this machine's files.
+For what does not come from the application's own code: a request, a file, another language. Attachments carry their content,
+or name a registered store and a key, never a path or an address to fetch it from: whoever may describe a mail may not read this
+machine's files.
 """
 
 import base64
@@ -25,7 +26,8 @@ def mail_of(data: Mapping[str, Any]) -> Mail:
     Keys are the fields of `Mail`; `from` may stand for `from_`. A mailbox is text or `{"name", "address"}`, `due_at` and
     `expires_at` are ISO 8601 with an offset, `lazy` is `{"renderer", "parameter"}`, `ref` a list of three or
     `{"type", "key1", "key2"}`, headers an object or a list of pairs. An attachment is `{"filename", "content"}` with the
-    content in Base64, and perhaps `content_type` and `content_id`. null leaves a field out.
+    content in Base64, or `{"store", "key"}` and perhaps `filename` and `optional`; both perhaps with `content_type` and
+    `content_id`. null leaves a field out.
 
     Raises InvalidMail for a key that is none, and for a value that cannot be read.
     """
@@ -96,7 +98,13 @@ def _attachments(value: Any, field: str) -> Any:
 def _attachment(value: Any, field: str) -> Attachment:
     if isinstance(value, Attachment):
         return value
-    known = _only(value, field, "filename", "content", "content_type", "content_id")
+    names = ("filename", "content", "store", "key", "optional", "content_type", "content_id")
+    known = _only(value, field, *names)
+    if "content" in known:
+        if from_store := sorted({"store", "key", "optional"} & known.keys()):
+            raise InvalidMail(f"{field}.{from_store[0]}", "expected either content or a store and a key")
+    elif "store" in known or "key" in known:
+        return _stored(known, field)
     try:
         # None is no empty file: whoever left it out has forgotten it.
         content = base64.b64decode(known["content"], validate=True)
@@ -107,6 +115,20 @@ def _attachment(value: Any, field: str) -> Attachment:
         content=content,
         content_type=known.get("content_type"),
         content_id=known.get("content_id"),
+    )
+
+
+def _stored(known: Mapping[str, Any], field: str) -> Attachment:
+    for name in ("store", "key"):
+        if not isinstance(known.get(name), str):
+            raise InvalidMail(f"{field}.{name}", f"expected text, got {type(known.get(name)).__name__}")
+    return Attachment.stored(
+        known["store"],
+        known["key"],
+        filename=known.get("filename"),
+        content_type=known.get("content_type"),
+        content_id=known.get("content_id"),
+        optional=known.get("optional") or False,
     )
 
 

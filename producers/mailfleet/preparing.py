@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import Message
 from typing import Any, TypeAlias
@@ -13,6 +13,7 @@ from mailfleet.lazy_parameter import check_lazy
 from mailfleet.mail import Mail
 from mailfleet.plain import mail_of
 from mailfleet.validation import DEFAULT_LIMITS, Checked, Limits, validate
+from mailfleet.validation.attachments import Shelves
 from mailfleet_schema.statements.insert import NewMail
 from mailfleet_schema.states import ContentPolicy, OnDoubt, Priority, State
 
@@ -29,8 +30,9 @@ NO_DOMAIN = "mailfleet.invalid"
 class Preparation:
     """What all mails of one mailer have in common.
 
-    A Message-ID is *new_id*'s answer at the sender's own domain; *message_id_domain* serves mails without `from_`. *app* is
-    whose renderers check the parameters of lazy mails, None for nobody's.
+    A Message-ID is *new_id*'s answer at the sender's own domain; *message_id_domain* serves mails without `from_`.
+    Attachments that stand in one of *shelves* are read here, others of stores are left to workers. *app* is whose renderers
+    check the parameters of lazy mails, None for nobody's.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -38,6 +40,7 @@ class Preparation:
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex
     message_id_domain: str | None = None
     on_doubt: OnDoubt | None = None
+    shelves: Shelves = field(default_factory=dict)
     app: str | None = None
 
     def one(self, mail: MailLike, *, urgent: bool = False, retry: bool | None = None) -> NewMail:
@@ -49,6 +52,7 @@ class Preparation:
             limits=self.limits,
             new_message_id=lambda: f"<{self.new_id()}@{domain}>",
             now=self.clock(),
+            shelves=self.shelves,
         )
         if checked.lazy is not None and self.app is not None:
             check_lazy(self.app, checked.lazy)

@@ -218,6 +218,11 @@ def _is_of(function: Callable[..., Any], module: str) -> bool:
     return name == module or name.startswith(f"{module}.")
 
 
+def registering_app() -> str | None:
+    """The app whose module is being loaded; None outside of `registering`."""
+    return _loading.get()
+
+
 def forget() -> None:
     """As if nothing had been registered. For tests."""
     with _lock:

@@ -11,6 +11,7 @@ workers' own: keys that only they need are left to them, and checked by them.
 | MAILFLEET_BROKER_URL | `broker_url` | RabbitMQ: `amqp://…` or `amqps://…`; none in the embedded mode |
 | | `timing.grace_s` | how long after its due time a mail without a hint is looked for; 10 |
 | | `apps.NAME.on_doubt` | for mails of the app that do not say it themselves |
+| | `stores.NAME` | of the kind `directory`: `path` and `apps`; attachments from it are read when a mail is emitted |
 | | `accounts.default.from` | its domain is in the Message-ID of mails that name no sender |
 
 URLs may be `env:NAME` or `file:/path`, as for the workers.
@@ -26,8 +27,10 @@ from typing import Any, Self
 from sqlalchemy import URL
 
 from mailfleet.errors import InvalidMail, SettingsError
+from mailfleet.stores import Directory
 from mailfleet.validation import DEFAULT_LIMITS
 from mailfleet.validation.addresses import address
+from mailfleet.validation.attachments import Shelves
 from mailfleet_schema.engine import parse_url
 from mailfleet_schema.states import OnDoubt
 
@@ -53,6 +56,7 @@ class ProducerSettings:
     grace_s: float = 10.0
     on_doubt: OnDoubt | None = None
     message_id_domain: str | None = None
+    shelves: Shelves = field(default_factory=dict)
 
     @classmethod
     def load(cls, app: str, environ: Mapping[str, str]) -> Self:
@@ -64,6 +68,7 @@ class ProducerSettings:
             grace_s=_grace_s(source),
             on_doubt=_on_doubt(source, app),
             message_id_domain=_domain(source),
+            shelves=_shelves(source, app),
         )
 
 
@@ -100,6 +105,14 @@ class _Source:
                 raise SettingsError(".".join(path), "tables on the way to it", table)
             table = table.get(part, {} if part != path[-1] else None)
         return table, ".".join(path)
+
+    def names(self, table: str) -> list[str]:
+        """The names below *table*, from the file and from variables."""
+        start = f"{PREFIX}{table.upper()}__"
+        said = [key.removeprefix(start).partition("__")[0] for key in self.environ if key.startswith(start)]
+        found = self.values.get(table, {})
+        named = [str(name) for name in found] if isinstance(found, Mapping) else []
+        return list(dict.fromkeys([*named, *(name.lower().replace("_", "-") for name in said)]))
 
     def from_file(self, key: str) -> bool:
         return not key.startswith(PREFIX)
@@ -193,3 +206,23 @@ def _domain(source: _Source) -> str | None:
         return address(value, key, DEFAULT_LIMITS).address.rpartition("@")[2]
     except InvalidMail as error:
         raise SettingsError(key, f"one address ({error.reason})", value) from None
+
+
+def _shelves(source: _Source, app: str) -> Shelves:
+    """The stores that the app may not use, and the directories that it reads itself; others are the workers' to read."""
+    found: dict[str, Directory | None] = {}
+    for name in source.names("stores"):
+        apps, key = source.get("stores", name, "apps")
+        listed = apps.split(",") if isinstance(apps, str) else apps or []
+        if not isinstance(listed, list):
+            raise SettingsError(key, "a list of apps", apps)
+        if app not in [one.strip() if isinstance(one, str) else one for one in listed]:
+            found[name] = None
+            continue
+        kind, _ = source.get("stores", name, "kind")
+        path, key = source.get("stores", name, "path")
+        if kind in {None, "directory"}:
+            if not isinstance(path, str) or not Path(path).is_absolute():
+                raise SettingsError(key, "an absolute path", path)
+            found[name] = Directory(Path(path))
+    return found

@@ -7,7 +7,7 @@ does, before a row is written.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 Disposition = Literal["attachment", "inline"]
 
@@ -53,6 +53,7 @@ class AttachmentRef:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "AttachmentRef":
+        """Raises KeyError for a file from a store: `file_from_json` reads both."""
         return cls(
             sha256=value["sha256"],
             size=value["size"],
@@ -61,6 +62,54 @@ class AttachmentRef:
             disposition=value.get("disposition", "attachment"),
             content_id=value.get("content_id"),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRef:
+    """A file that a worker takes from the store named `store`, by `key`, when the mail is sent; shown as an `AttachmentRef` is.
+
+    `optional` ones are left out where the store does not have them.
+    """
+
+    store: str
+    key: str
+    filename: str
+    content_type: str
+    disposition: Disposition = "attachment"
+    content_id: str | None = None
+    optional: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "store": self.store,
+            "key": self.key,
+            "optional": self.optional,
+            "filename": self.filename,
+            "content_type": self.content_type,
+            "disposition": self.disposition,
+            "content_id": self.content_id,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "StoredRef":
+        return cls(
+            store=value["store"],
+            key=value["key"],
+            filename=value["filename"],
+            content_type=value["content_type"],
+            disposition=value.get("disposition", "attachment"),
+            content_id=value.get("content_id"),
+            optional=bool(value.get("optional", False)),
+        )
+
+
+#: One file of a mail: its bytes are in `attachment`, or in a store that workers read.
+FileRef: TypeAlias = AttachmentRef | StoredRef
+
+
+def file_from_json(value: Mapping[str, Any]) -> FileRef:
+    """One entry of `mail_content.attachments`: one that names a store is a `StoredRef`."""
+    return StoredRef.from_json(value) if "store" in value else AttachmentRef.from_json(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +131,19 @@ class Content:
     text: str | None = None
     html: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    attachments: tuple[AttachmentRef, ...] = ()
+    attachments: tuple[FileRef, ...] = ()
     list_unsubscribe: tuple[str, ...] = ()
 
     def recipients(self) -> tuple[str, ...]:
         """Every envelope recipient once, in the order To, Cc, Bcc."""
         return tuple(dict.fromkeys(a.address for a in (*self.to, *self.cc, *self.bcc)))
+
+    def own_files(self) -> tuple[AttachmentRef, ...]:
+        """Its files, all of them by value. Raises ValueError while one is still in a store."""
+        found = tuple(one for one in self.attachments if isinstance(one, AttachmentRef))
+        if len(found) != len(self.attachments):
+            raise ValueError("attachments: a file is still in its store")
+        return found
 
 
 def addresses_as_json(addresses: Sequence[Address]) -> list[dict[str, str]]:

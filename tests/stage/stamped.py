@@ -11,10 +11,10 @@ from mailfleet_schema.statements.claim import Claimed
 from mailfleet_workers import packer
 from mailfleet_workers.parcel import Parcel, Unrendered
 from mailfleet_workers.parcel import pack as unstamped
-from mailfleet_workers.verdict import Stop
+from mailfleet_workers.verdict import Stop, Wait
 
 
-def pack(row: Claimed, *rest: Any, **named: Any) -> Parcel | Stop | Unrendered:
+def pack(row: Claimed, *rest: Any, **named: Any) -> Parcel | Stop | Wait | Unrendered:
     """The product's, with the header of the claim on top."""
     parcel = unstamped(row, *rest, **named)
     if not isinstance(parcel, Parcel):

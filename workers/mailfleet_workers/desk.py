@@ -11,6 +11,7 @@ from mailfleet_workers.account import Account
 from mailfleet_workers.accounts.found import Broken
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.contained import Containment
+from mailfleet_workers.files import Fetch
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.hooks import Hooks
 from mailfleet_workers.journal import Journal
@@ -20,11 +21,11 @@ from mailfleet_workers.limits.book import Book
 from mailfleet_workers.limits.refusals import Refusals
 from mailfleet_workers.outcome import Policy
 from mailfleet_workers.outgoing import AS_IT_IS, Outgoing
-from mailfleet_workers.parcel import Fetch
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.rendering import Renderers
 from mailfleet_workers.smtp.connection import server_name
 from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.stores import ReadStored, no_stores
 from mailfleet_workers.taking import Unknown
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 
@@ -55,8 +56,8 @@ class Desk:
 
     `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts a chunk to
     `chunk_s` seconds of SMTP. `run_mode` is what mails vote on. `crowding` says that the apps use several accounts: a slow
-    one must not fill the heap then. `unknown` are accounts of other apps that we do not know. `book` has the limits of the
-    accounts, None where nothing is limited. `content_policy` says of an app what becomes of the content of mails that do not
+    one must not fill the heap then. `unknown` are accounts of other apps that we do not know. `fetch` and `stores` find a
+    mail's files. `book` has the limits of the accounts, None where nothing is limited. `content_policy` says of an app what becomes of the content of mails that do not
     say it themselves.
     """
 
@@ -80,6 +81,7 @@ class Desk:
     meter: Meter = SILENT
     crowding: bool = False
     book: Book | None = None
+    stores: ReadStored = no_stores
     refusals: Refusals = field(default_factory=lambda: Refusals(time.monotonic))
     hooks: Hooks = field(default_factory=lambda: Hooks(Containment("mailfleet-hook")))
     renderers: Renderers = field(default_factory=Renderers)

@@ -45,6 +45,7 @@ from mailfleet_workers.reconciler import Pass
 from mailfleet_workers.recovery import Recovered, recover
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.stores import Stores, shelves_of
 from mailfleet_workers.ways import Ways
 from mailfleet_workers.webhooks.dispatchers import Dispatchers
 
@@ -138,6 +139,7 @@ class Embedded:
             on_doubt=OnDoubt(self._settings.app(app).on_doubt),
             message_id_domain=self._message_id_domain(),
             grace_s=self._settings.timing.grace_s,
+            shelves=shelves_of(self._settings.stores, app),
         )
 
     def _message_id_domain(self) -> str | None:
@@ -187,6 +189,7 @@ class Embedded:
             self._connections.close()
             for loader in self._loaders:
                 loader.close()
+            self._stores.close()
             self._broker.close()
         self._pools.clear()
         self._dispatchers.stop()
@@ -240,6 +243,7 @@ class Embedded:
             Book(directory.limits()), time.monotonic, lease_s=self._settings.limits.lease_s, empty=False
         )
         rules = Rules.builtin()
+        self._stores = Stores(self._settings.stores, self._apps)
         for app in self._apps:
             pool = Pool(
                 PoolPlan.of(self._settings, app, alone=True, fixed_chunk=self._fixed_chunk),
@@ -253,6 +257,7 @@ class Embedded:
                 way=ways,
                 notify=broker_notify(self._broker),
                 rng=self._rng,
+                stores=self._stores,
             )
             for priority in Priority:
                 self._broker.declare_queue(queue_name(app, priority))

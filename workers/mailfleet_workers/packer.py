@@ -20,7 +20,7 @@ from mailfleet_workers.lazy_content import LazyContent, Unwanted
 from mailfleet_workers.parcel import Parcel, Unrendered, pack
 from mailfleet_workers.rendering import Made, NotNow
 from mailfleet_workers.returns import Returns
-from mailfleet_workers.verdict import Judgement, Retry, Stop, Verdict
+from mailfleet_workers.verdict import Judgement, Retry, Stop, Verdict, Wait
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Packer:
         stored: StoredContent | None,
         before: Sequence[Recipient],
         files: Mapping[str, bytes] = _NO_FILES,
-    ) -> Parcel | Stop | Unrendered:
+    ) -> Parcel | Stop | Wait | Unrendered:
         """*row*, which says *stored*, as `pack` has it; *files* are those that are at hand, by SHA-256."""
 
         def fetch(app: str, ref: AttachmentRef) -> bytes | None:
@@ -142,6 +142,7 @@ class Packer:
             before,
             way.account,
             fetch=fetch,
+            stores=self._desk.stores,
             run_mode=self._desk.run_mode,
             outgoing=way.outgoing,
         )

@@ -10,14 +10,13 @@ from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.statements.content import StoredContent
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_workers.account import Account
+from mailfleet_workers.files import Fetch, gather, note_of
 from mailfleet_workers.mime import MimeMismatch, build
 from mailfleet_workers.outgoing import AS_IT_IS, Outgoing
 from mailfleet_workers.run_mode import accepts
 from mailfleet_workers.smtp.base import Envelope
-from mailfleet_workers.verdict import Stop
-
-#: Finds an attachment's bytes; None when they are not there.
-Fetch = Callable[[str, AttachmentRef], bytes | None]
+from mailfleet_workers.stores import ReadStored, no_stores
+from mailfleet_workers.verdict import Stop, Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +51,12 @@ def pack(
     account: Account,
     *,
     fetch: Fetch,
+    stores: ReadStored = no_stores,
     run_mode: str = "local",
     outgoing: Outgoing = AS_IT_IS,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Parcel | Stop | Unrendered:
-    """Build the message of *row*, or say why it can never be sent.
+) -> Parcel | Stop | Wait | Unrendered:
+    """Build the message of *row*, or say why it cannot be sent, now or ever. *fetch* and *stores* find its files.
 
     The full To and Cc stay in the header of a retry that goes to some recipients only; Bcc is never in it.
     """
@@ -84,10 +84,15 @@ def pack(
     recipients = _open(content.recipients(), outcomes)
     if not recipients:
         return Stop("to: no recipient is open")
+    gathered = gather(row, content, stores=stores)
+    if isinstance(gathered, Stop | Wait):
+        return gathered
     missing: list[str] = []
 
     def attachment(ref: AttachmentRef) -> bytes:
-        found = fetch(row.app, ref)
+        found = gathered.contents.get(ref.sha256)
+        if found is None:
+            found = fetch(row.app, ref)
         if found is None:
             missing.append(ref.filename)
             return b""
@@ -95,7 +100,7 @@ def pack(
 
     try:
         message = build(
-            content, sender=sender, date=now(), attachment=attachment, extra_headers=leaving.headers
+            gathered.content, sender=sender, date=now(), attachment=attachment, extra_headers=leaving.headers
         )
     except MimeMismatch as error:
         return Stop(f"content: {error}")
@@ -104,7 +109,8 @@ def pack(
     if missing:
         return Stop(f"attachments: {missing[0]!r} is not stored")
     envelope = Envelope(sender=sender.address, recipients=recipients, message=message)
-    return Parcel(row, envelope, tuple(outcomes), leaving.dry_run, leaving.note)
+    note = leaving.note or note_of(gathered.left_out)
+    return Parcel(row, envelope, tuple(outcomes), leaving.dry_run, note)
 
 
 def _open(recipients: Sequence[str], outcomes: Sequence[Recipient]) -> tuple[str, ...]:

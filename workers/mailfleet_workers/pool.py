@@ -48,6 +48,7 @@ from mailfleet_workers.rendering import Renderers
 from mailfleet_workers.rendering.templates import Templates
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.stores import ReadStored, no_stores
 from mailfleet_workers.taking import Unknown
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 from mailfleet_workers.template.processes import TemplateProcesses
@@ -84,6 +85,7 @@ class Pool:
         host: str | None = None,
         may_hint: Callable[[], bool] = lambda: True,
         meter: Meter = SILENT,
+        stores: ReadStored = no_stores,
     ) -> None:
         self._plan = plan
         self._engine = engine
@@ -99,6 +101,7 @@ class Pool:
         self._host = host or socket.gethostname()
         self._may_hint = may_hint
         self._meter = meter
+        self._stores = stores
         self._drain = threading.Event()
         self._abandon = threading.Event()
         self._end = threading.Event()
@@ -263,6 +266,7 @@ class Pool:
             rules=self._rules,
             policy=self._plan.policy,
             fetch=self._fetch,
+            stores=self._stores,
             way=self._way,
             stop=self._drain,
             rng=self._rng,

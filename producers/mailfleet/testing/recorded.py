@@ -5,7 +5,7 @@ from datetime import datetime
 
 from mailfleet.registry import renderer_of
 from mailfleet.validation.rendered import checked_rendering
-from mailfleet_schema.content import Address, Content
+from mailfleet_schema.content import Address, AttachmentRef, Content, StoredRef
 from mailfleet_schema.statements.insert import NewMail
 
 #: How many mails a failed assertion lists.
@@ -60,8 +60,15 @@ class Recorded:
 
     @property
     def attachments(self) -> dict[str, bytes]:
-        """Contents by file name, inline parts too."""
-        return {ref.filename: self.mail.blobs[ref.sha256] for ref in self.mail.content.attachments}
+        """Contents by file name, inline parts too; without those that a worker would take from a store."""
+        refs = self.mail.content.attachments
+        return {ref.filename: self.mail.blobs[ref.sha256] for ref in refs if isinstance(ref, AttachmentRef)}
+
+    @property
+    def stored(self) -> dict[str, tuple[str, str]]:
+        """Store and key by file name, of the files that a worker would take from a store."""
+        refs = self.mail.content.attachments
+        return {ref.filename: (ref.store, ref.key) for ref in refs if isinstance(ref, StoredRef)}
 
     @property
     def renderer(self) -> str | None:

@@ -6,13 +6,17 @@ because the standard library's differs between machines and Python versions.
 
 import hashlib
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias, assert_never
 
 from mailfleet.errors import InvalidMail
-from mailfleet.mail import Attachment
+from mailfleet.mail import Attachment, Stored
+from mailfleet.stores import Away, Directory, Found, InvalidKey, Missing, Refused, check_key
 from mailfleet.validation.limits import Limits
 from mailfleet.validation.text import exact, header_text, no_bidi_override, octets
-from mailfleet_schema.content import AttachmentRef, Disposition
+from mailfleet_schema.content import AttachmentRef, Disposition, FileRef, StoredRef
+from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
 
 # RFC 6838 4.2: restricted names.
 _TYPE = re.compile(r"([A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126})/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
@@ -61,53 +65,72 @@ TYPES = {
 }
 
 
+#: The stores that an application's settings name: a directory, which it reads itself, or None where it may not use it.
+Shelves: TypeAlias = Mapping[str, Directory | None]
+
+NO_SHELVES: Shelves = MappingProxyType({})
+
+
 class Files(NamedTuple):
     """What came of a mail's attachments and inline parts.
 
     `refs` are in the order attachments, inline. `blobs` holds each content once, ordered by hash: whoever inserts
-    in this order cannot deadlock with another who does. `size` counts a content as often as it is referred to.
-    `meant` is what the payload hash takes: the content type is None where the application gave none, so that a
-    longer table above changes no hash.
+    in this order cannot deadlock with another who does. `size` counts a content as often as it is referred to; a file
+    that workers take from a store has none yet. `meant` is what the payload hash takes: the content type is None where
+    the application gave none, so that a longer table above changes no hash, and a file from a store is the same
+    whoever reads it.
     """
 
-    refs: tuple[AttachmentRef, ...] = ()
+    refs: tuple[FileRef, ...] = ()
     blobs: tuple[tuple[str, bytes], ...] = ()
     size: int = 0
-    meant: tuple[tuple[str, str, str | None, str, str | None], ...] = ()
+    meant: tuple[tuple[str | bool | None, ...], ...] = ()
 
 
 NO_FILES = Files()
 
 
-def files(attachments: object, inline: object, limits: Limits) -> Files:
-    """Check both lists. Raises InvalidMail for `attachments[n].filename` and the like."""
+def files(attachments: object, inline: object, limits: Limits, shelves: Shelves = NO_SHELVES) -> Files:
+    """Check both lists, and read what stands in one of *shelves*. Raises InvalidMail for `attachments[n].filename` and the like."""
     if isinstance(attachments, tuple) and isinstance(inline, tuple) and not (attachments or inline):
         return NO_FILES
     entries = [*_entries(attachments, "attachments"), *_entries(inline, "inline")]
     if len(entries) > limits.attachments:
         field = "attachments" if attachments else "inline"
         raise InvalidMail(field, f"expected at most {limits.attachments} files, got {len(entries)}")
-    refs: list[AttachmentRef] = []
+    refs: list[FileRef] = []
     blobs: dict[str, bytes] = {}
-    meant: list[tuple[str, str, str | None, str, str | None]] = []
+    meant: list[tuple[str | bool | None, ...]] = []
+    size = 0
     seen: set[str] = set()
     for field, entry in entries:
         disposition: Disposition = "inline" if field.startswith("inline") else "attachment"
+        place = _place(entry.content, field) if isinstance(entry.content, Stored) else None
         filename = check_filename(entry.filename, f"{field}.filename", limits)
         given = (
             None if entry.content_type is None else check_type(entry.content_type, f"{field}.content_type")
         )
         content_id = _content_id(entry.content_id, f"{field}.content_id", disposition, seen)
-        content = _content(entry.content, f"{field}.content", limits)
-        sha256 = hashlib.sha256(content).hexdigest()
-        blobs[sha256] = content
-        refs.append(
-            AttachmentRef(
-                sha256, len(content), filename, given or guess_type(filename), disposition, content_id
-            )
-        )
-        meant.append((sha256, filename, given, disposition, content_id))
-    return Files(tuple(refs), tuple(sorted(blobs.items())), sum(ref.size for ref in refs), tuple(meant))
+        shown = (filename, given or guess_type(filename), disposition, content_id)
+        said = (filename, given, disposition, content_id)
+        if place is not None:
+            meant.append((place.store, place.key, place.optional, *said))
+            # What is read is in memory: all of it together, not each file, has to fit.
+            most = min(limits.attachment_bytes, max(limits.total_bytes - size, 0))
+            taken = _taken(place, field, most, shelves)
+            if taken is None:
+                refs.append(StoredRef(place.store, place.key, *shown, optional=place.optional))
+                continue
+            content = taken
+        else:
+            content = _content(entry.content, f"{field}.content", limits)
+        ref = AttachmentRef(hashlib.sha256(content).hexdigest(), len(content), *shown)
+        refs.append(ref)
+        blobs[ref.sha256] = content
+        size += ref.size
+        if place is None:
+            meant.append((ref.sha256, *said))
+    return Files(tuple(refs), tuple(sorted(blobs.items())), size, tuple(meant))
 
 
 def guess_type(filename: str) -> str:
@@ -164,6 +187,44 @@ def _content_id(value: object, field: str, disposition: Disposition, seen: set[s
         raise InvalidMail(field, "is used by another part of this mail")
     seen.add(name)
     return name
+
+
+def _place(value: Stored, field: str) -> Stored:
+    try:
+        check_name("store", value.store)
+    except InvalidName:
+        raise InvalidMail(f"{field}.store", f"expected {EXPECTATION}") from None
+    try:
+        check_key(value.key)
+    except InvalidKey as error:
+        raise InvalidMail(f"{field}.key", str(error)) from None
+    if not isinstance(value.optional, bool):
+        raise InvalidMail(f"{field}.optional", f"expected true or false, got {type(value.optional).__name__}")
+    return value
+
+
+def _taken(place: Stored, field: str, most: int, shelves: Shelves) -> bytes | None:
+    """The content, if the store is one that this application reads; None leaves it to a worker."""
+    if place.store not in shelves:
+        return None
+    shelf = shelves[place.store]
+    if shelf is None:
+        raise InvalidMail(f"{field}.store", f"stores.{place.store} is not for this app (apps)")
+    match shelf.read(place.key, most):
+        case Found(content):
+            return content
+        case Missing(reason):
+            # An optional one may be there when the mail is sent; if not, it is noted then.
+            if place.optional:
+                return None
+            raise InvalidMail(f"{field}.key", f"the store {place.store} {reason}")
+        case Refused(reason):
+            raise InvalidMail(f"{field}.key", f"the store {place.store} {reason}")
+        case Away():
+            # Not this mail's fault, and perhaps not so for workers.
+            return None
+        case answer:
+            assert_never(answer)
 
 
 def _content(value: object, field: str, limits: Limits) -> bytes:

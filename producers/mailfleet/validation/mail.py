@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mailfleet.errors import InvalidMail
 from mailfleet.mail import ContentPolicy, Lazy, Mail, OnDoubt, Priority, Ref
 from mailfleet.validation.addresses import address, addresses
-from mailfleet.validation.attachments import Files, files
+from mailfleet.validation.attachments import NO_SHELVES, Files, Shelves, files
 from mailfleet.validation.handling import handling
 from mailfleet.validation.headers import extra_headers
 from mailfleet.validation.labels import labels
@@ -76,8 +76,9 @@ def validate(
     limits: Limits = DEFAULT_LIMITS,
     new_message_id: Callable[[], str],
     now: datetime,
+    shelves: Shelves = NO_SHELVES,
 ) -> Checked:
-    """Check every field of *mail*.
+    """Check every field of *mail*, and read what it attaches from one of *shelves*.
 
     *new_message_id* gives a new Message-ID with angle brackets; it is called once, after everything else was found
     right. *now* is aware. Raises InvalidMail with the field (`to[2]`, `headers[0].name`) and the reason for the
@@ -99,7 +100,7 @@ def validate(
     lazy = None if mail.lazy is None else _lazy(mail.lazy, limits)
     if lazy is not None and handled.apps is not None:
         raise InvalidMail("apps", "the renderer is its own app's workers': give either lazy or apps")
-    body = _body(mail, limits)
+    body = _body(mail, limits, shelves)
     message_id = new_message_id()
     if not _MESSAGE_ID.fullmatch(message_id):
         raise ValueError(f"Message-ID: expected <left@right>, got {message_id!r}")
@@ -183,14 +184,14 @@ def _lazy(lazy: object, limits: Limits) -> Lazy:
     return Lazy(renderer, parameter(lazy.parameter, "lazy.parameter", limits))
 
 
-def _body(mail: Mail, limits: Limits) -> _Body:
+def _body(mail: Mail, limits: Limits, shelves: Shelves) -> _Body:
     text, text_bytes = (None, None) if mail.text is None else sized(mail.text, "text", limits.text)
     html, html_bytes = (None, None) if mail.html is None else sized(mail.html, "html", limits.html)
     if mail.lazy is None and text is None and html is None:
         raise InvalidMail("text", "expected text, html or lazy")
     if mail.lazy is not None and not (text is None and html is None):
         raise InvalidMail("lazy", "its renderer writes the body: give either lazy or text and html")
-    attached = files(mail.attachments, mail.inline, limits)
+    attached = files(mail.attachments, mail.inline, limits, shelves)
     if mail.inline and html is None and mail.lazy is None:
         raise InvalidMail("inline", "inline parts belong to HTML, and there is none")
     size = attached.size + len(text_bytes or b"") + len(html_bytes or b"")

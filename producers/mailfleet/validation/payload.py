@@ -10,7 +10,7 @@ each only if it differs from the default of `Mail`, so that a field added later 
 | `subject` | as stored |
 | `text`, `html` | SHA-256 of the UTF-8, in hex |
 | `headers` | list of [name, value] in their order |
-| `files` | list of [SHA-256 in hex, file name, content type or null as given, disposition, content id or null] |
+| `files` | list of [SHA-256 in hex, file name, content type or null as given, disposition, content id or null], from a store [store, key, optional, file name …] |
 | `list_unsubscribe`, `tags`, `run_modes` | lists in their order, as stored |
 | `apps` | list in its order, as stored |
 | `account`, `priority`, `mark`, `on_doubt`, `content_policy` | text |

@@ -7,7 +7,7 @@ from mailfleet.registry import Rendered
 from mailfleet.validation.attachments import NO_FILES, Files, files
 from mailfleet.validation.limits import DEFAULT_LIMITS, Limits
 from mailfleet.validation.text import header_text, octets, sized
-from mailfleet_schema.content import AttachmentRef, Content
+from mailfleet_schema.content import AttachmentRef, Content, FileRef
 
 
 class CheckedRendering(NamedTuple):
@@ -42,7 +42,9 @@ def checked_rendering(made: object, content: Content, *, limits: Limits = DEFAUL
     named = [ref.content_id for ref in refs if ref.content_id is not None]
     if len(named) > len(set(named)):
         raise InvalidMail("inline", "two parts of the mail have one content id")
-    size = sum(ref.size for ref in refs) + sum(len(body.encode()) for body in (text, html) if body)
+    # Those that are still in a store are weighed when they are taken from it.
+    files_size = sum(ref.size for ref in refs if isinstance(ref, AttachmentRef))
+    size = files_size + sum(len(body.encode()) for body in (text, html) if body)
     if size > limits.total_bytes:
         raise InvalidMail(
             "attachments", f"expected at most {limits.total_bytes} bytes with bodies, got {size}"
@@ -64,7 +66,7 @@ def checked_rendering(made: object, content: Content, *, limits: Limits = DEFAUL
     return CheckedRendering(done, dict(new.blobs))
 
 
-def _refs(made: Rendered, before: tuple[AttachmentRef, ...], new: Files) -> tuple[AttachmentRef, ...]:
+def _refs(made: Rendered, before: tuple[FileRef, ...], new: Files) -> tuple[FileRef, ...]:
     """Attachments, then inline parts; those that the renderer said nothing of are the mail's own."""
     if new is NO_FILES and made.attachments is None and made.inline is None:
         return before

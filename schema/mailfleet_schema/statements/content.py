@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from mailfleet_schema.content import Address, AttachmentRef, Content, addresses_from_json
+from mailfleet_schema.content import Address, Content, addresses_from_json, file_from_json
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
 from mailfleet_schema.statements.purge import purges
 from mailfleet_schema.statements.template import template
@@ -83,7 +83,7 @@ def contents_of(connection: Executor, ids: Sequence[int]) -> dict[int, StoredCon
                 text=row.text,
                 html=row.html,
                 headers=tuple((name, value) for name, value in d.read_json(row.headers) or ()),
-                attachments=tuple(AttachmentRef.from_json(a) for a in d.read_json(row.attachments) or ()),
+                attachments=tuple(file_from_json(a) for a in d.read_json(row.attachments) or ()),
                 list_unsubscribe=tuple(d.read_json(row.list_unsubscribe) or ()),
             ),
             renderer=row.renderer,

@@ -180,7 +180,8 @@ def _release(connection: Executor, ids: Sequence[int]) -> int:
     d = dialect_of(connection)
     by_app: dict[str, dict[int, set[str]]] = {}
     for row in connection.execute(_files(d), {"ids": d.bind_ids(ids)}):
-        hashes = {str(one["sha256"]) for one in d.read_json(row.attachments)}
+        # What is still in a store is none of ours.
+        hashes = {str(one["sha256"]) for one in d.read_json(row.attachments) if "sha256" in one}
         by_app.setdefault(row.app, {})[row.mail_id] = hashes
     return sum(_release_of(connection, d, app, by_app[app]) for app in sorted(by_app))
 

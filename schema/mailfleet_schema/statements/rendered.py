@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mailfleet_schema.content import AttachmentRef
+from mailfleet_schema.content import FileRef
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
 from mailfleet_schema.statements.settle import CLAIMANT
 from mailfleet_schema.statements.template import template
@@ -21,7 +21,7 @@ class RenderedContent:
     subject: str
     text: str | None
     html: str | None
-    attachments: tuple[AttachmentRef, ...] = ()
+    attachments: tuple[FileRef, ...] = ()
     worker_id: int | None = None
 
 

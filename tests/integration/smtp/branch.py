@@ -28,7 +28,7 @@ from mailfleet_workers.parcel import Parcel, Unrendered
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.connection import SmtpTransport
 from mailfleet_workers.smtp.pool import ConnectionPool
-from mailfleet_workers.verdict import Stop
+from mailfleet_workers.verdict import Stop, Wait
 from tests.checker import Audit, Expected, Findings, check, copies_of, rows_of
 from tests.checker.copies import FENCE
 from tests.integration.workers.office import Office
@@ -120,7 +120,7 @@ class Branch(Office):
 def stamped() -> Iterator[None]:
     """Every message that this process builds names its claim in the header that the checker reads."""
 
-    def pack(row: Claimed, *args: Any, **named: Any) -> Parcel | Stop | Unrendered:
+    def pack(row: Claimed, *args: Any, **named: Any) -> Parcel | Stop | Wait | Unrendered:
         made = parcel.pack(row, *args, **named)
         if not isinstance(made, Parcel):
             return made

@@ -221,7 +221,7 @@ def expired(rows: Rows) -> int:
 SITUATIONS: list[tuple[Callable[[Rows], int], str, str]] = [
     (draft, "person", "It is a draft: nobody sends it until it is queued."),
     (due_later, "time", "It waits for its time, in 60 min."),
-    (greylisted, "time", f"It waits for its time, in 5 min: the server lets it wait ({GREYLISTED})."),
+    (greylisted, "time", f"It waits for its time, in 5 min: it has to wait ({GREYLISTED})."),
     (no_worker, "worker", "It is due, but no worker of app billing is running."),
     (quiet_worker, "worker", "It is due, but the last worker of app billing was seen 2 h ago."),
     (
@@ -242,7 +242,7 @@ SITUATIONS: list[tuple[Callable[[Rows], int], str, str]] = [
         host_waits,
         "gate",
         (
-            f"It waits for its time, in 5 min: the server lets it wait ({GREYLISTED})."
+            f"It waits for its time, in 5 min: it has to wait ({GREYLISTED})."
             " Then host smtp.example.com has to wait 60 min more: 454 too many."
         ),
     ),

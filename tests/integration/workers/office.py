@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Engine, select, text
 
-from mailfleet_schema.content import Address, AttachmentRef, Content
+from mailfleet.stores import Answer
+from mailfleet_schema.content import Address, AttachmentRef, Content, StoredRef
 from mailfleet_schema.dialects import SQLITE, dialect_named
 from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import gate, insert, worker
@@ -38,6 +39,7 @@ from mailfleet_workers.reconciler import Reconciler
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.base import Envelope
 from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.stores import ReadStored, no_stores
 from tests.integration.workers.server import Server
 
 APP = "billing"
@@ -106,6 +108,7 @@ class Office:
         self.stop, self.abandon = threading.Event(), threading.Event()
         self.max_idle_ms = 0
         self.outgoing = Outgoing()
+        self.stores: ReadStored = no_stores
         with engine.begin() as connection:
             self.worker_id = worker.register(connection, app=APP, host="here", pid=1, version="0")
             self.instance = instance_id(connection)
@@ -142,6 +145,7 @@ class Office:
             stop=self.stop,
             rng=random.Random(1),
             fixed_chunk=chunk,
+            stores=self._stored,
         )
         self.sender = Sender(self.desk)
 
@@ -159,6 +163,9 @@ class Office:
     def _fetch(self, app: str, ref: AttachmentRef) -> bytes | None:
         with read_only(self.engine) as connection:
             return read_attachment(connection, app, ref.sha256)
+
+    def _stored(self, app: str, ref: StoredRef, most: int) -> Answer:
+        return self.stores(app, ref, most)
 
     def _recorded(self, envelope: Envelope) -> None:
         """Every dot that leaves was recorded before, whatever the test is about; checked when it is over."""

@@ -18,6 +18,7 @@ SECTIONS = (
     "hosts.NAME.limits",
     "apps.NAME",
     "webhooks.NAME",
+    "stores.NAME",
     "limits",
     "outgoing",
     "timing",

@@ -30,6 +30,33 @@ WRONG = {
     "word out of a list": of_file(
         'delivery = "dry"', "delivery", "expected dry_run, redirect, allowlist or live,", "'dry'"
     ),
+    "a store without a path": of_file(
+        '[stores.invoices]\napps = ["billing"]',
+        "stores.invoices.path",
+        "an absolute path, because kind is directory",
+        "None",
+    ),
+    "a store in a relative path": of_file(
+        '[stores.invoices]\npath = "invoices"\napps = ["billing"]',
+        "stores.invoices.path",
+        "an absolute path",
+        "'invoices'",
+    ),
+    "a store for nobody": of_file(
+        '[stores.invoices]\npath = "/srv/invoices"', "stores.invoices.apps", "at least one app", "()"
+    ),
+    "a store for no app's name": of_file(
+        '[stores.invoices]\npath = "/srv/invoices"\napps = ["billing", "*"]',
+        "stores.invoices.apps[1]",
+        "a name of 1 to 40 characters",
+        "'*'",
+    ),
+    "a store of no kind": of_file(
+        '[stores.invoices]\nkind = "S 3"\napps = ["billing"]',
+        "stores.invoices.kind",
+        "the name of an entry point",
+        "'S 3'",
+    ),
     "a redirect to nobody": of_file(
         'delivery = "redirect"',
         "outgoing.redirect_to",

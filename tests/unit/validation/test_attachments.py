@@ -154,7 +154,7 @@ def test_content_of_wrong_type(content: Any) -> None:
 def test_exactly_25_mib_passes() -> None:
     """An attachment of 25 MiB passes and one byte more does not."""
     content = bytes(25 * MIB)
-    assert check(attachments=[Attachment("a", content)]).content.attachments[0].size == 25 * MIB
+    assert check(attachments=[Attachment("a", content)]).content.own_files()[0].size == 25 * MIB
     assert refused(attachments=[Attachment("a", content + b"x")]).field == "attachments[0].content"
 
 

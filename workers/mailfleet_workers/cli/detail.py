@@ -149,7 +149,10 @@ def _files(content: ContentSummary) -> screen.Grid:
     rows: list[list[Cell]] = []
     for file in content.files:
         shown = f"inline, cid:{file.content_id}" if file.content_id else file.disposition
-        size = Text(size_of(file.size)) if file.stored else Text("MISSING", style="red")
+        if file.size is None:
+            size = Text(f"store {file.store}{', optional' if file.optional else ''}")
+        else:
+            size = Text(size_of(file.size)) if file.stored else Text("MISSING", style="red")
         rows.append([file.filename, file.content_type, size, shown])
     return screen.Grid(["name", "type", "size", "shown as"], rows, flexible=(0, 1, 3), right=(2,))
 

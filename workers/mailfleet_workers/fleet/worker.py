@@ -35,6 +35,7 @@ from mailfleet_workers.pool import Pool
 from mailfleet_workers.reconciler import PAGE, SPREAD
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.smtp.pool import ConnectionPool
+from mailfleet_workers.stores import Stores
 from mailfleet_workers.telemetry.hint_counts import HintCounts
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 from mailfleet_workers.ways import Ways
@@ -87,6 +88,7 @@ class Worker:
         pause_s = settings.timing.reconcile_s * (1 - SPREAD)
         self._publisher = Publisher(self._broker, breaker=lambda: Breaker(min(FIRST_S, pause_s), pause_s))
         self._loaders = installed(time.monotonic)
+        self._stores = Stores(settings.stores, self._apps)
         limiter, self._counting = limiter_of(settings, app, meter=meter)
         directory = Directory(
             settings,
@@ -113,6 +115,7 @@ class Worker:
             host=host,
             may_hint=self._may_hint,
             meter=meter,
+            stores=self._stores,
         )
         self._dispatchers = Dispatchers(
             self._engine, settings, environ=environ, rng=random.Random(), meter=meter
@@ -223,6 +226,7 @@ class Worker:
         self._connections.close()
         for loader in self._loaders:
             loader.close()
+        self._stores.close()
         if self._counting is not None:
             self._counting.close()
         self._broker.close()

@@ -173,7 +173,7 @@ def _files(content: Content) -> tuple[Files, Files]:
     """The files that belong to the HTML, and the others, each with its place in the content."""
     related: Files = []
     attached: Files = []
-    for n, ref in enumerate(content.attachments):
+    for n, ref in enumerate(content.own_files()):
         named = ref.disposition == "inline" and ref.content_id is not None
         (related if named and content.html is not None else attached).append((n, ref))
     return related, attached

@@ -33,7 +33,7 @@ def build(
     Raises MimeMismatch when something cannot be written as it was meant, and unless *checked* is False also when
     the message is read back differently. Whatever *attachment* raises passes through.
     """
-    files = [(ref, attachment(ref)) for ref in content.attachments]
+    files = [(ref, attachment(ref)) for ref in content.own_files()]
     try:
         top = _body(content, files)
         fields = header(content, sender=sender, date=date, extra=extra_headers)

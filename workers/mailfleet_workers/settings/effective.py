@@ -18,6 +18,7 @@ from mailfleet_workers.settings.inherit import DEFAULT, inherits
 from mailfleet_workers.settings.keys import dotted, in_file
 from mailfleet_workers.settings.model import Settings
 from mailfleet_workers.settings.sources import URLS, Loaded, separate
+from mailfleet_workers.settings.stores import DIRECTORY
 from mailfleet_workers.webhooks.signing import keys_of
 
 
@@ -98,7 +99,7 @@ def limits(settings: Settings) -> dict[str, Limits]:
 
 
 def missing(settings: Settings, environ: Mapping[str, str]) -> list[SettingsError]:
-    """What the settings refer to and is not there: variables and files of passwords, files of authorities."""
+    """What the settings refer to and is not there: variables and files of secrets, files of authorities, directories of stores."""
     problems: list[SettingsError] = []
     for name, account in settings.accounts.items():
         proxy = account.proxy_of(name)
@@ -117,6 +118,11 @@ def missing(settings: Settings, environ: Mapping[str, str]) -> list[SettingsErro
             keys_of(webhook.signing_secret(name), environ)
         except SettingsError as error:
             problems.append(error)
+    problems += [
+        SettingsError(f"stores.{name}.path", "a directory that is there", store.path)
+        for name, store in settings.stores.items()
+        if store.kind == DIRECTORY and not Path(store.path or "").is_dir()
+    ]
     return problems
 
 

@@ -22,6 +22,7 @@ from mailfleet_workers.settings.limits import HostSettings, LimitSettings
 from mailfleet_workers.settings.outgoing import OutgoingSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, nearest, wrong
 from mailfleet_workers.settings.redis import check_redis
+from mailfleet_workers.settings.stores import StoreSettings
 from mailfleet_workers.settings.timing import TimingSettings
 from mailfleet_workers.settings.webhook import WebhookSettings
 
@@ -169,6 +170,7 @@ class Settings(BaseModel):
     hosts: dict[Annotated[str, BeforeValidator(_server)], HostSettings] = Field(default_factory=dict)
     apps: dict[Annotated[str, _named("apps")], AppSettings] = Field(default_factory=dict)
     webhooks: dict[Annotated[str, _named("webhooks")], WebhookSettings] = Field(default_factory=dict)
+    stores: dict[Annotated[str, _named("stores")], StoreSettings] = Field(default_factory=dict)
     limits: LimitSettings = Field(LimitSettings())
     outgoing: OutgoingSettings = Field(OutgoingSettings(), validate_default=True)
     timing: TimingSettings = Field(TimingSettings())

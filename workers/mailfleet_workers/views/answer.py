@@ -260,7 +260,8 @@ _WORDS = {
     "quiet worker": "its worker was no longer heard of",
 }
 _KINDS = {
-    "wait(mail)": "the server lets it wait",
+    "wait(mail)": "it has to wait",
+    "without": "optional files were not there, and were left out",
     "wait(account)": "its account has to wait",
     "wait(host)": "its server has everybody wait",
     "wait(recipient)": "the server lets its recipient wait",

@@ -1,13 +1,20 @@
 """Everything about one mail: the row, what it says (bodies by their sizes), its recipients, tries and files."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, LargeBinary, Row, Select, cast, func, select
 
-from mailfleet_schema.content import Address, AttachmentRef, addresses_from_json
+from mailfleet_schema.content import (
+    Address,
+    AttachmentRef,
+    FileRef,
+    StoredRef,
+    addresses_from_json,
+    file_from_json,
+)
 from mailfleet_schema.dialects import SQLITE, Dialect, dialect_of
 from mailfleet_schema.senders import Apps, apps_of
 from mailfleet_schema.statements.recipient import Recipient, recipients_of
@@ -60,15 +67,21 @@ class MailRow(View):
 
 @dataclass(frozen=True, slots=True)
 class File(View):
-    """One attachment or inline part; `stored` is False when its bytes are gone: then the mail cannot be sent."""
+    """One attachment or inline part; `stored` is False when its bytes are gone: then the mail cannot be sent.
+
+    One that workers take from a store has `store` and `key`, and neither size nor hash; whether it is there is not looked at.
+    """
 
     filename: str
     content_type: str
-    size: int
-    sha256: str
+    size: int | None
+    sha256: str | None
     disposition: str
     content_id: str | None
     stored: bool
+    store: str | None = None
+    key: str | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +205,7 @@ def _row(dialect: Dialect, mail_id: int) -> Select[Any]:
 
 
 def _content(connection: Connection, dialect: Dialect, row: Row[Any]) -> ContentSummary:
-    references = [AttachmentRef.from_json(one) for one in row.attachments or ()]
+    references = [file_from_json(one) for one in row.attachments or ()]
     ref = (row.ref_type, row.ref_key1, row.ref_key2)
     return ContentSummary(
         message_id=row.message_id,
@@ -219,27 +232,33 @@ def _content(connection: Connection, dialect: Dialect, row: Row[Any]) -> Content
 
 
 def _files(
-    connection: Connection, dialect: Dialect, app: str, references: Sequence[AttachmentRef]
+    connection: Connection, dialect: Dialect, app: str, references: Sequence[FileRef]
 ) -> tuple[File, ...]:
     if not references:
         return ()
     table = tables_of(dialect).attachment
-    hashes = {one.sha256 for one in references}
+    hashes = {one.sha256 for one in references if isinstance(one, AttachmentRef)}
     query = select(table.c.sha256).where(
         table.c.app == app, table.c.sha256.in_(sorted(hashes)), table.c.chunk == 0
     )
     stored = set(connection.execute(query).scalars())
-    return tuple(
-        File(
-            filename=one.filename,
-            content_type=one.content_type,
-            size=one.size,
-            sha256=one.sha256,
-            disposition=one.disposition,
-            content_id=one.content_id,
-            stored=one.sha256 in stored,
-        )
-        for one in references
+    return tuple(_file(one, stored) for one in references)
+
+
+def _file(ref: FileRef, stored: Collection[str]) -> File:
+    by_value = ref if isinstance(ref, AttachmentRef) else None
+    from_store = ref if isinstance(ref, StoredRef) else None
+    return File(
+        filename=ref.filename,
+        content_type=ref.content_type,
+        size=by_value.size if by_value else None,
+        sha256=by_value.sha256 if by_value else None,
+        disposition=ref.disposition,
+        content_id=ref.content_id,
+        stored=by_value is None or by_value.sha256 in stored,
+        store=from_store.store if from_store else None,
+        key=from_store.key if from_store else None,
+        optional=from_store is not None and from_store.optional,
     )
 
 

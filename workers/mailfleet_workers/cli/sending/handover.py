@@ -153,7 +153,8 @@ def _batches(plans: Iterator[Planned]) -> Iterator[tuple[list[str], list[Mail]]]
             mails.append(plan.mail())
         except InvalidMail as error:
             raise InvalidMail(f"{plan.place}: {error.field}", error.reason) from error
-        size += sum(len(file.content) for file in (*mails[-1].attachments, *mails[-1].inline))
+        contents = [file.content for file in (*mails[-1].attachments, *mails[-1].inline)]
+        size += sum(len(content) for content in contents if isinstance(content, bytes))
         if len(mails) == BATCH or size >= BATCH_BYTES:
             yield places, mails
             places, mails, size = [], [], 0

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
+from mailfleet.enlisted import SyncSession
 from mailfleet.mailer_base import DEADLINE_S, MailerBase
 from mailfleet.posting import (
     Posting,
@@ -23,7 +24,6 @@ from mailfleet.posting import (
 from mailfleet.preparing import MailLike, Sendable
 from mailfleet.results import Pending, Result, Scheduled, Sent, raised
 from mailfleet.status import Status
-from mailfleet.writer import SyncSession
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session

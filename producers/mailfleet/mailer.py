@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from mailfleet.enlisted import SyncSession
 from mailfleet.mailer_base import DEADLINE_S, MailerBase
 from mailfleet.posting import (
     Posting,
@@ -19,7 +20,6 @@ from mailfleet.posting import (
 from mailfleet.preparing import MailLike, Sendable
 from mailfleet.results import Pending, Result, Scheduled, Sent, raised
 from mailfleet.status import Status
-from mailfleet.writer import SyncSession
 
 
 class Mailer(MailerBase):
@@ -40,7 +40,7 @@ class Mailer(MailerBase):
     ) -> int:
         """Store *mail* in *session*'s transaction; its id. It is sent once that is committed, and not otherwise.
 
-        *session* is a Session, a scoped_session or a Core Connection; without one the mail is committed here. After a
+        *session* is a Session, a scoped_session, a Core Connection or `mailfleet.django.session()`; without one the mail is committed here. After a
         commit of a Core Connection call `publish`, or workers find the mail some seconds later.
 
         A mail with an idempotency key that was used before with the same payload is not stored again: the answer is

@@ -8,24 +8,30 @@ application wrote without mailfleet is not known here.
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 from weakref import ref
 
-from sqlalchemy import Connection, RootTransaction
+from sqlalchemy import URL, Connection, RootTransaction
 
 from mailfleet.broker.running import database_key
 
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """A transaction that wrote, and the keys (of any app) and rows that it holds; None holds a lock on everything."""
+    """A transaction that wrote, and the keys (of any app) and rows that it holds; None holds a lock on everything.
+
+    `transaction` stands for it, and is weak: gone is ended, and so is a transaction of SQLAlchemy's that is not active.
+    """
 
     database: str
     keys: frozenset[tuple[str, str]] | None
-    transaction: "ref[RootTransaction]"
+    transaction: "ref[Any]"
 
     def is_open(self) -> bool:
         transaction = self.transaction()
-        return transaction is not None and transaction.is_active
+        return transaction is not None and (
+            not isinstance(transaction, RootTransaction) or transaction.is_active
+        )
 
 
 # A context, not a thread: `asyncio.to_thread` takes it along, and two tasks of one thread do not share it.
@@ -34,14 +40,21 @@ _open: ContextVar[tuple[_Open, ...]] = ContextVar("mailfleet_open_writes", defau
 
 def note_write(connection: Connection, keys: Iterable[tuple[str, str]]) -> None:
     """Remember, as long as it is open, that *connection*'s transaction wrote, and stored *keys* (app, key)."""
-    transaction, stored = connection.get_transaction(), frozenset(keys)
-    everything = connection.dialect.name == "sqlite"
-    if transaction is None or not (everything or stored):
+    transaction = connection.get_transaction()
+    if transaction is not None:
+        note_open(transaction, connection.engine.url, keys)
+
+
+def note_open(transaction: object, url: URL, keys: Iterable[tuple[str, str]]) -> None:
+    """The same for the transaction in the database *url* that lasts as long as the object *transaction* does."""
+    stored = frozenset(keys)
+    everything = url.get_backend_name() == "sqlite"
+    if not (everything or stored):
         return
     known = [one for one in _open.get() if one.is_open()]
     if everything and any(one.transaction() is transaction for one in known):
         return
-    database = database_key(connection.engine.url)
+    database = database_key(url)
     if database is not None:
         _open.set((*known, _Open(database, None if everything else stored, ref(transaction))))
 

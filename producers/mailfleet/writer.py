@@ -6,22 +6,20 @@ database does.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 from weakref import ref
 
 from sqlalchemy import Connection, RootTransaction
-from sqlalchemy.orm import Session, scoped_session
 
-from mailfleet.collected import Collected
-from mailfleet.connections import collect_on_connection
+from mailfleet.enlisted import SyncSession, enlisted
 from mailfleet.errors import EditConflict, IdempotencyConflict, SendRefused, UnknownMail
-from mailfleet.open_writes import is_held, note_write
+from mailfleet.open_writes import is_held
 from mailfleet.outlet import Outlet, row_of
 from mailfleet.own_engine import OwnEngine
 from mailfleet.publisher import CAPACITY, Row
 from mailfleet.status import Status, statuses_of
 from mailfleet.template_versions import with_versions
-from mailfleet.transactions import collect_in_session
+from mailfleet_schema.dialects import Executor
 from mailfleet_schema.senders import Apps, hinted
 from mailfleet_schema.statements.again import Again, Standing, queue_drafts, send_again
 from mailfleet_schema.statements.edit import EDITABLE, Edited, NotEdited, edit_mail
@@ -38,9 +36,6 @@ T = TypeVar("T")
 
 #: Stands for an app where a row is locked, not a key: no app has this name.
 _MAIL = "#mail"
-
-#: Where an application's own transaction is. `scoped_session` means the session of this thread or scope.
-SyncSession = Session | scoped_session[Any] | Connection
 
 
 class Writer:
@@ -65,12 +60,12 @@ class Writer:
             return []
         if session is None:
             return [one.mail_id for one in self.commit(mails)]
-        orm, connection = enlisted(session)
-        inserted = self._insert(connection, mails)
-        known = _known(mails, inserted)
-        drafts = self._again(queue_drafts(connection, known, app=self.app))
-        note_write(connection, [*self._keys(mails), *_rows_of(known)])
-        self._collect(orm, connection, [*self._rows(mails, inserted), *drafts])
+        with enlisted(session) as here:
+            inserted = self._insert(here.executor, mails)
+            known = _known(mails, inserted)
+            drafts = self._again(queue_drafts(here.executor, known, app=self.app))
+            here.note([*self._keys(mails), *_rows_of(known)])
+            here.collect(self, [*self._rows(mails, inserted), *drafts])
         return [one.mail_id for one in inserted]
 
     def commit(self, mails: Sequence[NewMail], *, patience_s: float | None = None) -> list[Inserted]:
@@ -111,7 +106,7 @@ class Writer:
         """Queue stored mails, as `statements.again.send_again`; *urgent* ones are `high` from then on."""
         priority = Priority.HIGH if urgent else None
 
-        def act(connection: Connection) -> dict[int, Again | Standing]:
+        def act(connection: Executor) -> dict[int, Again | Standing]:
             return send_again(
                 connection, ids, app=self.app, at_once=at_once, force=force, retry=retry, priority=priority
             )
@@ -127,7 +122,7 @@ class Writer:
     def edit(self, mail_id: int, mail: NewMail, version: int, session: SyncSession | None) -> int:
         """Replace what mail *mail_id* says; its new version. Raises UnknownMail and EditConflict, with nothing written."""
 
-        def act(connection: Connection) -> Edited:
+        def act(connection: Executor) -> Edited:
             (new,) = with_versions(connection, self.app, [mail])
             edited = edit_mail(connection, self.app, mail_id, new, version=version, grace_s=self._grace_s)
             if edited is None:
@@ -197,7 +192,7 @@ class Writer:
     def _changed(
         self,
         ids: Sequence[int],
-        act: Callable[[Connection], T],
+        act: Callable[[Executor], T],
         session: SyncSession | None,
         queued: Callable[[T], Iterable[Again]],
         patience_s: float | None = None,
@@ -213,10 +208,10 @@ class Writer:
                 done = act(connection)
             self.committed(self._again(queued(done)))
             return done
-        orm, connection = enlisted(session)
-        done = act(connection)
-        note_write(connection, locks)
-        self._collect(orm, connection, self._again(queued(done)))
+        with enlisted(session) as here:
+            done = act(here.executor)
+            here.note(locks)
+            here.collect(self, self._again(queued(done)))
         return done
 
     def _again(self, queued: Iterable[Again]) -> list[Row]:
@@ -226,13 +221,7 @@ class Writer:
         to = hinted(self.app, apps, turn=mail_id)
         return row_of(self.app, priority, mail_id, due_in_s, to=to)
 
-    def _collect(self, orm: Session | None, connection: Connection, rows: Sequence[Row]) -> None:
-        if orm is None:
-            collect_on_connection(connection, self, rows)
-        else:
-            collect_in_session(orm, [Collected(self, connection, row) for row in rows])
-
-    def _insert(self, connection: Connection, mails: Sequence[NewMail]) -> list[Inserted]:
+    def _insert(self, connection: Executor, mails: Sequence[NewMail]) -> list[Inserted]:
         try:
             mails = with_versions(connection, self.app, mails)
             return insert_mails(connection, self.app, mails, grace_s=self._grace_s)
@@ -258,7 +247,7 @@ class Writer:
             )
 
 
-def _cancel(connection: Connection, app: str, mail_id: int) -> bool:
+def _cancel(connection: Executor, app: str, mail_id: int) -> bool:
     cancelled = operate(connection, CANCEL, [mail_id], apps=[app])
     if cancelled:
         # Workers do not see it; who is told of cancellations hears of the application's own too.
@@ -288,17 +277,3 @@ def _why_not_edited(found: NotEdited, version: int, mail: NewMail) -> str:
     if found.partly:
         return "some of its recipients have got it as it was"
     return f"max_done: expected more than the {found.sum_done} copies that are out, got {mail.max_done or MAX_DONE}"
-
-
-def enlisted(session: SyncSession) -> tuple[Session | None, Connection]:
-    """The session, if it is one, and the connection to write on. Raises TypeError for anything else."""
-    if isinstance(session, scoped_session):
-        session = session()
-    if isinstance(session, Session):
-        return session, session.connection()
-    if isinstance(session, Connection):
-        return None, session
-    raise TypeError(
-        "session: expected a Session, a scoped_session or a Core Connection (AsyncMailer takes the async ones),"
-        f" got {type(session).__name__}"
-    )

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from mailfleet.collected import Collected
 from mailfleet.connections import collect_on_connection
+from mailfleet.enlisted import Foreign, SyncSession
 from mailfleet.errors import EditConflict, IdempotencyConflict, UnknownMail
 from mailfleet.outlet import Outlet
 from mailfleet.own_engine import OwnEngine
@@ -20,7 +21,7 @@ from mailfleet.results import Failed, Outcome, Pending, Reply, Retry, Sent
 from mailfleet.status import Status
 from mailfleet.testing.recorded import Recorded
 from mailfleet.transactions import collect_in_session
-from mailfleet.writer import SyncSession, Writer
+from mailfleet.writer import Writer
 from mailfleet_schema.statements.again import Again, Standing
 from mailfleet_schema.statements.insert import MAX_FAIL, Inserted, NewMail
 from mailfleet_schema.states import Priority, State
@@ -73,6 +74,9 @@ class MemoryWriter(Writer):
                 if not session.in_transaction():
                     session.begin()
                 collect_on_connection(session, self, rows)
+            case Foreign():
+                with session.enlist() as here:
+                    here.collect(self, rows)
             case _:
                 raise TypeError(
                     f"session: expected a Session, a scoped_session or a Connection, got {type(session).__name__}"

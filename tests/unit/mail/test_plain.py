@@ -74,6 +74,60 @@ def test_every_field() -> None:
     assert checked(made) == checked(meant)
 
 
+@pytest.mark.tinymail("48", "T7", "D33")
+def test_files_from_stores() -> None:
+    """By store and key, in one list with those that carry their content; the name is the key's last part if it is not said."""
+    made = mail_of(
+        {
+            "to": "ada@example.net",
+            "text": "x",
+            "attachments": [
+                {"store": "invoices", "key": "2026/17.pdf"},
+                {"filename": "a.txt", "content": "eA=="},
+                {
+                    "store": "terms",
+                    "key": "b",
+                    "filename": "AGB 愛.pdf",
+                    "optional": True,
+                    "content_type": "application/pdf",
+                },
+            ],
+        }
+    )
+    assert made.attachments == [
+        Attachment.stored("invoices", "2026/17.pdf"),
+        Attachment("a.txt", b"x"),
+        Attachment.stored("terms", "b", filename="AGB 愛.pdf", optional=True, content_type="application/pdf"),
+    ]
+    assert [one.filename for one in checked(made).content.attachments] == ["17.pdf", "a.txt", "AGB 愛.pdf"]
+
+
+@pytest.mark.tinymail("48", "D33")
+@pytest.mark.parametrize(
+    ("attachment", "field"),
+    [
+        ({"filename": "a", "url": "file:///etc/passwd"}, "url"),
+        ({"filename": "a", "path": "/etc/passwd"}, "path"),
+        ({"filename": "a", "resource": "classpath:a"}, "resource"),
+        ({"store": "invoices"}, "key"),
+        ({"key": "17.pdf"}, "store"),
+        ({"store": ["invoices"], "key": "17.pdf"}, "store"),
+        ({"store": "invoices", "key": 17}, "key"),
+        ({"store": "invoices", "key": "17.pdf", "content": "eA=="}, "key"),
+        ({"filename": "a", "content": "eA==", "optional": True}, "optional"),
+        ({"store": "invoices", "key": "../17.pdf"}, "key"),
+        ({"store": "invoices", "key": "17.pdf", "optional": "yes"}, "optional"),
+        ({"store": "http://example.net", "key": "17.pdf"}, "store"),
+    ],
+    ids=str,
+)
+def test_files_that_nobody_may_name(attachment: dict[str, Any], field: str) -> None:
+    """Paths, addresses, and what is neither content nor a store and a key."""
+    with pytest.raises(InvalidMail) as caught:
+        checked(mail_of({"to": "ada@example.net", "text": "x", "attachments": [attachment]}))
+    assert caught.value.field == f"attachments[0].{field}"
+
+
 def test_lazy_and_lists() -> None:
     """A renderer with its parameter; a reference and headers as lists; null leaves a field out."""
     made = mail_of(

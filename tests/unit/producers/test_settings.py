@@ -7,6 +7,7 @@ import pytest
 from mailfleet import Mailer
 from mailfleet.errors import SettingsError
 from mailfleet.settings import ProducerSettings
+from mailfleet.stores import Directory
 from mailfleet_schema.states import OnDoubt
 
 
@@ -29,6 +30,51 @@ def test_without_anything_the_embedded_database() -> None:
 
     assert str(settings.database_url) == "sqlite:///mailfleet-data/mailfleet.db"
     assert (settings.grace_s, settings.on_doubt, settings.message_id_domain) == (10.0, None, None)
+
+
+STORES = """
+[stores.invoices]
+path = "/srv/invoices"
+apps = ["billing"]
+[stores.theirs]
+path = "/srv/theirs"
+apps = ["crm"]
+[stores.scans]
+kind = "registered"
+apps = ["billing"]
+"""
+
+
+@pytest.mark.tinymail("48")
+def test_stores_that_the_application_reads_itself() -> None:
+    """Its directories, and which stores are not for it; the same as in a process of the workers. Variables win."""
+    from mailfleet_workers.settings import Settings
+    from mailfleet_workers.stores import shelves_of
+
+    expected = {"invoices": Directory(Path("/srv/invoices")), "theirs": None}
+    assert load(STORES).shelves == shelves_of(Settings.load({}).stores, "billing") == expected
+    environ = {
+        "MAILFLEET_STORES__MY_FILES__PATH": "/srv/my",
+        "MAILFLEET_STORES__MY_FILES__APPS": "crm, billing",
+    }
+    assert load(STORES, **environ).shelves == shelves_of(Settings.load(environ).stores, "billing")
+    assert load(STORES, **environ).shelves["my-files"] == Directory(Path("/srv/my"))
+    assert load("").shelves == {}
+
+
+@pytest.mark.parametrize(
+    ("toml", "key"),
+    [
+        ('[stores.a]\napps = ["billing"]', "stores.a.path"),
+        ('[stores.a]\npath = "invoices"\napps = ["billing"]', "stores.a.path"),
+        ('[stores.a]\npath = "/srv"\napps = 5', "stores.a.apps"),
+    ],
+)
+def test_wrong_stores(toml: str, key: str) -> None:
+    """They are named by their key."""
+    with pytest.raises(SettingsError) as caught:
+        load(toml)
+    assert caught.value.key == key
 
 
 def test_the_same_defaults_as_the_workers() -> None:

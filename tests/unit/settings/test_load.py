@@ -45,6 +45,15 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.tinymail("48")
+def test_a_store_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    """`config check` says which directory, before a mail needs it."""
+    stores = {name: {"path": str(tmp_path / name), "apps": ["billing"]} for name in ("here", "gone")}
+    (tmp_path / "here").mkdir()
+    (problem,) = missing(Settings.model_validate({"stores": stores}), {})
+    assert (problem.key, problem.value) == ("stores.gone.path", str(tmp_path / "gone"))
+
+
 def test_nothing_configured_is_the_embedded_mode() -> None:
     """Without file and variables there is an account `default` without a host, SQLite, and nothing leaves."""
     settings = Settings.load({}, Path(os.devnull))

@@ -41,6 +41,7 @@ def test_every_field() -> None:
         "max_done": 1,
         "retry": False,
         "on_doubt": "hold",
+        "content_policy": "purge",
         "list_unsubscribe": ["https://example.com/u"],
     }
     made = mail_of(json.loads(json.dumps(data)))
@@ -69,6 +70,7 @@ def test_every_field() -> None:
         max_done=1,
         retry=False,
         on_doubt="hold",
+        content_policy="purge",
         list_unsubscribe=["https://example.com/u"],
     )
     assert checked(made) == checked(meant)

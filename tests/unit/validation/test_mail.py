@@ -108,6 +108,8 @@ def test_every_field_is_taken_over() -> None:
         ("priority", None),
         ("on_doubt", "drop"),
         ("on_doubt", ""),
+        ("content_policy", "forget"),
+        ("content_policy", "render_only"),
         ("max_fail", 0),
         ("max_fail", 101),
         ("max_fail", True),
@@ -308,3 +310,14 @@ def test_the_answer_shares_nothing_that_can_change() -> None:
     assert len(checked.content.to) == 1
     assert checked.content.headers == (("X-A", "a"),)
     assert checked.tags == ("t",)
+
+
+def test_render_only_is_for_lazy_mail() -> None:
+    """A content that is given is stored until it is sent; the other policies are for any mail."""
+    lazy = check(text=None, lazy=Lazy("invoice"), content_policy="render_only")
+    assert lazy.content_policy == "render_only"
+    assert [check(content_policy=one).content_policy for one in ("keep", "purge", None)] == [
+        "keep",
+        "purge",
+        None,
+    ]

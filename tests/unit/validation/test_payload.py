@@ -55,6 +55,7 @@ def test_the_whole_document() -> None:
         max_done=2,
         retry=False,
         on_doubt="hold",
+        content_policy="purge",
         list_unsubscribe="https://example.net/",
         idempotency_key="k",
     )
@@ -83,6 +84,7 @@ def test_the_whole_document() -> None:
         "max_done": 2,
         "retry": False,
         "on_doubt": "hold",
+        "content_policy": "purge",
         "list_unsubscribe": ["https://example.net/"],
     }
     text = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -176,6 +178,7 @@ CHANGES: list[dict[str, Any]] = [
     {"max_done": 1},
     {"retry": False},
     {"on_doubt": "resend"},
+    {"content_policy": "keep"},
     {"list_unsubscribe": "https://example.net/"},
 ]
 

@@ -202,6 +202,16 @@ def test_the_only_installation_is_ours(fleet: Fleet, redis_server: PrivateRedis)
     assert used(worker) == 1
 
 
+def test_what_redis_forgets_is_said_again(fleet: Fleet, redis_server: PrivateRedis) -> None:
+    """With what was sent, it hears again whose limits these are."""
+    settings, worker = fleet(messages=["1/h"])
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
+        client.flushall()
+        for lacking in worker.unready():
+            worker.seed(lacking.host, [(name, []) for name, _, _ in lacking.rules], epoch=lacking.epoch)
+        assert client.hgetall(KEY) == {place_of(settings.database_url): "of-the-test"}
+
+
 def test_nothing_is_asked_where_nothing_is_limited(
     fleet: Fleet, redis_server: PrivateRedis, caplog: pytest.LogCaptureFixture
 ) -> None:

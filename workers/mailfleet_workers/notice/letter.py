@@ -105,6 +105,8 @@ class Writing:
             )
         except MimeMismatch as error:
             return Failed(message_id, f"content: {error}")
+        except (ValueError, UnicodeError) as error:
+            return Failed(message_id, f"content: {type(error).__name__}: {error}")
         envelope = Envelope(sender.address, tuple(leaving.content.recipients()), message)
         dry_run = way.dry_run or leaving.dry_run
         return Letter(message_id, way, envelope, new.priority, new.expires_at, dry_run, leaving.note)

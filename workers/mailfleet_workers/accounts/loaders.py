@@ -22,8 +22,8 @@ from mailfleet_workers.contained import Containment, Overdue, Raised, Returned
 log = logging.getLogger(__name__)
 
 GROUP = "mailfleet.accounts"
-#: A loader may take so long, in seconds.
-ANSWER_S = 5.0
+#: A loader may take so long, in seconds: every process has to hear of changed limits within `seeding.HEARD_S`.
+ANSWER_S = 2.0
 #: One that hung is not asked again for so long, in seconds.
 REST_S = 30.0
 

@@ -141,10 +141,8 @@ def _queued(facts: Facts) -> tuple[WaitsFor, str]:
         return "person", f"{unknown}. Somebody has to configure it; they look again {asked}."
     if facts.due_in_s > 0 and is_broken_account(facts.reason or ""):
         asked = f"as soon as it is changed, and {relative(facts.due_in_s)}"
-        return (
-            "person",
-            f"Its account {facts.account!r} cannot be used{_because(facts)}. Workers look again {asked}.",
-        )
+        why = (facts.reason or "").partition(": ")[2]
+        return "person", f"Its account {facts.account!r} cannot be used: {why}. Workers look again {asked}."
     if facts.due_in_s > 0:
         return _not_due(facts)
     if facts.expires_in_s is not None and facts.expires_in_s <= 0:

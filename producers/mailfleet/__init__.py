@@ -8,7 +8,7 @@ with Session(engine) as session, session.begin():
     mailer.emit(Mail(to="ada@example.net", subject="Invoice 17", text=text), session=session)
 ```
 Importing it reads no settings and connects to nothing. Everything else that an application may use is in
-`mailfleet.testing`; other modules are mailfleet's own.
+`mailfleet.testing`, `mailfleet.django` and `mailfleet.stores` (`store`); other modules are mailfleet's own.
 """
 
 from typing import TYPE_CHECKING

@@ -5,7 +5,7 @@
     GET  /invoices/{number}     the invoice, and how far its mail is
 
 EXAMPLE_DATABASE_URL_FILE is a file with the URL of the application's database, which mailfleet's tables are in as well;
-MAILFLEET_... are mailfleet's own settings.
+EXAMPLE_ACCOUNT is the account that its mails are sent through, if not `default`; MAILFLEET_... are mailfleet's own settings.
 """
 
 import os
@@ -126,6 +126,7 @@ async def write_invoice(new: NewInvoice, session: Transaction, mailer: TheMailer
             subject=f"Invoice {invoice.id}",
             text=f"Please pay {euros} EUR. The details are attached.\n",
             attachments=[table],
+            account=os.environ.get("EXAMPLE_ACCOUNT"),
             ref=("invoice", str(invoice.id), ""),
         ),
         session=session,

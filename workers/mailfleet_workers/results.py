@@ -53,7 +53,7 @@ class Results:
     def journal(self, row: Claimed, outcome: Outcome, *, dot_sent: bool) -> None:
         """Write the result added last into the journal: from here on a killed process has not forgotten it."""
         self._journal(row, outcome)
-        if self._untold:
+        if self._untold and self._untold[-1].row is row:
             self._untold[-1].noted = True
         if dot_sent:
             failpoint("after_reply")

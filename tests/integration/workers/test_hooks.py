@@ -20,6 +20,7 @@ from mailfleet_workers.recovery import recover
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.base import Answer, Phase, Reply
 from mailfleet_workers.telemetry.meter import Meter
+from mailfleet_workers.telemetry.prometheus import PrometheusMeter
 from tests.integration.workers.office import APP, PATIENCE, Office
 from tests.integration.workers.server import accept, cut_after_dot, refuse, refuse_mail
 
@@ -176,6 +177,25 @@ def test_all_run_in_their_order_whatever_they_do(office: Office, caplog: pytest.
         f"not back within {SHORT_S:g} s",
     ]
     assert not any(ADA in str(value) for record in failed for value in record.__dict__.values())
+    office.nothing_is_left()
+
+
+@pytest.mark.tinymail("D36")
+def test_counted(office: Office) -> None:
+    """A scrape shows how hooks ended; the history has the attempt, whatever they said."""
+    on_attempt(stop)
+    on_attempt(lambda _attempt: None)
+    meter = PrometheusMeter()
+    office.desk = replace(office.desk, hooks=Hooks(Containment("hook"), meter=meter))
+    office.sender = Sender(office.desk)
+    mail = office.emit(ADA)
+    office.server.script(ADA, refuse(451, "4.3.0 later"))
+    office.deliver(mail)
+    meter.flush()
+    for result in ("stop", "done"):
+        labels = {"app": APP, "result": result}
+        assert meter.registry.get_sample_value("mailfleet_hooks_total", labels) == 1
+    assert (office.state(mail), office.attempts(mail)) == ("failed: stop: hook", ["retry"])
     office.nothing_is_left()
 
 

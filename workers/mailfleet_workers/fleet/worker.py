@@ -216,6 +216,7 @@ class Worker:
     def stop(self) -> bool:
         """Drain; False when a thread was still busy after `drain_s`, and its rows are left to recovery."""
         self._pool.drain()
+        self._dispatchers.end()
         consuming = threading.Thread(target=self._stop_consuming, name="mailfleet-consumer-end", daemon=True)
         consuming.start()
         # Beside it, not after it: waiting rows go back at once.

@@ -130,7 +130,9 @@ class Dispatcher:
                     failed += 1
                 case GivenUp(pause_s=pause_s):
                     given_up += 1
-            if pause_s is not None:
+            if pause_s is None:
+                self._failures = 0  # it answers
+            else:
                 # It does not answer: the others would only wait for the same.
                 self._failures += 1
                 self._put_back(events[number + 1 :], pause_s)
@@ -162,7 +164,7 @@ class Dispatcher:
         return done
 
     def _post(self, event: DueEvent) -> Answered | Unanswered:
-        body = json.dumps(event.payload, ensure_ascii=False, separators=(",", ":")).encode()
+        body = json.dumps(event.payload, separators=(",", ":")).encode()
         try:
             keys = keys_of(self._secret, self._environ)
         except SettingsError as error:

@@ -49,9 +49,13 @@ class Dispatchers:
         for thread in self._threads:
             thread.start()
 
+    def end(self) -> None:
+        """Post nothing more; `stop` does the rest."""
+        self._stop.set()
+
     def stop(self) -> None:
         """Finish what is being posted, for a moment; then it is broken off, and posted again by others. Harmless when repeated."""
-        self._stop.set()
+        self.end()
         until = time.monotonic() + STOP_S
         for thread, dispatcher in zip(self._threads, self._dispatchers.values(), strict=True):
             if thread.is_alive():

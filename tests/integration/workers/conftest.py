@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from mailfleet import registry
 from mailfleet.failpoints import disarm
 from tests.integration.workers.office import Office
 
@@ -30,6 +31,7 @@ def chunks(engine: Engine, tmp_path: Path) -> Iterator[Office]:
 
 def _end(one: Office) -> None:
     disarm()
+    registry.forget()
     one.connections.close()
     one.journal.close()
     assert one.violations == []

@@ -1,14 +1,12 @@
 """Status hooks on a worker: what they hear, in which order, what their stop does, and that they can harm nobody else."""
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
-from mailfleet import registry
 from mailfleet.registry import Attempt, on_attempt, registering
 from mailfleet.worker_thread import in_worker_thread
 from mailfleet_schema.content import Address, Content
@@ -16,13 +14,12 @@ from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements import gate
 from mailfleet_workers.contained import Containment
 from mailfleet_workers.hooks import Hooks
-from mailfleet_workers.recovery import recover
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.base import Answer, Phase, Reply
 from mailfleet_workers.telemetry.meter import Meter
 from mailfleet_workers.telemetry.prometheus import PrometheusMeter
-from tests.integration.workers.office import APP, PATIENCE, Office
-from tests.integration.workers.server import accept, cut_after_dot, refuse, refuse_mail
+from tests.integration.workers.office import APP, Office
+from tests.integration.workers.server import accept, refuse
 
 ADA, BOB, CYD = "ada@example.net", "bob@example.net", "cyd@example.net"
 #: For a hook that hangs: long enough for every other one.
@@ -39,13 +36,6 @@ class Counting(Meter):
 
     def hooked(self, app: str, result: str) -> None:
         self.results.append(result)
-
-
-@pytest.fixture(autouse=True)
-def no_hooks_are_left() -> Iterator[None]:
-    """What a test registers is gone after it."""
-    yield
-    registry.forget()
 
 
 @pytest.fixture
@@ -210,120 +200,6 @@ def test_too_many_that_hang(office: Office) -> None:
     assert results == ["overdue"] * 2 + ["refused"] * 3
     assert office.states(mails) == ["sent"] * 5
     office.nothing_is_left()
-
-
-@pytest.mark.tinymail("D1", "U9")
-class TestStop:
-    """True really stops."""
-
-    @pytest.mark.parametrize(
-        ("act", "state"),
-        [
-            (refuse(451, "4.3.0 later"), "failed: stop: hook"),
-            (refuse(450, "4.2.0 grey"), "failed: stop: hook"),
-            (refuse_mail(451, "4.3.0 later"), "failed: stop: hook"),
-            (refuse(550, "5.1.1 no such user"), "failed: stop: refused"),
-            (accept, "sent"),
-            (cut_after_dot, "doubt: uncertain: connection reset"),
-        ],
-        ids=["retry", "wait", "retry at MAIL", "stop", "accepted", "doubt"],
-    )
-    def test_a_mail(self, office: Office, act: Any, state: str) -> None:
-        """What would be sent again has failed; what is through, or in doubt, stays so."""
-        on_attempt(stop)
-        mail = office.emit(ADA)
-        office.server.script(ADA, act)
-        office.deliver(mail)
-        assert office.state(mail) == state
-        assert office.notices == []
-        office.let_pass(4000)
-        assert office.hint(mail) == 0, "it can still be claimed"
-        office.nothing_is_left()
-
-    def test_a_mail_whose_server_is_away(self, office: Office) -> None:
-        """Also one that nobody was spoken to about; its gate is closed, and the others wait."""
-        on_attempt(stop)
-        mails = [office.emit(f"{n}@example.net") for n in range(3)]
-        office.server.refused.append(Answer(Phase.CONNECT, None, "connection refused"))
-        office.deliver(*mails)
-        assert office.state(mails[0]) == "failed: stop: hook"
-        assert {office.row(mail)["state"] for mail in mails[1:]} == {"queued"}
-        assert office.limiter.gate(account="default", host="default.example.net") is not None
-        office.nothing_is_left()
-
-    def test_further_copies(self, office: Office) -> None:
-        """The copy that is out stays; no other is made."""
-        on_attempt(stop)
-        mail = office.emit(ADA, max_done=3)
-        office.deliver(mail)
-        assert office.state(mail) == "sent: stop: hook"
-        office.let_pass(4000)
-        assert office.hint(mail) == 0
-        assert office.server.taken == [ADA]
-        office.nothing_is_left()
-
-    def test_a_later_copy_that_is_refused_for_now(self, office: Office) -> None:
-        """One copy is out: the mail was sent, at the time of that copy."""
-        mail = office.emit(ADA, max_done=3)
-        office.deliver(mail)
-        sent_at = office.row(mail)["sent_at"]
-        on_attempt(stop)
-        office.let_pass(60)
-        office.server.script(ADA, refuse(451, "4.3.0 later"))
-        office.deliver(mail)
-        row = office.row(mail)
-        assert office.state(mail) == "sent: stop: hook"
-        assert (row["sum_done"], row["sent_at"]) == (1, sent_at)
-        office.nothing_is_left()
-
-    def test_open_recipients(self, office: Office) -> None:
-        """Who was accepted has it, who is open is refused: sent, partial."""
-        on_attempt(stop)
-        mail = office.emit(ADA, BOB, CYD)
-        office.server.rcpt[BOB] = Reply(450, "4.2.0 grey")
-        office.deliver(mail)
-        assert office.state(mail) == "sent: partial"
-        assert office.outcomes(mail) == {ADA: "accepted", BOB: "refused", CYD: "accepted"}
-        assert office.row(mail)["sum_done"] == 1
-        office.nothing_is_left()
-
-    def test_in_a_chunk(self, chunks: Office) -> None:
-        """Each mail of a chunk is judged by itself."""
-        mails = [chunks.emit(f"{n}@example.net") for n in range(4)]
-        on_attempt(lambda attempt: attempt.mail_id == mails[1])
-        for n in (1, 2):
-            chunks.server.script(f"{n}@example.net", refuse(451, "4.3.0 later"))
-        chunks.deliver(*mails)
-        assert chunks.states(mails) == ["sent", "failed: stop: hook", "queued: retry: later", "sent"]
-        chunks.nothing_is_left()
-
-    def test_one_of_several_is_enough(self, office: Office) -> None:
-        """One hook stops it; those after it are called, and one that raises changes nothing of that."""
-        order: list[str] = []
-        on_attempt(stop)
-
-        @on_attempt
-        def last(_attempt: Attempt) -> bool:
-            order.append("last")
-            raise ZeroDivisionError
-
-        mail = office.emit(ADA)
-        office.server.script(ADA, refuse(451, "4.3.0 later"))
-        office.deliver(mail)
-        assert (office.state(mail), order) == ("failed: stop: hook", ["last"])
-        office.nothing_is_left()
-
-    def test_a_killed_process_has_not_forgotten_it(self, office: Office) -> None:
-        """Between the stop and its settlement the process is killed: the journal has the stop."""
-        on_attempt(stop)
-        mail = office.emit(ADA)
-        office.server.script(ADA, refuse(451, "4.3.0 later"))
-        office.ledger.settle = lambda results: None  # type: ignore[method-assign]
-        office.deliver(mail)
-        assert office.state(mail) == "sending(dot)"
-        office.journal.close()
-        assert recover(office.engine, office.directory, [office.worker_id], PATIENCE).settled == 1
-        assert office.state(mail) == "failed: stop: hook"
 
 
 def test_the_result_is_in_the_journal_first(office: Office) -> None:

@@ -5,7 +5,7 @@ uses ordinary connections in threads (`asyncio.to_thread`), whatever driver the 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
@@ -59,7 +59,7 @@ class AsyncMailer(MailerBase):
     ) -> int:
         """Store *mail* in *session*'s transaction, or queue a stored one; its id. As `Mailer.emit`."""
         if not isinstance(mail, int):
-            row = self._preparation.one(mail, retry=retry)
+            row = await self._prepared(lambda: self._preparation.one(mail, retry=retry))
             return (await self._on(session, lambda own: self._writer.write([row], own)))[0]
         number = checked_id(mail)
         found = await self._on(
@@ -70,14 +70,14 @@ class AsyncMailer(MailerBase):
 
     async def save(self, mail: MailLike, session: "AnySession | None" = None) -> int:
         """Store *mail* as a draft. As `Mailer.save`."""
-        row = self._preparation.draft(mail)
+        row = await self._prepared(lambda: self._preparation.draft(mail))
         return (await self._on(session, lambda own: self._writer.write([row], own)))[0]
 
     async def edit(
         self, mail_id: int, mail: MailLike, *, version: int, session: "AnySession | None" = None
     ) -> int:
         """Replace what the stored mail *mail_id* says; its new version. As `Mailer.edit`."""
-        row = self._preparation.changed(mail)
+        row = await self._prepared(lambda: self._preparation.changed(mail))
         return await self._on(session, lambda own: self._writer.edit(mail_id, row, version, own))
 
     async def status(self, mail_id: int) -> Status:
@@ -86,7 +86,9 @@ class AsyncMailer(MailerBase):
 
     async def emit_many(self, mails: Iterable[MailLike], session: "AnySession | None" = None) -> list[int]:
         """Store *mails*, all of them or none; their ids in order. As `Mailer.emit_many`."""
-        rows = self._preparation.all(mails)
+        # What makes them stays in this task.
+        given = list(mails) if isinstance(mails, Iterator) else mails
+        rows = await self._prepared(lambda: self._preparation.all(given))
         return await self._on(session, lambda own: self._writer.write(rows, own))
 
     async def publish(self) -> int:
@@ -178,6 +180,10 @@ class AsyncMailer(MailerBase):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _prepared(self, prepare: Callable[[], T]) -> T:
+        """What *prepare* makes; in a thread where it may read files, which stands still for as long as a disk does."""
+        return await asyncio.to_thread(prepare) if self._preparation.shelves else prepare()
 
     async def _on(self, session: "AnySession | None", act: Callable[[SyncSession | None], T]) -> T:
         """*act* on the synchronous side of *session*; in a thread if there is none."""

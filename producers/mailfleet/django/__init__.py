@@ -9,9 +9,10 @@ with transaction.atomic():
     order = Order.objects.create(customer=customer)
     emit(Mail(to=customer, subject=f"Your order {order.pk}", text=text, idempotency_key=f"order-{order.pk}"))
 ```
-A rollback, also of a savepoint, leaves neither row nor hint; the hint goes out after the outermost commit. Outside of `atomic()` the mail is
-committed at once; with autocommit turned off it goes with the application's own commit, and workers find it without a hint. mailfleet's tables have to be in that database (`mailfleet db upgrade`). Code that uses `django.core.mail` goes on as it is with
-`EMAIL_BACKEND = "mailfleet.django.EmailBackend"`.
+A rollback, also of a savepoint, leaves neither row nor hint; the hint goes out after the outermost commit. Outside of `atomic()`
+the mail is committed at once; with autocommit turned off it goes with the application's own commit, and workers find it without a
+hint. mailfleet's tables have to be in that database (`mailfleet db upgrade`). Code that uses `django.core.mail` goes on as it is
+with `EMAIL_BACKEND = "mailfleet.django.EmailBackend"`.
 
 | setting of Django's | meaning |
 |---|---|

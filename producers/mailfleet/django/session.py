@@ -52,7 +52,10 @@ class DjangoSession(Foreign):
 
     @contextmanager
     def enlist(self) -> Iterator[Enlisted]:
-        """The open `atomic()` block, or one of our own; with autocommit turned off the transaction as it is. Raises ValueError for a database that mailfleet does not know."""
+        """The open `atomic()` block, or one of our own; with autocommit turned off the transaction as it is.
+
+        Raises ValueError for a database that mailfleet does not know.
+        """
         connection = connections[self.using]
         committed = _Committed()
         with ExitStack() as own:

@@ -2,8 +2,10 @@
 
 import asyncio
 import statistics
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,19 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session
 
-from mailfleet import AsyncMailer, InvalidMail, Mailer, Pending, Refused, SendFailed, SendRefused, Sent
+from mailfleet import (
+    AsyncMailer,
+    Attachment,
+    InvalidMail,
+    Mail,
+    Mailer,
+    Pending,
+    Refused,
+    SendFailed,
+    SendRefused,
+    Sent,
+)
+from mailfleet.stores import Answer, Directory
 from mailfleet_schema.states import State
 from tests.integration.producers.databases import accept, ids, mail, rows, work
 from tests.unit.producers.brokers import MemoryBroker
@@ -73,6 +87,36 @@ async def test_a_commit_stores_and_hints(
         assert await hinted(mailer, broker) == []
 
     assert sorted(await hinted(mailer, broker)) == [first, second, third] == ids(engine)
+
+
+@pytest.mark.tinymail("48")
+async def test_files_of_a_directory_are_read_in_a_thread(
+    engine: Engine, async_engine: AsyncEngine, tmp_path: Path
+) -> None:
+    """A slow disk stops no other task; what makes the mails is asked in this one."""
+    readers: list[int] = []
+    makers: list[int] = []
+
+    class Watched(Directory):
+        def read(self, key: str, most: int) -> Answer:
+            readers.append(threading.get_ident())
+            return super().read(key, most)
+
+    def mails() -> Iterator[Mail]:
+        makers.append(threading.get_ident())
+        yield mail(attachments=[Attachment.stored("files", "a")])
+
+    (tmp_path / "a").write_bytes(b"x")
+    mailer = AsyncMailer("billing", engine=engine, shelves={"files": Watched(tmp_path)})
+    async with AsyncSession(async_engine) as session, session.begin():
+        await mailer.emit(mail(attachments=[Attachment.stored("files", "a")]), session)
+        await mailer.emit_many(mails(), session)
+
+    here = threading.get_ident()
+    assert len(readers) == 2
+    assert here not in readers
+    assert makers == [here]
+    await mailer.close()
 
 
 async def test_a_rollback_leaves_nothing(

@@ -100,10 +100,10 @@ class _Source:
         if value := self.environ.get(variable):
             return value, variable
         table: Any = self.values
-        for part in path:
+        for place, part in enumerate(path, start=1):
             if not isinstance(table, Mapping):
                 raise SettingsError(".".join(path), "tables on the way to it", table)
-            table = table.get(part, {} if part != path[-1] else None)
+            table = table.get(part, {} if place < len(path) else None)
         return table, ".".join(path)
 
     def names(self, table: str) -> list[str]:

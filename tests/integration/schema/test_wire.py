@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from mailfleet.broker.message import decode
-from mailfleet_schema.content import Address, AttachmentRef
+from mailfleet_schema.content import Address, AttachmentRef, StoredRef, file_from_json
 from mailfleet_schema.dialects import POSTGRESQL
 from mailfleet_schema.hint import Hint
 from mailfleet_schema.statements.attachment import CHUNK_BYTES, read_attachment
@@ -118,6 +118,15 @@ def test_the_attachment_of_the_example_is_read(
     assert content == b"hello"
     assert (hashlib.sha256(content).hexdigest(), len(content)) == (reference.sha256, reference.size)
     assert f"{CHUNK_BYTES:,} bytes" in PAGE
+
+
+@pytest.mark.tinymail("48")
+def test_the_stored_file_of_the_example_is_one() -> None:
+    """A worker understands it, and nothing is left out of it."""
+    (value,) = json.loads(next(block for block in _blocks("json") if '"store"' in block))
+    ref = file_from_json(value)
+    assert ref == StoredRef("invoices", "2026/17.pdf", "invoice-17.pdf", "application/pdf")
+    assert ref.as_json() == value
 
 
 def test_the_key_of_the_example_is_a_key(foreign: "psycopg.Connection[Any]", postgres_engine: Engine) -> None:

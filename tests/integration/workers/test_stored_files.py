@@ -15,6 +15,7 @@ from mailfleet_schema.content import Address, AttachmentRef, Content, FileRef, S
 from mailfleet_schema.statements.insert import NewMail, insert_mails
 from mailfleet_workers.files import AWAY_S, MOST_AWAY_S
 from mailfleet_workers.outgoing import Outgoing
+from mailfleet_workers.views.detail import show_mail
 from tests.integration.workers.office import APP, PATIENCE, Office
 
 TO = "ada@example.net"
@@ -123,6 +124,23 @@ def test_a_dry_run_looks_as_well(office: Office) -> None:
     mail_id = office.emit(TO, content=replace(content(file("17.pdf")), subject="[DRYRUN]"))
     office.deliver(mail_id)
     assert office.state(mail_id) == "failed: stop: attachments[0]: store invoices has no such key"
+
+
+def test_what_is_shown_of_them(office: Office) -> None:
+    """Store and key, and no size or hash of what nobody has read."""
+    mail_id = office.emit(TO, content=content(file("2026/17.pdf", optional=True, name="a.pdf")))
+    with office.engine.connect() as connection:
+        detail = show_mail(connection, mail_id)
+    assert detail is not None
+    assert detail.content is not None
+    (shown,) = detail.content.files
+    assert (shown.filename, shown.store, shown.key, shown.optional) == (
+        "a.pdf",
+        "invoices",
+        "2026/17.pdf",
+        True,
+    )
+    assert (shown.size, shown.sha256, shown.stored) == (None, None, True)
 
 
 def test_all_files_together_have_to_fit(office: Office) -> None:

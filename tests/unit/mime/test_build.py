@@ -43,7 +43,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.tinymail("44", "D31")
+@pytest.mark.tinymail("44", "48", "D31")
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_subjects_in_any_script_come_back(name: str) -> None:
     """A display name, a subject, a header and a file name of any script are read as they were meant."""

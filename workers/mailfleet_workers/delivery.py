@@ -189,31 +189,34 @@ class Delivery:
 
         Meanwhile this thread has no permit, no connection and no unwritten result, and keeps nobody from asking.
         """
-        few = list(
-            takewhile(self._packer.awaits, pending[: 1 if pending[0].interruptions else self._renders.size])
-        )
+        lazy = list(takewhile(self._packer.awaits, pending[: self._renders.size]))
         self._courier.settle()
         self._courier.release()
         self._report_now()
         self._wake()
-        self._desk.heap.put_back(pending[len(few) :])
+        # What would wait for a recipient's domain would be stale after it.
+        few = [row for row in lazy if not self._parked(way, row, self._packer.recipients(way, row))]
+        # From here on nothing raises: these rows are no longer this thread's.
+        self._desk.heap.put_back(pending[len(lazy) :])
         started = time.monotonic()
         built = self._packer.render(way, few)
-        self._renders.learn((time.monotonic() - started) / len(few))
+        if few:
+            self._renders.learn((time.monotonic() - started) / len(few))
         return built
 
     def _let_through(self, way: Way, parcels: list[Parcel]) -> list[Parcel]:
         """*parcels* without those that have a recipient behind a closed gate: they come back after it."""
-        left = []
-        for parcel in parcels:
-            domains = sorted({address.rpartition("@")[2].lower() for address in parcel.envelope.recipients})
-            gate = self._desk.limiter.gate(account="", host="", domains=domains)
-            if gate is None or gate.scope != "recipient":
-                left.append(parcel)
-                continue
-            wait_s = min(gate.remaining_s, MOST_GATE_S)
-            self._returns.park(way, [parcel.row], wait_s, reason_of(gate.scope, gate.reason))
-        return left
+        return [one for one in parcels if not self._parked(way, one.row, one.envelope.recipients)]
+
+    def _parked(self, way: Way, row: Claimed, recipients: Sequence[str]) -> bool:
+        """Whether one of *recipients* is behind a closed gate: then *row* was given back."""
+        domains = sorted({address.rpartition("@")[2].lower() for address in recipients})
+        gate = self._desk.limiter.gate(account="", host="", domains=domains)
+        if gate is None or gate.scope != "recipient":
+            return False
+        wait_s = min(gate.remaining_s, MOST_GATE_S)
+        self._returns.park(way, [row], wait_s, reason_of(gate.scope, gate.reason))
+        return True
 
     def _size(self, account: str) -> int:
         """How many to build and send together: where permits are short, none of them should wait for its turn here.

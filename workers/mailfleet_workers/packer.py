@@ -168,10 +168,26 @@ class Packer:
         self._returns.give_back([row], INTERRUPTED_S, reason, begun=True)
 
     def render(self, way: Way, rows: Sequence[Claimed]) -> list[Claimed]:
-        """Render *rows*, which await it, and build them; those of them that are built. Raises nothing."""
-        parcels = [parcel for row in rows if (parcel := self._rendered(way, row)) is not None]
-        self.keep(parcels)
-        return [parcel.row for parcel in parcels]
+        """Render *rows*, which await it, and build them; those that are built, and those for which there is no room yet.
+
+        Raises nothing.
+        """
+        built: list[Claimed] = []
+        size = 0
+        for number, row in enumerate(rows):
+            if size >= CHUNK_BYTES:
+                return [*built, *rows[number:]]
+            if (parcel := self._rendered(way, row)) is not None:
+                self.keep([parcel])
+                built.append(row)
+                size += len(parcel.envelope.message)
+        return built
+
+    def recipients(self, way: Way, row: Claimed) -> tuple[str, ...]:
+        """Who gets *row*, which awaits rendering: a renderer has no say in that."""
+        stored = self._unrendered[row.id, row.fence].stored
+        leaving = way.outgoing.of(stored.content, mail_id=row.id, mark=stored.mark)
+        return tuple(leaving.content.recipients())
 
     def _rendered(self, way: Way, row: Claimed) -> Parcel | None:
         """As `pack` with one row; the journal has it as begun, for its renderer may end this process too."""

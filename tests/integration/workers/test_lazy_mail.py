@@ -1,7 +1,6 @@
 """Lazy mail in a worker: what its renderer makes is stored before anything is said, and what a renderer may do to a worker."""
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from email import message_from_bytes
@@ -14,12 +13,10 @@ from sqlalchemy import select, update
 from mailfleet import Attachment, CannotRender, Rendered, registry, renderer
 from mailfleet_schema.content import Address, AttachmentRef, Content
 from mailfleet_schema.engine import read_only
-from mailfleet_workers.contained import Containment
 from mailfleet_workers.desk import Way
-from mailfleet_workers.recovery import recover
 from mailfleet_workers.rendering import Renderers
 from tests.integration.workers.faults import failing_statement
-from tests.integration.workers.office import PATIENCE, Office
+from tests.integration.workers.office import Office
 from tests.integration.workers.server import accept, refuse
 
 ADA, BOB, CAT = "ada@example.net", "bob@example.net", "cat@example.net"
@@ -263,82 +260,6 @@ def test_retries_end(office: Office) -> None:
     office.nothing_is_left()
 
 
-def test_one_that_hangs_costs_its_mail_an_attempt(office: Office) -> None:
-    """After the time limit the mail waits as after any failure, and the worker goes on."""
-    ends = threading.Event()
-    renderer("bill")(lambda _: Rendered(text=f"{ends.wait(60)}"))
-    equip(office, Renderers(timeout_s=0.05))
-    mail, plain = lazy(office), office.emit(BOB)
-    office.deliver(mail, plain)
-    assert office.states([mail, plain]) == ["queued: retry: render: not done within 0.05 s", "sent"]
-    assert sums(office, mail) == (1, 1, 0)
-    ends.set()
-
-
-def test_too_many_that_hang_let_mail_wait(office: Office) -> None:
-    """No thread is left for renderers: their mail comes back later, and no attempt is counted."""
-    ends = threading.Event()
-    renderer("bill")(lambda _: Rendered(text=f"{ends.wait(60)}"))
-    equip(office, Renderers(timeout_s=0.05, containment=Containment("test", most_lost=1)))
-    first, second = lazy(office), lazy(office, to=BOB)
-    office.deliver(first, second)
-    assert office.states([first, second]) == [
-        "queued: retry: render: not done within 0.05 s",
-        "queued: render: too many renderers hang",
-    ]
-    assert sums(office, second) == (0, 0, 0)
-    assert office.row(second)["interruptions"] == 0
-    ends.set()
-
-
-def test_a_drain_waits_for_no_renderer(office: Office) -> None:
-    """It is given up and rendered elsewhere; nothing is counted."""
-    ends = threading.Event()
-    began = threading.Event()
-
-    @renderer("bill")
-    def bill(parameter: Any) -> Rendered:
-        began.set()
-        return Rendered(text=f"{ends.wait(60)}")
-
-    equip(office, Renderers(timeout_s=60, stop=office.stop))
-    mail = lazy(office)
-    office.hint(mail)
-    working = threading.Thread(target=office.sender.run_once)
-    working.start()
-    assert began.wait(10)
-    office.stop.set()
-    working.join(10)
-    assert not working.is_alive()
-    assert office.state(mail) == "queued"
-    assert sums(office, mail) == (0, 0, 0)
-    ends.set()
-
-
-class Ended(BaseException):
-    """The process ends here, without a word."""
-
-
-def test_a_process_that_dies_of_it_is_an_interruption(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The journal has it as begun: the third time it is held, and a neighbour is sent."""
-
-    def ends(*_: Any) -> Any:
-        raise Ended
-
-    mail, plain = lazy(office), office.emit(BOB)
-    for number in range(3):
-        worker = Office(office.engine, office.directory, server=office.server, chunk=8)
-        monkeypatch.setattr(worker.desk.renderers, "render", ends)
-        worker.hint(mail, plain)
-        with pytest.raises(Ended):
-            worker.deliver()
-        recover(office.engine, worker.directory, [worker.worker_id], PATIENCE)
-        assert office.row(mail)["interruptions"] == number + 1
-    assert office.states([mail, plain]) == ["held: poison", "sent"]
-
-
 def test_a_claim_that_is_lost_meanwhile_stores_nothing(office: Office) -> None:
     """Somebody else has the row when the renderer comes back: his content and his claim stay."""
 
@@ -405,25 +326,6 @@ def told(office: Office, word: str) -> bool:
         ]
     files = [path.read_text() for path in office.directory.iterdir() if path.is_file()]
     return any(word in text for text in (*rows, *files))
-
-
-def test_a_slow_renderer_keeps_nobody_waiting(office: Office) -> None:
-    """While one is at it, what else waits for the account is in the heap again, for other threads."""
-    waiting: list[int] = []
-
-    @renderer("bill")
-    def bill(parameter: Any) -> Rendered:
-        batch = office.heap.take(most=10, high_only=False, timeout_s=0)
-        assert batch is not None
-        waiting.extend(row.id for row in batch.rows)
-        office.heap.put_back(batch.rows)
-        office.heap.finished(batch.account)
-        return Rendered(text="x")
-
-    first, second = lazy(office), office.emit(BOB)
-    office.deliver(first, second)
-    assert waiting == [second]
-    assert office.states([first, second]) == ["sent", "sent"]
 
 
 def test_dry_runs_render_too(office: Office) -> None:

@@ -233,6 +233,9 @@ WRONG = {
     "doubt policy": of_file(
         '[apps.news]\non_doubt = "never"', "apps.news.on_doubt", "resend_once, resend or hold", "'never'"
     ),
+    "renders too long": of_file(
+        "[timing]\nprepare_s = 50", "timing.render_timeout_s", "at most 25, half of timing.prepare_s", "30"
+    ),
     "quiet too soon": of_file("[timing]\nquiet_s = 14", "timing.quiet_s", "at least 15, three times", "14"),
     "heartbeat too slow for the default": of_file(
         "[timing]\nheartbeat_s = 11", "timing.quiet_s", "at least 33, three times", "30"

@@ -48,7 +48,7 @@ class TemplateProcess:
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [
-                    *(sys.executable, "-m", "mailfleet_workers.template.child"),
+                    *(sys.executable, "-P", "-m", "mailfleet_workers.template.child"),
                     *("--socket", str(other.fileno()), "--memory", str(memory_bytes), "--cpu", str(cpu_s)),
                 ],
                 stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from importlib.metadata import version
 
 from sqlalchemy import Engine
@@ -25,7 +26,7 @@ from mailfleet_schema.statements.claim import Return
 from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.statements.mail_template import MailTemplate, template_of
 from mailfleet_workers.accounts.directory import Directory
-from mailfleet_workers.accounts.found import Broken
+from mailfleet_workers.accounts.found import Broken, Found
 from mailfleet_workers.accounts.watch import Watch
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.contained import Containment
@@ -204,8 +205,7 @@ class Pool:
         self._keeper.refresh()
         self._service_threads = []
         if self._directory is not None:
-            # Limits are followed before anybody is sent for by them.
-            self._directory.listen(lambda *_: self._keeper.follow())
+            self._directory.listen(self._follow_limits)
             watch = Watch(
                 self._engine,
                 self._directory,
@@ -232,6 +232,11 @@ class Pool:
         self._keeper.looked.wait(TOLD_S)
         for thread in self._threads:
             thread.start()
+
+    def _follow_limits(self, name: str, _before: Found, _found: Found) -> None:
+        """The limits of an account apply before its first mail is sent by them."""
+        if self._directory is not None:
+            self._keeper.follow(partial(self._directory.limits, only=name))
 
     @property
     def lost(self) -> bool:

@@ -158,6 +158,19 @@ def test_a_bad_stored_account_is_listed_with_its_problem(engine: Engine, command
     assert command.json("account", "show", "default")["origin"] == "settings"
 
 
+def test_limits_of_a_stored_account_are_listed_and_changed(engine: Engine, command: Command) -> None:
+    """As those of the settings."""
+    command.environ["MAILFLEET_REDIS_URL"] = (
+        "redis://127.0.0.1:9/0" if "postgresql" in str(engine.url) else None
+    )
+    command("account", "set", "tenant-a", "limits.messages=1/s")
+    said = command("limits", "set", "account:tenant-a", "messages", "2/s")
+    assert "2/s (was 1/s)" in said.stdout
+    assert "not in these settings" not in said.stderr
+    listed = {one["account"]: one["rules"][0]["rule"] for one in command.json("limits")["accounts"]}
+    assert listed == {"default": "account messages 14/s", "tenant-a": "account messages 2/s"}
+
+
 @pytest.mark.tinymail("53")
 def test_a_refused_login_is_tried_again(engine: Engine, command: Command) -> None:
     """The gate that it closed is opened when the account is stored anew; an operator's stays."""

@@ -100,9 +100,11 @@ class Directory:
                     self._asked.pop(name, None)
             self._look(list(self._found))
 
-    def limits(self, changes: Sequence[LimitChange] = ()) -> dict[str, Limits]:
-        """The limits of every account that is known so far, *changes* over them."""
+    def limits(self, changes: Sequence[LimitChange] = (), *, only: str | None = None) -> dict[str, Limits]:
+        """The limits of every account that is known so far, or of *only* one, *changes* over them."""
         accounts = {**self._settings.accounts, **self._loaded}
+        if only is not None:
+            accounts = {name: account for name, account in accounts.items() if name == only}
         return limits_of(self._settings, changes, accounts=accounts, catcher=self._catcher)
 
     def _look(self, names: Sequence[str]) -> None:

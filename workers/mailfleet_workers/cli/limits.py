@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.text import Text
+from sqlalchemy import Engine
 
+from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.statements.limit import NAMES, LimitChange, changes
 from mailfleet_workers.cli import screen
@@ -17,6 +19,7 @@ from mailfleet_workers.cli.grid import Cell
 from mailfleet_workers.cli.mails import Json
 from mailfleet_workers.cli.waits import came_back, operating, scope_of
 from mailfleet_workers.limits.book import Book
+from mailfleet_workers.operators.accounts import with_stored
 from mailfleet_workers.operators.limits import (
     CATCHER,
     AccountStatus,
@@ -31,9 +34,10 @@ from mailfleet_workers.operators.limits import (
     unset_limit,
 )
 from mailfleet_workers.operators.scope import parse_scope
+from mailfleet_workers.settings import Settings
 from mailfleet_workers.views.spans import span
 
-LIMITS = """List the limits of every account of the settings, and how much of each is used.
+LIMITS = """List the limits of every account of the settings and the database, and how much of each is used.
 
 A rule counts what is in flight and what a server answered within its window, of all workers together.
 """
@@ -66,6 +70,7 @@ def _status(context: Context) -> LimitsStatus:
     if context.database_exists() or not context.embedded:
         with context.reading() as connection:
             in_force, instance = changes(connection), instance_id(connection)
+            settings = with_stored(connection, settings)
     if settings.redis_url is None:
         return limits_status(settings, in_force, None, EMBEDDED if context.embedded else NO_REDIS)
     # Not at the top: every command would pay for redis.
@@ -79,6 +84,11 @@ def _status(context: Context) -> LimitsStatus:
         return limits_status(settings, in_force, limiter)
     finally:
         limiter.close()
+
+
+def _settings(context: Context, engine: Engine) -> Settings:
+    with read_only(engine) as connection:
+        return with_stored(connection, context.settings)
 
 
 def _parts(found: LimitsStatus) -> Iterator[Text | screen.Grid]:
@@ -166,7 +176,7 @@ def set_command(
     change = read_limit(asked, name, values)
     with operating(context) as engine:
         scope_of(context, engine, scope)
-        found = set_limit(engine, context.settings, change)
+        found = set_limit(engine, _settings(context, engine), change)
     _tell(context, found, as_json=as_json)
 
 
@@ -177,7 +187,7 @@ def unset_command(ctx: typer.Context, scope: ScopeWord, name: Name, as_json: Jso
     asked = limit_scope(parse_scope(scope))
     with operating(context) as engine:
         scope_of(context, engine, scope)
-        found = unset_limit(engine, context.settings, asked, name)
+        found = unset_limit(engine, _settings(context, engine), asked, name)
     _tell(context, found, as_json=as_json)
 
 

@@ -113,11 +113,11 @@ class Keeper:
                     self._book.replace(self._resolve(changes))
                 self._changes = changes
 
-    def follow(self) -> None:
-        """Other accounts are known now, or other settings of theirs: from now on their limits apply."""
-        if self._resolve is not None and self._book is not None:
+    def follow(self, resolve: Resolve) -> None:
+        """Accounts are known now, or have other settings: from now on the limits that *resolve* makes of them apply too."""
+        if self._book is not None:
             with self._following:
-                self._book.replace(self._resolve(self._changes))
+                self._book.replace({**self._book.all(), **resolve(self._changes)})
 
     def tell(self, seeding: Seeding) -> None:
         """Tell the limiter what it lacks; takes as long as the database does."""

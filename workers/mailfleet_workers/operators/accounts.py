@@ -6,6 +6,7 @@ What is stored is looked at as a whole before it is written, and never holds a s
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -98,6 +99,19 @@ def _summary(settings: Settings, one: stored_account.StoredAccount) -> Summary:
     except WrongSettings as error:
         return Summary(one.name, STORED, None, None, one.version, one.changed_at, error.lines()[0], used)
     return Summary(one.name, STORED, account.host, account.username, one.version, one.changed_at, None, used)
+
+
+def with_stored(connection: Connection, settings: Settings) -> Settings:
+    """*settings* with the stored accounts that can be used among their own; for looking, not for workers."""
+    found = dict(settings.accounts)
+    after = ""
+    while page := stored_account.page(connection, after=after, most=PAGE):
+        for one in page:
+            if one.name not in settings.accounts:
+                with suppress(WrongSettings):
+                    found[one.name] = checked(settings, one.name, one.settings)
+        after = page[-1].name
+    return settings.model_copy(update={"accounts": found})
 
 
 def show(connection: Connection, settings: Settings, name: str, loaders: Sequence[Loader] = ()) -> Shown:

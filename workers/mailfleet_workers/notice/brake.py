@@ -92,7 +92,7 @@ class Brake:
         """A permit for *request*, and who gave it; without Redis everything is granted."""
         limits = self._book.of(request.account)
         if limits is None or not limited(limits):
-            # Wrong passwords would be counted for the fleet; that is nothing to wait for.
+            # Logins alone are no limit: there is nothing to ask Redis for.
             return self._own.ask(request), self._own
         redis, why = self._answering()
         if redis is not None:
@@ -131,7 +131,8 @@ class Brake:
 
         def renew() -> None:
             while not end.wait(RENEW_S):
-                redis.renew()
+                if redis.instance:  # else nothing was granted, and nobody's keys would be touched
+                    redis.renew()
 
         threading.Thread(target=renew, name="mailfleet-notice-leases", daemon=True).start()
         try:

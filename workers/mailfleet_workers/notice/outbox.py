@@ -29,7 +29,7 @@ IDLE_S = 10.0
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """One letter and who waits for what becomes of it; with `result` nobody sees the future before it is told."""
+    """One letter, and the future of whoever waits for its result. To cancel that does not stop the mail."""
 
     letter: Letter
     future: "Future[Result]" = field(default_factory=Future)

@@ -184,7 +184,7 @@ def tables_of(dialect: Dialect) -> Tables:
         Column("host", Text, nullable=False),
         Column("pid", Integer, nullable=False),
         Column("version", Text, nullable=False),
-        # Other apps whose rows it takes, each between spaces: " billing news ".
+        # Other apps whose rows it takes, each between spaces, and "*" if it shares: " billing news * ".
         Column("also", Text, nullable=False, server_default=""),
         Column("started_at", Instant, nullable=False, server_default=now()),
         Column("heartbeat_at", Instant, nullable=False, server_default=now()),

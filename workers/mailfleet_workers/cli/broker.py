@@ -10,7 +10,7 @@ from mailfleet.broker.rabbit.declare import ensure
 from mailfleet.broker.rabbit.parameters import BrokerUrl, parse_broker_url
 from mailfleet_schema.declarations import Topology, fleet, of_apps
 from mailfleet_schema.names import InvalidName, check_name
-from mailfleet_schema.topology import DELAY_OUT_EXCHANGE, MAIL_EXCHANGE
+from mailfleet_schema.topology import DELAY_OUT_EXCHANGE, MAIL_EXCHANGE, SHARED_APP
 from mailfleet_workers.account import Secret
 from mailfleet_workers.broker_state.amqp import look, replace
 from mailfleet_workers.broker_state.connect import NoBroker, connected
@@ -143,7 +143,10 @@ def _topology(context: Context, more: list[str] | None) -> Topology:
         named = [check_name("--app", name) for name in more or []]
     except InvalidName as error:
         raise Failure(str(error)) from None
-    return fleet() + of_apps(dict.fromkeys([*context.settings.apps, *named]))
+    apps = [*context.settings.apps, *named]
+    if any(context.settings.shares(app) for app in apps):
+        apps.append(SHARED_APP)
+    return fleet() + of_apps(dict.fromkeys(apps))
 
 
 def _management(context: Context, value: str, url: BrokerUrl) -> Management:

@@ -152,14 +152,14 @@ def test_a_busy_pool_gives_way(stage: Stage, server: Server) -> None:
     stage.parent(NAMED, "--processes", "1", environ=settings(stage, NAMED, OTHER, threads=2), ready=1)
     stage.mailer(OWNER).emit_many([mail(f"theirs {n}", "*") for n in range(30)])
     stage.sink.store.wait_for(1, 30)
-    stage.mailer(NAMED).emit_many([mail(f"ours {n}", account=NAMED) for n in range(60)])
+    stage.mailer(NAMED).emit_many([mail(f"ours {n}", account=NAMED) for n in range(120)])
     wait_until(
         lambda: any(row.reason == "its sender has mail of its own" for row in stage.rows("reason")),
         30,
         lambda: f"{stage.states()}",
     )
-    server.pause_s = 0.0
     stage.parent(OTHER, "--processes", "1", environ=settings(stage, NAMED, OTHER), ready=1)
-    stage.wait_states({"sent": 90}, 60)
+    wait_until(lambda: OTHER in by_app(stage), 30, lambda: f"{stage.states()}")
+    server.pause_s = 0.0
+    stage.wait_states({"sent": 150}, 60)
     assert set(stage.copies().values()) == {1}
-    assert by_app(stage).get(OTHER)

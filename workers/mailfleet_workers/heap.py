@@ -103,11 +103,15 @@ class RowHeap:
         return self._own is not None and row.app not in self._own
 
     def yields(self, row: Claimed) -> bool:
-        """Whether *row* has to wait: it is foreign, and some of our own wait."""
+        """Whether *row* has to wait: it is foreign, and one of our own can be taken in its place, or when it is put back."""
         if not self.foreign(row):
             return False
         with self._lock:
-            return self._own_wait()
+            # Not any that waits: one that nobody may take now, because its account has no connection, is not helped.
+            return any(self._has_own(name) for name in (row.account, self._best(high_only=False)))
+
+    def _has_own(self, account: str | None) -> bool:
+        return account in self._by_account and not self._by_account[account][0].foreign
 
     def take_foreign(self) -> list[Claimed]:
         """The waiting rows that are foreign, if some of our own wait: others may have the time for them."""

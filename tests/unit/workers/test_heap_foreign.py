@@ -73,9 +73,19 @@ def test_it_yields() -> None:
     """A thread at work on foreign rows learns that own ones wait; one at work on its own goes on."""
     pool = heap()
     assert not pool.yields(foreign(1))
-    pool.put([own(2)])
+    pool.put([own(2, account="ours")])
     assert pool.yields(foreign(1))
     assert not pool.yields(own(3))
+
+
+def test_it_yields_to_nobody_who_must_wait() -> None:
+    """Own rows of another account that no thread may take now are no reason: the thread would come back at once, for ever."""
+    pool = heap()
+    with pool.asleep("ours", HIGH):
+        pool.put([own(2, account="ours")])
+        assert not pool.yields(foreign(1))
+        assert pool.yields(foreign(1, account="ours"))
+    assert pool.yields(foreign(1))
 
 
 def test_it_gives_way() -> None:

@@ -97,7 +97,14 @@ class Worker:
             loaders=self._loaders,
             limiting=self._counting is not None,
         )
-        ways = Ways(settings, environ=environ, meter=meter, directory=directory)
+        ways = Ways(
+            settings,
+            environ=environ,
+            own=self._apps,
+            counted=self._counting is not None,
+            meter=meter,
+            directory=directory,
+        )
         self._connections = ConnectionPool(ways.transport, time.monotonic, meter=meter)
         directory.listen(self._connections.heard)
         self._pool = Pool(

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine
 
 from mailfleet import Mail, Mailer
 from mailfleet_schema.statements.reconcile import Patience, look, look_now
-from mailfleet_workers.cli import scan
+from mailfleet_workers.operators import scan
 from tests.integration.cli.conftest import Command
 from tests.services.virtual_host import VirtualHost
 

@@ -14,7 +14,7 @@ from mailfleet_workers.operators.mails import (
     by_ids,
     count,
 )
-from mailfleet_workers.views import Filter
+from mailfleet_workers.views import Filter, search
 from tests.conformance.statements.bench import Bench
 
 
@@ -72,6 +72,12 @@ def test_held_mail_is_released_or_confirmed(bench: Bench) -> None:
         (Filter(reason="d%b"), set()),
         (Filter(apps=("billing",), states=(State.QUEUED,)), {0, 2, 3}),
         (Filter(apps=("nobody",)), set()),
+        (Filter(mark="campaign-7"), {1, 3}),
+        (Filter(mark="campaign-7", apps=("news",)), {1}),
+        (Filter(recipient="ADA@example.net", account="second"), {3}),
+        (Filter(recipient="@example.org"), set()),
+        (Filter(outcome="undone", states=(State.QUEUED,)), {0, 1, 2, 3}),
+        (Filter(ref=("invoice", "17")), {2}),
     ],
     ids=str,
 )
@@ -79,16 +85,27 @@ def test_by_filter(bench: Bench, wanted: Filter, found: set[int]) -> None:
     """Counted first, then done: the same mails."""
     ids = [
         bench.new(),
-        bench.new(app="news"),
-        bench.new(priority=Priority.BULK),
-        bench.new(account="second"),
+        bench.new(app="news", mark="campaign-7"),
+        bench.new(priority=Priority.BULK, ref=("invoice", "17", None)),
+        bench.new(account="second", mark="sale campaign-7"),
         bench.held().id,
     ]
-    bench.sent()
+    bench.sent(mark="campaign-7")
     assert count(bench.engine, CANCEL, wanted) == len(found)
     assert by_filter(bench.engine, CANCEL, wanted) == len(found)
     assert {ids.index(number) for number, row in bench.rows().items() if row.state == "cancelled"} == found
     assert by_filter(bench.engine, CANCEL, wanted) == count(bench.engine, CANCEL, wanted) == 0
+
+
+def test_what_many_have(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an index knows too many rows all pages are gone through, and nothing is left out."""
+    monkeypatch.setattr(search, "FEW", 3)
+    monkeypatch.setattr(search, "PAGE", 4)
+    monkeypatch.setattr(search, "MOST_ROWS", 4)
+    made = [bench.new(mark="all" if n % 2 else "few") for n in range(20)]
+    assert count(bench.engine, CANCEL, Filter(mark="all")) == 10
+    assert by_filter(bench.engine, CANCEL, Filter(mark="all", from_id=made[2])) == 9
+    assert states(bench).count("cancelled") == 9
 
 
 def test_a_range_of_numbers(bench: Bench) -> None:

@@ -10,6 +10,7 @@ from mailfleet_workers.views import body_of, detail, show_mail
 from tests.integration.views.rows import GREYLISTED, Rows, content, with_file
 
 
+@pytest.mark.tinymail("66")
 def test_everything_that_was_written(engine: Engine, read: Connection) -> None:
     """Content, sizes, files, labels are shown as they were stored."""
     rows = Rows(engine)
@@ -36,7 +37,7 @@ def test_everything_that_was_written(engine: Engine, read: Connection) -> None:
     assert found.as_json()["content"]["to"] == [{"name": "Ada", "address": "ada@example.net"}]
 
 
-@pytest.mark.tinymail("25", "D36")
+@pytest.mark.tinymail("25", "66", "D36")
 def test_history_and_outcomes(engine: Engine, read: Connection) -> None:
     """Tries are in their order, with what was said; recipients are listed where they differ."""
     rows = Rows(engine)
@@ -109,6 +110,7 @@ def test_sent_mail(engine: Engine, read: Connection) -> None:
     assert found.mail.sent_at is not None
 
 
+@pytest.mark.tinymail("66")
 def test_unknown_mail(read: Connection) -> None:
     """There is nothing to show of a mail that is not there."""
     assert show_mail(read, 1) is None

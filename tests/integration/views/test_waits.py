@@ -1,5 +1,6 @@
 """`waits`: every closed gate, for people and programs."""
 
+import pytest
 from sqlalchemy import Connection, Engine
 
 from mailfleet_schema.statements.gate import SCOPES, UNTIL_OPENED_S
@@ -7,6 +8,7 @@ from mailfleet_workers.views import list_waits, status
 from tests.integration.views.rows import Rows
 
 
+@pytest.mark.tinymail("32")
 def test_every_closed_gate(engine: Engine, read: Connection) -> None:
     """Each with what is left, why and since when; the longest first; open ones are left out."""
     rows = Rows(engine)

@@ -1,21 +1,17 @@
 """`mailfleet scan`: one pass of the reconciler."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from mailfleet.broker.base import BrokerUnavailable
-from mailfleet_schema.hint import Hint, group
-from mailfleet_schema.senders import ANY, SHARED
-from mailfleet_schema.statements.reconcile import Looked, look, look_now
-from mailfleet_schema.states import Priority, State
+from mailfleet_schema.statements.reconcile import look_now
+from mailfleet_schema.states import State
 from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import Context, of
 from mailfleet_workers.cli.failure import Failure
 from mailfleet_workers.cli.mails import Json
-from mailfleet_workers.reconciler import PAGE
+from mailfleet_workers.operators.scan import hint_due
 from mailfleet_workers.views import status
 
 _WORDS = {
@@ -85,42 +81,18 @@ def _hint(context: Context) -> int:
     patience = settings.patience()
     engine = context.engine()
     broker = RabbitBroker(settings.broker_url, app="scan", role="setup")
-    hinted = 0
-    seen: set[int] = set()
     try:
-        # Not until there is nothing left: workers at work push rows further away again, for as long as there are some.
-        for _ in range(most_queued // PAGE + 1):
-            with context.expecting_database(), engine.begin() as connection:
-                if not look_now(connection, apps, beyond_s=0.0, most=PAGE):
-                    break
-        while True:
-            with context.expecting_database(), engine.begin() as connection:
-                rows = look(connection, apps, patience, most=PAGE)
-            # In a large backlog the first ones are due for another look before the last had theirs.
-            rows = [row for row in rows if row.mail_id not in seen]
-            if not rows:
-                return hinted
-            seen |= {row.mail_id for row in rows}
-            # After the commit: a worker that is quicker would find the rows locked, and leave them.
-            broker.publish(_hints(rows))
-            hinted += len(rows)
-    except BrokerUnavailable as error:
-        again = f"what was looked at is looked at again within {patience.step_s:g} s by workers"
-        raise Failure(f"scan: {hinted} mails hinted, then RabbitMQ took no more ({error}); {again}") from None
+        with context.expecting_database():
+            found = hint_due(engine, broker, apps, patience, most=most_queued)
     finally:
         broker.close()
         engine.dispose()
-
-
-def _hints(rows: Sequence[Looked]) -> list[Hint]:
-    """Hints for *rows*: those that several apps may send to all of them, whoever comes first has it."""
-    own: list[tuple[str, Priority, int]] = []
-    others: list[tuple[str, Priority, int]] = []
-    for row in rows:
-        names = (row.app,) if row.apps is None else (row.app, SHARED) if ANY in row.apps else row.apps
-        for name in names:
-            (own if name == row.app else others).append((name, row.priority, row.mail_id))
-    return group(own) + group(others, shared=True)
+    if found.problem is not None:
+        again = f"what was looked at is looked at again within {patience.step_s:g} s by workers"
+        raise Failure(
+            f"scan: {found.mails} mails hinted, then RabbitMQ took no more ({found.problem}); {again}"
+        )
+    return found.mails
 
 
 def _tell(found: dict[str, int], *, done: bool, running: bool, as_json: bool) -> None:

@@ -1,14 +1,16 @@
 """`mailfleet send`: one mail from options or an .eml file, or one for each row of a table."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from mailfleet.mail import Mail
+from mailfleet_schema.hint import MAX_ID
 from mailfleet_schema.names import InvalidName, check_name
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import SHARED_APP
@@ -17,8 +19,9 @@ from mailfleet_workers.cli.context import of
 from mailfleet_workers.cli.failure import Failure
 from mailfleet_workers.cli.mails import Json
 from mailfleet_workers.cli.sending import report
-from mailfleet_workers.cli.sending.arguments import Handling, Letter, mail_of_eml
+from mailfleet_workers.cli.sending.arguments import NO_HANDLING, Handling, Letter, mail_of_eml
 from mailfleet_workers.cli.sending.checking import Check, Planned
+from mailfleet_workers.cli.sending.plain_data import read_data
 from mailfleet_workers.cli.sending.table import Table, read_table
 from mailfleet_workers.cli.sending.template import Template, moment_of, read_template
 from mailfleet_workers.settings import Settings
@@ -90,12 +93,33 @@ def send_command(
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Idempotency key: the same mail is stored once.")
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The mail as a JSON object; with an id it replaces that one; - is input."
+        ),
+    ] = None,
+    mail_id: Annotated[
+        int | None,
+        typer.Option("--id", metavar="ID", min=1, max=MAX_ID, help="A stored mail, once more or at once."),
+    ] = None,
+    save: Annotated[bool, typer.Option("--save", help="Only store it, as a draft.")] = False,
+    retry: Annotated[
+        bool | None,
+        typer.Option(
+            "--retry/--no-retry", help="Whether a transient failure is tried again.", show_default=False
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --id: one try or copy beyond the mail's limits.")
+    ] = False,
+    code: Annotated[bool, typer.Option("--code", help="Only print TinyMail's integer.")] = False,
     wait: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="How long to wait for the outcome: 60 in the embedded mode, else 0.",
+            help="How long to wait for the outcome: 60 in the embedded mode, else 0 (one mail with --data, --id, --code: 30).",
             show_default=False,
         ),
     ] = None,
@@ -125,6 +149,15 @@ def send_command(
         key=key,
     )
     name = _app(context.settings, app)
+    if data is not None or mail_id is not None or save or force or code or retry is not None:
+        from mailfleet_workers.cli.sending.single import Single, run
+
+        mail = _single(letter, handling, eml, data, mail_id, table)
+        if save and (mail_id is not None or code):
+            raise Failure("--save: it goes with a mail that is not stored yet, or with --data")
+        if force and not isinstance(mail, int):
+            raise Failure("--force: it goes with --id")
+        raise typer.Exit(run(context, name, Single(mail, save, retry, force, wait, code, as_json)))
     plans = _plans(letter, handling, eml, table, template)
     order = Order(name, Check(context.settings, name, datetime.now(UTC)), plans, wait)
     handover = Handover(context, order)
@@ -176,6 +209,37 @@ def _plans(
     else:
         raise Failure("nothing to send: give --to and --text, or --eml, or --csv and --template")
     return lambda: iter([plan])
+
+
+def _single(
+    letter: Letter,
+    handling: Handling,
+    eml: Path | None,
+    data: str | None,
+    mail_id: int | None,
+    table: Path | None,
+) -> Callable[[], Mail | Mapping[str, Any]] | int:
+    """The one mail, or what makes it. Raises Failure."""
+    if table is not None:
+        raise Failure("--csv: --save, --retry, --force and --code are for one mail")
+    given = {"--data": data is not None, "--id": mail_id is not None, "--eml": eml is not None}
+    given |= dict.fromkeys(letter.given(), True)
+    sources = [name for name, is_there in given.items() if is_there]
+    if len(sources) > 1 and sources[0] in {"--data", "--id", "--eml"}:
+        raise Failure(f"{sources[0]} and {sources[1]}: the mail comes from one of them")
+    if (data is not None or mail_id is not None) and handling != NO_HANDLING:
+        raise Failure(
+            f"{sources[0]}: how the mail is sent stands in it; --priority, --account, … are for new mails"
+        )
+    if mail_id is not None:
+        return mail_id
+    if data is not None:
+        return partial(read_data, data)
+    if eml is not None:
+        return lambda: handling.apply(mail_of_eml(eml))
+    if not sources:
+        raise Failure("nothing to send: give --to and --text, or --eml, --data or --id")
+    return lambda: handling.apply(letter.mail())
 
 
 def _match(template: Template, table: Table) -> None:

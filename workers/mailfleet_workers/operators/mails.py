@@ -31,7 +31,7 @@ from mailfleet_workers.outcome import cut
 from mailfleet_workers.views.base import View
 from mailfleet_workers.views.conditions import Conditions, conditions
 from mailfleet_workers.views.filter import Filter
-from mailfleet_workers.views.search import id_range, known_ids, pages
+from mailfleet_workers.views.search import bounded, id_range, known_ids, pages
 
 #: What may be done to mails, by the operator's word for it.
 OPERATIONS = {
@@ -157,12 +157,13 @@ def _matching(engine: Engine, operation: Operation, wanted: Filter) -> Iterator[
         found: list[int] | None = None
         if known is not None:
             query = _rows(meant).where(*meant.between(low, high), meant.among(known)).order_by(meant.id)
-            found = list(connection.execute(query).scalars())
+            with bounded(connection, most_s=None):
+                found = list(connection.execute(query).scalars())
     if found is not None:
         yield found
         return
     while low < high:
-        with read_only(engine) as connection:
+        with read_only(engine) as connection, bounded(connection, by_number=True, most_s=None):
             page = next(pages(connection, low, high, oldest_first=True), None)
             if page is None:
                 return

@@ -64,12 +64,11 @@ def find(
     goes_on = low if oldest_first else high
     known = known_ids(connection, meant)
     try:
-        with bounded(connection):
-            if known is not None:
-                query = _ordered(meant, oldest_first).where(
-                    meant.id >= low, meant.id < high, meant.among(known)
-                )
+        if known is not None:
+            query = _ordered(meant, oldest_first).where(meant.id >= low, meant.id < high, meant.among(known))
+            with bounded(connection):
                 return Hits(tuple(connection.execute(query.limit(most)).scalars()), None)
+        with bounded(connection, by_number=True):
             rows = 0
             # Where every row will do, the first ones do.
             whole = [(low, high)] if not meant.where else None
@@ -136,10 +135,11 @@ def id_range(connection: Connection, wanted: Filter) -> tuple[int, int]:
     """The ids that *wanted* can mean: the first, and the one beyond. Times are looked up by bisection."""
     low = wanted.from_id or 0
     high = MAX_ID if wanted.before_id is None else wanted.before_id
-    if wanted.since is not None:
-        low = max(low, _first_since(connection, wanted.since - _DISORDER))
-    if wanted.until is not None:
-        high = min(high, _first_since(connection, wanted.until + _DISORDER))
+    with bounded(connection, by_number=True):
+        if wanted.since is not None:
+            low = max(low, _first_since(connection, wanted.since - _DISORDER))
+        if wanted.until is not None:
+            high = min(high, _first_since(connection, wanted.until + _DISORDER))
     return low, high
 
 
@@ -162,10 +162,13 @@ def _first_since(connection: Connection, instant: datetime) -> int:
 
 
 @contextmanager
-def bounded(connection: Connection) -> Iterator[None]:
-    """Statements in it end after `STATEMENT_S`, and go by indexes; what was set for them is taken back.
+def bounded(
+    connection: Connection, *, by_number: bool = False, most_s: float | None = STATEMENT_S
+) -> Iterator[None]:
+    """Statements in it end after *most_s* (None: as the server has it) and go by indexes; what was set is taken back.
 
-    On SQLite, and outside of a transaction, they do as they do.
+    *by_number* makes them read rows in the order of their ids, and stop where they have enough: without statistics, or with
+    old ones, PostgreSQL would rather collect and sort them all. On SQLite, and outside of a transaction, nothing is set.
     """
     outside = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
     if dialect_of(connection) is not POSTGRESQL or outside:
@@ -175,10 +178,14 @@ def bounded(connection: Connection) -> Iterator[None]:
     try:
         connection.execute(
             text(
-                "SELECT set_config('statement_timeout', :most, true), set_config('enable_seqscan', 'off', true),"
-                " set_config('jit', 'off', true)"
+                "SELECT set_config('statement_timeout', coalesce(:most, current_setting('statement_timeout')), true),"
+                " set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),"
+                " set_config('enable_bitmapscan', CAST(:bitmaps AS text), true)"
             ),
-            {"most": str(round(STATEMENT_S * 1000))},
+            {
+                "most": None if most_s is None else str(round(most_s * 1000)),
+                "bitmaps": "off" if by_number else "on",
+            },
         )
         yield
     finally:

@@ -86,6 +86,10 @@ class Handling:
         return replace(mail, **changes)
 
 
+#: Nothing was said of how a mail is sent.
+NO_HANDLING = Handling(None, None, None, None, None)
+
+
 def mail_of_eml(path: Path) -> Mail:
     """The mail in the .eml file *path*. Raises Failure and InvalidMail."""
     try:

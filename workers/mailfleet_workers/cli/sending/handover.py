@@ -57,7 +57,7 @@ class Handover:
             bar.update(checking, total=total)
             if not total:
                 raise Failure("nothing to send: the table has no rows")
-            engine, mailer = self._open(stack)
+            engine, mailer, self._elsewhere = open_mailer(self._context, self._order.app, stack)
             with self._context.expecting_database():
                 ids = self._write(mailer, bar, total)
                 try:
@@ -85,31 +85,6 @@ class Handover:
             found.append('This was a dry run; delivery = "live" in the settings sends.')
         return found
 
-    def _open(self, stack: ExitStack) -> tuple[Engine, Mailer]:
-        context, app = self._context, self._order.app
-        if context.embedded:
-            try:
-                embedded = stack.enter_context(
-                    Embedded(context.settings, apps=[app], environ=context.environ)
-                )
-            except AlreadyRunning:
-                self._elsewhere = True
-            else:
-                return embedded.engine, embedded.mailer(app)
-        engine = context.engine()
-        stack.callback(engine.dispose)
-        settings = context.settings
-        sender = settings.accounts["default"].sender
-        mailer = Mailer(
-            app,
-            engine=engine,
-            broker=None if settings.broker_url is None else producer_broker(settings.broker_url, app),
-            on_doubt=OnDoubt(settings.app(app).on_doubt),
-            grace_s=settings.timing.grace_s,
-            message_id_domain=None if sender is None else sender.address.rpartition("@")[2],
-        )
-        return engine, mailer
-
     def _write(self, mailer: Mailer, bar: Progress, total: int) -> list[int]:
         ids: list[int] = []
         writing = bar.add_task("writing", total=total)
@@ -125,6 +100,34 @@ class Handover:
             raise Failure(f"{error}; {count} written") from error
         # A mail with a key that was used before is the first one's.
         return list(dict.fromkeys(ids))
+
+
+def open_mailer(context: Context, app: str, stack: ExitStack) -> tuple[Engine, Mailer, bool]:
+    """A mailer of *app* that ends with *stack*; in the embedded mode this process is the worker meanwhile.
+
+    True says that another process is, on this database.
+    """
+    elsewhere = False
+    if context.embedded:
+        try:
+            embedded = stack.enter_context(Embedded(context.settings, apps=[app], environ=context.environ))
+        except AlreadyRunning:
+            elsewhere = True
+        else:
+            return embedded.engine, embedded.mailer(app), False
+    engine = context.engine()
+    stack.callback(engine.dispose)
+    settings = context.settings
+    sender = settings.accounts["default"].sender
+    mailer = Mailer(
+        app,
+        engine=engine,
+        broker=None if settings.broker_url is None else producer_broker(settings.broker_url, app),
+        on_doubt=OnDoubt(settings.app(app).on_doubt),
+        grace_s=settings.timing.grace_s,
+        message_id_domain=None if sender is None else sender.address.rpartition("@")[2],
+    )
+    return engine, mailer, elsewhere
 
 
 def _stored(stored: int, total: int) -> str:

@@ -100,7 +100,7 @@ def _content(content: ContentSummary, now: datetime) -> list[tuple[str, object]]
         ("mark", content.mark),
         ("about", " ".join(part for part in content.ref if part) if content.ref else None),
         ("tags", ", ".join(content.tags) or None),
-        ("content", content.content_policy),
+        ("content", content.content_policy and f"{content.content_policy}, as the mail says"),
     ]
     return rows
 
@@ -135,13 +135,14 @@ def _row(mail: MailRow, now: datetime) -> list[tuple[str, object]]:
         ("sent", None if mail.sent_at is None else moment(mail.sent_at, now)),
         ("queue id", mail.queue_id),
         ("last reply", _said(mail.last_code, mail.last_text)),
+        ("last cost", None if mail.cost_ms is None else f"{mail.cost_ms} ms"),
         ("sums", sums),
         (
             "may",
             f"fail {mail.max_fail} times{'' if mail.retry else ', without a retry'}; in doubt {mail.on_doubt}",
         ),
         ("worker", mail.worker_id),
-        ("fence", mail.fence),
+        ("fence", f"{mail.fence}, version {mail.version}"),
     ]
 
 

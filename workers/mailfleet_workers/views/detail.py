@@ -109,8 +109,8 @@ class ContentSummary(View):
     mark: str | None
     ref: tuple[str | None, str | None, str | None] | None
     tags: tuple[str, ...]
-    content_policy: str | None = None
-    purged_at: datetime | None = None
+    content_policy: str | None
+    purged_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

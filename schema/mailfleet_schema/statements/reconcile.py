@@ -234,6 +234,25 @@ def look_now(
     return sum(1 for _ in _pages(connection, _look_now, _look_now_shared, apps, shared, bound))
 
 
+@template
+def _due(d: Dialect) -> str:
+    return d.format(
+        """
+        SELECT COUNT(*) AS mails FROM (
+            SELECT due_at FROM {mail} WHERE app = :app AND state = 'queued' ORDER BY look_at LIMIT :judged
+        ) AS first WHERE due_at <= {now}
+        """
+    )
+
+
+def due(connection: Executor, app: str, *, judged: int) -> int:
+    """How many of the *judged* queued rows of *app* whose `look_at` comes first are due.
+
+    No full count: what is due comes first by `look_at`, but for what was looked at and what is due within minutes.
+    """
+    return int(connection.execute(_due(dialect_of(connection)), {"app": app, "judged": judged}).scalar_one())
+
+
 def _settle_doubts_in(d: Dialect, whose: str) -> str:
     resend = "(m.on_doubt = 'resend' OR (m.on_doubt = 'resend_once' AND m.doubts = 0))"
     return d.format(

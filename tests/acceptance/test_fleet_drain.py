@@ -47,6 +47,7 @@ def senders(stage: Stage) -> dict[int, list[str | None]]:
     return found
 
 
+@pytest.mark.tinymail("U15")
 def test_sigterm_under_load(stage: Stage, tmp_path: Path) -> None:
     """Nothing is lost or doubled, the exit status is 0, mails that were not begun are queued within a second."""
     hosts = [

@@ -97,6 +97,7 @@ def test_the_next_look_counts_from_the_due_time(bench: Bench) -> None:
     assert bench.row(mail_id).seconds("look_at", "due_at") == about(PATIENCE.step_s)
 
 
+@pytest.mark.tinymail("33", "D18")
 def test_a_row_far_ahead_is_looked_at_before_it_is_due(bench: Bench) -> None:
     """What the delay ladder cannot hold is looked at half a ladder before it is due, in time to be hinted."""
     due_at = datetime.now(UTC) + timedelta(seconds=MAX_DELAY_S + HOUR_S)
@@ -106,6 +107,7 @@ def test_a_row_far_ahead_is_looked_at_before_it_is_due(bench: Bench) -> None:
     assert near.seconds("look_at", "due_at") == about(GRACE_S)
 
 
+@pytest.mark.tinymail("42")
 def test_a_row_far_ahead_does_not_age_before_it_is_due(bench: Bench) -> None:
     """The age of a mail counts from when it was first wanted, not from when it was written."""
     mail_id = bench.new(due_at=datetime.now(UTC) + timedelta(days=30))
@@ -114,6 +116,7 @@ def test_a_row_far_ahead_does_not_age_before_it_is_due(bench: Bench) -> None:
     assert [row.mail_id for row in bench.look()] == [mail_id]
 
 
+@pytest.mark.tinymail("33", "D17")
 def test_only_what_is_asked_for_is_looked_at(bench: Bench) -> None:
     """Each app's rows are looked at by those who reconcile it, at most so many of each, the longest waiting first."""
     first, second = _looked_at(bench), _looked_at(bench)

@@ -27,7 +27,7 @@ def mails(chunks: Office) -> list[int]:
     return [chunks.emit(f"{n}@example.net") for n in range(8)]
 
 
-@pytest.mark.tinymail("39")
+@pytest.mark.tinymail("37", "39")
 def test_eight_mails_in_two_transactions(chunks: Office, mails: list[int]) -> None:
     """A chunk of eight is recorded in one statement and settled in one."""
     chunks.hint(*mails)
@@ -71,7 +71,7 @@ def test_the_connection_dies_and_the_host_with_it(chunks: Office, mails: list[in
     chunks.nothing_is_left()
 
 
-@pytest.mark.tinymail("39", "U4", "D2")
+@pytest.mark.tinymail("39", "D2", "U4")
 @pytest.mark.parametrize(
     ("act", "state"),
     [
@@ -90,6 +90,7 @@ def test_one_mail_of_a_chunk(chunks: Office, mails: list[int], act: object, stat
     chunks.nothing_is_left()
 
 
+@pytest.mark.tinymail("39")
 def test_a_gate_in_the_middle(chunks: Office, mails: list[int]) -> None:
     """A Wait of the account at the fourth: it and the rest wait together; no further dot leaves."""
     chunks.server.script("3@example.net", refuse(450, "4.7.0 quota"))

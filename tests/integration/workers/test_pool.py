@@ -123,6 +123,7 @@ def test_a_pool_sends_and_ends(start: Callable[..., Running]) -> None:
     assert workers(run.office) == 0
 
 
+@pytest.mark.tinymail("33", "34")
 def test_mail_without_any_hint_is_sent(start: Callable[..., Running]) -> None:
     """Hints that never came are made up for by the pool's own passes."""
     run = start()

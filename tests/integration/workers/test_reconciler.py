@@ -28,6 +28,7 @@ from tests.waiting import wait_until
 ADA, BOB = "ada@example.net", "bob@example.net"
 
 
+@pytest.mark.tinymail("33")
 def test_what_nobody_carries_is_hinted(office: Office) -> None:
     """A committed mail whose hint was lost is found by the next pass, once, and then left for a while."""
     mail = office.emit(ADA)
@@ -214,6 +215,7 @@ def test_a_process_that_is_alone_judges_nobody(office: Office) -> None:
     assert office.state(mail) == "sending(prepare)"
 
 
+@pytest.mark.tinymail("42", "D19", "U7")
 def test_what_went_by_is_expired_and_not_hinted(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many rows, some overdue by more than `max_next`: those expire, all others are hinted, none of them both.
 
@@ -235,6 +237,7 @@ def test_what_went_by_is_expired_and_not_hinted(office: Office, monkeypatch: pyt
     assert (total.expired, total.hinted) == (len(late), len(mails) - len(late))
 
 
+@pytest.mark.tinymail("33", "D17")
 def test_a_backlog_is_worked_off_in_one_pass(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """More rows than a page, of every kind, are found by one pass."""
     monkeypatch.setattr(module, "PAGE", 10)
@@ -253,7 +256,7 @@ def test_a_backlog_is_worked_off_in_one_pass(office: Office, monkeypatch: pytest
     assert sorted(notice.mail_id for notice in office.notices) == sorted(held + queued)
 
 
-@pytest.mark.tinymail("D17")
+@pytest.mark.tinymail("33", "D17")
 def test_many_reconcilers_at_once(office: Office) -> None:
     """Four reconcilers run at once over a quiet worker's rows, doubts and hints: each row is found once."""
     gone = Office(office.engine, office.directory / "gone")
@@ -337,6 +340,7 @@ def test_passes_beside_intake_and_senders(chunks: Office) -> None:
     chunks.nothing_is_left()
 
 
+@pytest.mark.tinymail("34")
 def test_a_pass_that_fails_is_not_the_last(office: Office) -> None:
     """Neither a database that is away nor a bug in what a pass calls ends the reconciler's thread."""
     office.emit(ADA)

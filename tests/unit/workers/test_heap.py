@@ -21,6 +21,7 @@ def ids(batch: Batch | None) -> list[int]:
     return [row.id for row in batch.rows] if batch else []
 
 
+@pytest.mark.tinymail("36", "D21")
 def test_priority_comes_first_then_due_time_then_id() -> None:
     """Rows of one account leave by priority, then by `due_at`, then by id."""
     heap = RowHeap(10)
@@ -36,6 +37,7 @@ def test_priority_comes_first_then_due_time_then_id() -> None:
     assert ids(take(heap)) == [5, 3, 4, 2, 1]
 
 
+@pytest.mark.tinymail("37", "40")
 def test_a_batch_is_of_one_account() -> None:
     """A batch holds rows of the account whose best row comes first, and leaves the others' for the next thread."""
     heap = RowHeap(10)
@@ -53,6 +55,7 @@ def test_a_batch_is_of_one_account() -> None:
     assert take(heap) is None
 
 
+@pytest.mark.tinymail("37")
 def test_a_batch_has_at_most_so_many_rows() -> None:
     """`most` bounds a batch; what is left is still waiting."""
     heap = RowHeap(10)
@@ -279,6 +282,7 @@ def test_forgetting_an_old_claim_keeps_the_new_one() -> None:
     assert heap.holds(1, 5)
 
 
+@pytest.mark.tinymail("36")
 def test_a_new_claim_replaces_the_waiting_one() -> None:
     """A row that was taken from us while it waited, and that we claimed again, leaves once, by its new claim.
 
@@ -326,6 +330,7 @@ def test_who_waits_for_more_room_waits_for_half_of_the_heap() -> None:
     assert heap.wait_for_room(NORMAL, 0.0, wanted=100) == 4
 
 
+@pytest.mark.tinymail("36", "D21")
 def test_new_rows_wake_who_waits() -> None:
     """A thread that waits for rows gets those that are put meanwhile."""
     heap = RowHeap(1)

@@ -34,6 +34,7 @@ from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.loaders import Loader, installed
 from mailfleet_workers.catcher import Catcher, DirectoryStore, Script
 from mailfleet_workers.classify import Rules
+from mailfleet_workers.clone_guard import CloneGuard
 from mailfleet_workers.intake import IntakeClosed
 from mailfleet_workers.limits.book import Book
 from mailfleet_workers.limits.local import LocalLimiter
@@ -68,7 +69,8 @@ class Embedded:
     """A whole mailfleet as a context manager; *apps* get a pool of threads each.
 
     *script* is what the catching server does; None takes every mail. *environ* is where `env:` secrets are looked up.
-    *fixed_chunk* sets the chunk of every thread (tests). Raises AlreadyRunning, SettingsError and what SQLite raises.
+    *fixed_chunk* sets the chunk of every thread (tests). Raises AlreadyRunning, SettingsError, Elsewhere for a
+    copy that nobody has confirmed, and what SQLite raises.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Embedded:
         self._environ = os.environ if environ is None else environ
         self._fixed_chunk = fixed_chunk
         self._rng = rng or random.Random()
+        self._guard = CloneGuard(settings.installation)
         self._lock: int | None = None
         self._pools: dict[str, Pool] = {}
         self._consumers: list[dramatiq.Worker] = []
@@ -119,6 +122,8 @@ class Embedded:
         self._lock_database()
         try:
             migrations.upgrade(self.engine)
+            with self.engine.begin() as connection:
+                self._guard.enter(connection)
             self.recovered = self._recover()
             # The last process's hints died with it: what is due is looked at now, not when its next look comes.
             with self.engine.begin() as connection:
@@ -258,6 +263,7 @@ class Embedded:
                 notify=broker_notify(self._broker),
                 rng=self._rng,
                 stores=self._stores,
+                guard=self._guard,
             )
             for priority in Priority:
                 self._broker.declare_queue(queue_name(app, priority))

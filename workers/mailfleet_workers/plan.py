@@ -8,6 +8,7 @@ from typing import Self
 from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.states import ContentPolicy
 from mailfleet_schema.webhook import Endpoint
+from mailfleet_workers.backlog import WARN_BACKLOG
 from mailfleet_workers.outcome import Policy
 from mailfleet_workers.settings import Settings
 
@@ -48,6 +49,7 @@ class PoolPlan:
     content_policy: Callable[[str], ContentPolicy] = lambda _app: ContentPolicy.KEEP
     render_timeout_s: float = 30.0
     endpoints: tuple[Endpoint, ...] = ()
+    warn_backlog: int = WARN_BACKLOG
 
     @classmethod
     def of(
@@ -88,4 +90,5 @@ class PoolPlan:
             content_policy=settings.content_policy,
             render_timeout_s=timing.render_timeout_s,
             endpoints=settings.endpoints(),
+            warn_backlog=settings.app(app).warn_backlog,
         )

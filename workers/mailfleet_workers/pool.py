@@ -29,6 +29,7 @@ from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.found import Broken, Found
 from mailfleet_workers.accounts.watch import Watch
 from mailfleet_workers.classify import Rules
+from mailfleet_workers.clone_guard import CloneGuard
 from mailfleet_workers.contained import Containment
 from mailfleet_workers.delivery import UNKNOWN_ACCOUNT_S
 from mailfleet_workers.desk import Desk, Way
@@ -87,6 +88,7 @@ class Pool:
         may_hint: Callable[[], bool] = lambda: True,
         meter: Meter = SILENT,
         stores: ReadStored = no_stores,
+        guard: CloneGuard | None = None,
     ) -> None:
         self._plan = plan
         self._engine = engine
@@ -103,6 +105,7 @@ class Pool:
         self._may_hint = may_hint
         self._meter = meter
         self._stores = stores
+        self._guard = guard or CloneGuard()
         self._drain = threading.Event()
         self._abandon = threading.Event()
         self._end = threading.Event()
@@ -111,9 +114,13 @@ class Pool:
         self.worker_id = 0
 
     def start(self) -> None:
-        """Register the worker and start its threads. Raises what the database or the journal's disk raises."""
+        """Register the worker and start its threads.
+
+        Raises Elsewhere, and what the database or the journal's disk raises.
+        """
         plan = self._plan
         with self._engine.begin() as connection:
+            instance = self._guard.enter(connection)
             self.worker_id = worker.register(
                 connection,
                 app=plan.app,
@@ -143,6 +150,7 @@ class Pool:
             self.worker_id,
             heartbeat_s=plan.heartbeat_s,
             quiet_s=plan.patience.quiet_s,
+            check=self._guard.check,
             on_lost=self.drain,
         )
         self._ledger = Ledger(
@@ -176,6 +184,7 @@ class Pool:
             may_hint=self._may_hint,
             meter=self._meter,
             endpoints=plan.endpoints,
+            warn_backlog=plan.warn_backlog,
         )
         self.intake = Intake(
             self._engine,
@@ -301,7 +310,12 @@ class Pool:
 
     def reconcile(self) -> Pass:
         """One pass now, beside those that come by themselves."""
-        return self._reconciler.run_once()
+        return self._reconciler.run_once(asked=True)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not as it should be, though mail is sent, in words."""
+        return self._reconciler.notes
 
     @property
     def held(self) -> int:

@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet_schema.statements import worker
+from mailfleet_workers.clone_guard import Elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ def boottime() -> float:
 class Pulse:
     """Renews worker *worker_id* every *heartbeat_s*; *quiet_s* after the last good beat others take its rows.
 
-    *on_lost* is called when the database no longer knows the worker: others have taken its rows.
+    *check* is done before every beat, in its transaction; it raises Elsewhere when this is not our database any more. *on_lost* is
+    called then, and when the database no longer knows the worker: others have taken its rows.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Pulse:
         heartbeat_s: float,
         quiet_s: float,
         clock: Clock = boottime,
+        check: Callable[[Connection], None] = lambda _: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
@@ -47,6 +50,7 @@ class Pulse:
         self._heartbeat_s = heartbeat_s
         self._quiet_s = quiet_s
         self._clock = clock
+        self._check = check
         self._on_lost = on_lost
         self._last_good = clock()
         self._connected_since = clock()
@@ -55,7 +59,7 @@ class Pulse:
 
     @property
     def lost(self) -> bool:
-        """Whether the database no longer knows this worker: it must not send any more."""
+        """Whether the database no longer knows this worker, or is another one: it must not send any more."""
         return self._lost
 
     def fresh(self) -> bool:
@@ -87,7 +91,11 @@ class Pulse:
         asked_at = self._clock()
         try:
             with self._engine.begin() as connection:
+                self._check(connection)
                 known = worker.beat(connection, self._worker_id)
+        except Elsewhere:  # who found it has said so
+            self._lose()
+            return False
         except SQLAlchemyError as error:
             log.warning(
                 "heartbeat_failed", extra={"worker_id": self._worker_id, "error": type(error).__name__}
@@ -96,8 +104,7 @@ class Pulse:
             return False
         if not known:
             log.error("heartbeat_lost", extra={"worker_id": self._worker_id})
-            self._lost = True
-            self._on_lost()
+            self._lose()
             return False
         if asked_at - self._last_good >= self._quiet_s / 2:
             # Before `last_good`: a sender must not see a young heartbeat without the gap.
@@ -105,6 +112,10 @@ class Pulse:
         # The time of the question, not of the answer: the beat may have been written long before it came.
         self._last_good = asked_at
         return True
+
+    def _lose(self) -> None:
+        self._lost = True
+        self._on_lost()
 
     def run(self, stop: threading.Event) -> None:
         """Beat until *stop*."""

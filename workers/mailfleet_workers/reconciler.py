@@ -7,6 +7,7 @@ takes small pages and goes on while they are full, so that a backlog is worked o
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -20,12 +21,14 @@ from mailfleet_schema.statements.reconcile import Looked, Patience
 from mailfleet_schema.statements.webhook import tell
 from mailfleet_schema.states import Phase, State
 from mailfleet_schema.webhook import Endpoint
+from mailfleet_workers.backlog import WARN_BACKLOG, Backlog
 from mailfleet_workers.heap import RowHeap
 from mailfleet_workers.journal import Journal
 from mailfleet_workers.journal_entry import Entry
 from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.recovery import put_in_doubt, settle_answered
+from mailfleet_workers.scanning import Scanner
 from mailfleet_workers.taking import Taking
 from mailfleet_workers.telemetry import events
 from mailfleet_workers.telemetry.meter import SILENT, Meter
@@ -91,6 +94,8 @@ class Reconciler:
         may_hint: Callable[[], bool] = lambda: True,
         meter: Meter = SILENT,
         endpoints: Sequence[Endpoint] = (),
+        clock: Callable[[], float] = time.monotonic,
+        warn_backlog: int = WARN_BACKLOG,
     ) -> None:
         self._engine = engine
         self._apps = list(apps)
@@ -111,6 +116,8 @@ class Reconciler:
         self._look_most = max(1, PAGE // len(self._apps))
         self._meter = meter
         self._endpoints = endpoints
+        self._scanner = Scanner(self._apps, clock)
+        self._backlog = Backlog(self._apps[0], warn_backlog)
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._forgotten: set[str] = set()
@@ -126,18 +133,22 @@ class Reconciler:
             except Exception:
                 # A bug in one part of a pass must not end the guarantee.
                 log.exception("pass_failed", extra={"apps": self._apps})
-            self._wake.wait(self._every_s * self._rng.uniform(1 - SPREAD, 1 + SPREAD))
+            every_s = min(self._every_s, self._scanner.shortest_s or self._every_s)
+            self._wake.wait(every_s * self._rng.uniform(1 - SPREAD, 1 + SPREAD))
             self._wake.clear()
             if stop.is_set():
                 return
 
-    def run_once(self) -> Pass:
-        """One pass. Raises SQLAlchemyError when the database does not answer; what was done stays done."""
+    def run_once(self, *, asked: bool = False) -> Pass:
+        """One pass; *asked* for by somebody, it looks at every app, whatever was said of scanning.
+
+        Raises SQLAlchemyError when the database does not answer; what was done stays done.
+        """
         total = self._take_back_quiet() + self._free_own() + self._settle_doubts()
         self._look_at_forgotten()
         self._remove_left_files()
         self._give_way()
-        total += self._expire_and_look()
+        total += self._expire_and_look(self._to_look_at(asked=asked))
         for reason, mails in asdict(total).items():
             if mails:
                 self._meter.reconciled(self._apps[0], reason, mails)
@@ -259,17 +270,30 @@ class Reconciler:
                 break
         return total
 
-    def _expire_and_look(self) -> Pass:
+    def _to_look_at(self, *, asked: bool) -> list[str]:
+        """The apps that are scanned in this pass."""
+        with read_only(self._engine) as connection:
+            self._scanner.read(connection)
+            self._backlog.look(connection)
+        due = self._scanner.due()
+        return self._apps if asked else due
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not as it should be, though it works, in words."""
+        return self._scanner.notes
+
+    def _expire_and_look(self, apps: Sequence[str]) -> Pass:
         """Hint a page only when nothing of it expires: what has expired must not be sent once more."""
         total = Pass()
         for _ in range(PAGES):
-            hinting = self._may_hint()
+            hinting = self._may_hint() and len(apps) > 0
             # Where nothing is looked at, nothing moves what comes first: a longer page is judged then.
-            most = PAGE if hinting else PAGE * PAGES
+            most = PAGE if hinting and len(apps) == len(self._apps) else PAGE * PAGES
             with self._engine.begin() as connection:
                 expired = reconcile.expire(connection, self._apps, self._patience, most=most, shared=True)
                 tell(connection, self._endpoints, expired)
-                rows = [] if expired or not hinting else self._page(connection)
+                rows = [] if expired or not hinting else self._page(connection, apps)
             self._notify([self._notice(row) for row in rows])
             events.overdue(expired)
             total += Pass(hinted=len(rows), expired=len(expired))
@@ -327,5 +351,5 @@ class Reconciler:
         if mails:
             log.warning("hints_lost", extra={"apps": apps, "mails": mails})
 
-    def _page(self, connection: Connection) -> list[Looked]:
-        return reconcile.look(connection, self._apps, self._patience, most=self._look_most, shared=True)
+    def _page(self, connection: Connection, apps: Sequence[str]) -> list[Looked]:
+        return reconcile.look(connection, apps, self._patience, most=self._look_most, shared=True)

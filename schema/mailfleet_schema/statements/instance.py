@@ -1,8 +1,8 @@
-"""Which database this is: a random id that the first migration writes and nobody changes.
+"""Which database this is: a random id that the first migration writes, and that only the confirmation of a copy changes.
 
 What is kept outside of a database and speaks of its rows by their ids (the workers' journals) carries the id of its
 instance. A database that was dropped and made anew is another one, and counts its rows from 1 again; a copy, or one that
-was restored from a backup, has the id of its original.
+was restored from a backup, has the id of its original until somebody says that it is a copy (`statements.home`).
 """
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of

@@ -1,4 +1,4 @@
-"""What people do with rows: cancel, queue a draft, release, confirm, retry, force a copy, fail what can never be sent."""
+"""What people do with rows: cancel, queue a draft, hold, release, confirm, retry, force a copy, fail what can never be sent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +22,13 @@ class Operation:
 
 CANCEL = Operation("cancel", (State.DRAFT, State.QUEUED, State.HELD), State.CANCELLED, from_prepare=True)
 QUEUE = Operation("queue", (State.DRAFT,), State.QUEUED)
+HOLD = Operation("hold", (State.QUEUED, State.DOUBT), State.HELD)
 RELEASE = Operation("release", (State.HELD,), State.QUEUED)
 CONFIRM = Operation("confirm", (State.HELD,), State.SENT)
 RETRY = Operation("retry", (State.FAILED, State.EXPIRED, State.CANCELLED), State.QUEUED)
 FORCE = Operation("force", (State.SENT,), State.QUEUED)
 FAIL = Operation("fail", (State.QUEUED,), State.FAILED)
-OPERATIONS = (CANCEL, QUEUE, RELEASE, CONFIRM, RETRY, FORCE, FAIL)
+OPERATIONS = (CANCEL, QUEUE, HOLD, RELEASE, CONFIRM, RETRY, FORCE, FAIL)
 
 
 def _sql(operation: Operation, d: Dialect) -> str:

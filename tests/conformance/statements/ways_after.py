@@ -136,3 +136,13 @@ def cancelled_retried(bench: Bench) -> Change:
     mail_id = bench.new()
     assert bench.operate(operate.CANCEL, mail_id)
     return gone(bench, mail_id, lambda: bench.operate(operate.RETRY, mail_id), fences=1)
+
+
+@way(DOUBT, HELD, "an operator holds: the database is a copy")
+def doubt_of_a_copy(bench: Bench) -> Change:
+    row = bench.doubted()
+    change = gone(bench, row.id, lambda: bench.operate(operate.HOLD, row.id, reason="copied"), fences=1)
+    assert change.after.reason == "copied"
+    # What the original hears of it later is no answer for this one.
+    assert not bench.accept_late(row)
+    return change

@@ -6,6 +6,7 @@ from mailfleet_schema.states import (
     DRAFT,
     EXPIRED,
     FAILED,
+    HELD,
     PREPARE,
     QUEUED,
     SENT,
@@ -64,6 +65,15 @@ def cancelled(bench: Bench) -> Change:
         bench, mail_id, lambda: bench.operate(operate.CANCEL, mail_id, reason="a mistake"), fences=1
     )
     assert change.after.reason == "a mistake"
+    return change
+
+
+@way(QUEUED, HELD, "an operator holds: the database is a copy")
+def queued_in_a_copy(bench: Bench) -> Change:
+    mail_id = bench.new()
+    change = gone(bench, mail_id, lambda: bench.operate(operate.HOLD, mail_id, reason="copied"), fences=1)
+    assert change.after.reason == "copied"
+    assert bench.claim([mail_id]) == []
     return change
 
 

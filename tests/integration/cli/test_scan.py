@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine
 
 from mailfleet import Mail, Mailer
 from mailfleet_schema.statements.reconcile import Patience, look, look_now
-from mailfleet_workers.operators import scan
+from mailfleet_workers.operators import scans
 from tests.integration.cli.conftest import Command
 from tests.services.virtual_host import VirtualHost
 
@@ -35,10 +35,10 @@ def test_scan_ends_beside_workers_that_look(
         look(connection, apps, Patience(), most=most)
         return found
 
-    monkeypatch.setattr(scan, "look_now", look_now_beside_others)
+    monkeypatch.setattr(scans, "look_now", look_now_beside_others)
 
     rabbitmq.declare("billing")
     command("scan")
     # Without them it hints what they had pushed away.
-    monkeypatch.setattr(scan, "look_now", look_now)
+    monkeypatch.setattr(scans, "look_now", look_now)
     assert command.json("scan")["found"] == {"hinted": len(ids)}

@@ -15,7 +15,7 @@ from mailfleet_schema.hint import Hint
 from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_schema.states import State
 from mailfleet_workers.operators import sending
-from mailfleet_workers.operators.scan import Hinted, hint_due
+from mailfleet_workers.operators.scans import scan_now
 from mailfleet_workers.views import show_mail
 from tests.conformance.statements.bench import Bench
 
@@ -137,6 +137,7 @@ def test_scan(engine: Engine) -> None:
     bench.new(due_at=datetime.now(UTC) + timedelta(hours=1))
     bench.new(state=State.DRAFT)
     broker = Broker()
-    assert hint_due(engine, broker, ["billing"], Patience(), most=6) == Hinted(5)  # type: ignore[arg-type]
+    assert scan_now(engine, broker.publish, ["billing"], Patience()) == 5
     assert sorted(broker.ids) == due
-    assert hint_due(engine, Broker(0), ["billing"], Patience(), most=6).problem is not None  # type: ignore[arg-type]
+    with pytest.raises(BrokerUnavailable):
+        scan_now(engine, Broker(0).publish, ["billing"], Patience())

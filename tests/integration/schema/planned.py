@@ -230,6 +230,7 @@ def planned(engine: Engine) -> list[Planned]:
         Planned("accept_late", settle._accept_late, {"rows": d.bind_rows(late), **age}, chunk),
         Planned("expire", reconcile._expire, {**page, "max_next_s": 86_400.0, "max_age_s": 432_000.0}, pages),
         Planned("look", reconcile._look, {**page, **steps}, pages),
+        Planned("due", reconcile._due, {"app": "app-1", "judged": PAGE}, PAGE),
         Planned("look_now", reconcile._look_now, {**page, "beyond_s": 0.0}, None),
         Planned("look_shared", reconcile._look_shared, {**shared, **steps}, pages),
         Planned("look_now_shared", reconcile._look_now_shared, {**shared, "beyond_s": 0.0}, None),

@@ -16,6 +16,7 @@ class Pool:
     def __init__(self) -> None:
         self.lacks: dict[str, list[str]] = {"billing": [], "news": []}
         self.metrics = b"mailfleet_open 1\n"
+        self.notes: list[str] = []
         self.broken = False
 
     def exposition(self) -> tuple[bytes, str]:
@@ -24,7 +25,7 @@ class Pool:
         return self.metrics, "text/plain; version=1.0.0"
 
     def ready(self) -> Readiness:
-        return Readiness.of(self.lacks)
+        return Readiness.of(self.lacks, self.notes)
 
 
 @pytest.fixture
@@ -68,6 +69,16 @@ def test_alive_is_not_ready(at: tuple[str, int], pool: Pool) -> None:
     assert response.status == 503
     assert text == "news: not connected to RabbitMQ; waits to be started again\n"
     assert ask(at, "/healthz")[0].status == 200
+
+
+def test_what_everybody_should_know(at: tuple[str, int], pool: Pool) -> None:
+    """Notes stand below the answer and do not change it."""
+    pool.notes.append("scanning of app news is stopped")
+    response, text = ask(at, "/readyz")
+    assert (response.status, text) == (200, "ready\nscanning of app news is stopped\n")
+    pool.lacks["news"] = ["starting"]
+    response, text = ask(at, "/readyz")
+    assert (response.status, text) == (503, "news: starting\nscanning of app news is stopped\n")
 
 
 def test_head_has_no_body(at: tuple[str, int]) -> None:
@@ -114,6 +125,7 @@ def test_a_name_that_nobody_knows_is_one_line(pool: Pool) -> None:
         HealthServer("no-such-host.invalid:0", pool.exposition, pool.ready).start()
 
 
+@pytest.mark.tinymail("58")
 def test_nowhere(pool: Pool) -> None:
     """Empty is no server."""
     server = HealthServer("", pool.exposition, pool.ready)

@@ -24,6 +24,7 @@ class Idle:
 
     worker_id = 7
     lost = False
+    notes: tuple[str, ...] = ()
 
     def missing(self) -> tuple[str, ...]:
         return ()

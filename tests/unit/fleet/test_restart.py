@@ -2,8 +2,8 @@
 
 import pytest
 
-from mailfleet_workers.fleet.restart import MOST_S, Again, GiveUp, Restarts
-from mailfleet_workers.fleet.status import CANNOT_WORK, FAILED, LOST
+from mailfleet_workers.fleet.restart import ELSEWHERE_S, MOST_S, Again, GiveUp, Restarts
+from mailfleet_workers.fleet.status import CANNOT_WORK, ELSEWHERE, FAILED, LOST
 
 
 def test_the_first_death_is_answered_at_once() -> None:
@@ -53,3 +53,10 @@ def test_a_place_that_had_a_ready_child_is_never_given_up() -> None:
 
     for _ in range(20):
         assert isinstance(restarts.decide(status=CANNOT_WORK, ready_for_s=None), Again)
+
+
+def test_a_database_that_nobody_has_confirmed_is_asked_for_again_and_again() -> None:
+    """It may be confirmed at any time, and is no failure of the child: the place is never given up."""
+    restarts = Restarts()
+    assert [restarts.decide(status=ELSEWHERE, ready_for_s=None) for _ in range(5)] == [Again(ELSEWHERE_S)] * 5
+    assert restarts.decide(status=FAILED, ready_for_s=None) == Again(0.0)

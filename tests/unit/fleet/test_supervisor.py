@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from mailfleet_schema.statements.reconcile import Patience
 from mailfleet_workers.fleet.process import ChildProcess
 from mailfleet_workers.fleet.report import Report
-from mailfleet_workers.fleet.status import CANNOT_WORK
+from mailfleet_workers.fleet.status import CANNOT_WORK, ELSEWHERE
 from mailfleet_workers.fleet.supervisor import STALE_S, Place, Supervisor
 from mailfleet_workers.fleet.undertaker import Undertaker
 
@@ -140,6 +140,19 @@ def test_a_child_that_cannot_work_is_given_up(scene: Scene) -> None:
     assert len(scene.children) == 3
     assert "given up" in scene.supervisor.missing("billing")[0]
     assert scene.supervisor.run() == 1
+
+
+def test_a_database_that_is_elsewhere(scene: Scene) -> None:
+    """Its app lacks a person's word, until a child is ready; however long that takes, the place is kept."""
+    for _ in range(5):
+        scene.pass_(20)
+        scene.children[-1].end(ELSEWHERE)
+        scene.pass_()
+    assert "mailfleet db confirm" in scene.supervisor.missing("billing")[0]
+    scene.pass_(20)
+    scene.children[-1].say(7)
+    scene.pass_()
+    assert scene.supervisor.missing("billing") == []
 
 
 def test_a_child_that_was_given_up_gets_another_chance_beside_others() -> None:

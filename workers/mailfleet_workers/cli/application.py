@@ -11,6 +11,7 @@ from mailfleet_workers.cli import (
     broker,
     catch,
     config,
+    confirm,
     database,
     demo,
     detail,
@@ -82,6 +83,9 @@ app.command("worker", help=worker.HELP, short_help="Send the mail of one or more
 )
 app.command("catch", short_help="Catch mail and show it on a web page, for development.")(catch.catch_command)
 app.add_typer(broker.commands, name="broker")
+database.commands.command(
+    "confirm", help=confirm.HELP, short_help="Say that a copied or moved database may be used."
+)(confirm.confirm_command)
 app.add_typer(database.commands, name="db")
 app.add_typer(config.commands, name="config")
 app.command("list")(mails.list_command)

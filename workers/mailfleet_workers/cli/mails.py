@@ -112,6 +112,7 @@ def why_command(ctx: typer.Context, mail_id: MailId, as_json: Json = False) -> N
             mail_id,
             quiet_s=context.settings.timing.quiet_s,
             host_of=partial(_host, context.settings),
+            installation=context.settings.installation,
         )
     if found is None:
         raise unknown(mail_id)

@@ -11,6 +11,8 @@ from mailfleet_workers.cli.context import of
 from mailfleet_workers.cli.grid import Cell
 from mailfleet_workers.cli.mails import Json
 from mailfleet_workers.cli.moments import RESUMED
+from mailfleet_workers.clone_guard import REMEDY
+from mailfleet_workers.scanning import Scan, since_when
 from mailfleet_workers.views import Status, status
 from mailfleet_workers.views.spans import relative, span
 
@@ -21,7 +23,8 @@ def status_command(ctx: typer.Context, as_json: Json = False) -> None:
     """Show mails by app and state, what is overdue, workers, closed gates, and what a person should look at."""
     context = of(ctx)
     with context.reading() as connection:
-        found = status(connection, quiet_s=context.settings.timing.quiet_s)
+        settings = context.settings
+        found = status(connection, quiet_s=settings.timing.quiet_s, installation=settings.installation)
     if as_json:
         screen.print_json(found.as_json())
         return
@@ -34,6 +37,9 @@ def status_command(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 def _parts(found: Status) -> Iterator[Text | screen.Grid]:
+    if found.elsewhere:
+        yield screen.cell(f"This database is a copy, or was moved: {REMEDY}.", "bold red")
+        yield screen.cell(f"{'; '.join(found.elsewhere)}.", "red")
     if not found.apps:
         yield Text("No mail.")
     else:
@@ -51,6 +57,10 @@ def _parts(found: Status) -> Iterator[Text | screen.Grid]:
         yield screen.Grid(["id", "app", "host", "pid", "version", "heartbeat"], workers, flexible=(1, 2))
     else:
         yield Text("none is running", style="yellow" if _waiting(found) else "")
+    if found.scans:
+        yield screen.heading("scanning")
+    for scan in found.scans:
+        yield screen.cell(in_words(scan), "yellow" if scan.stopped else "")
     if found.gates:
         yield screen.heading("closed gates")
         gates: list[list[Cell]] = [
@@ -74,6 +84,13 @@ def _parts(found: Status) -> Iterator[Text | screen.Grid]:
             " configure it, then restart them"
         )
         yield screen.cell(what, "yellow")
+
+
+def in_words(scan: Scan) -> str:
+    """What operators have changed of scanning, and how that is ended."""
+    whose = f"of app {scan.app}" if scan.app else "of every app"
+    how = "is stopped" if scan.stopped else f"is done every {span(scan.every_s or 0.0)}"
+    return f"Scanning {whose} {how}{since_when(scan)}; `mailfleet scan --reset` ends that."
 
 
 def _apps(found: Status) -> screen.Grid:

@@ -12,9 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from mailfleet.errors import SettingsError
 from mailfleet_schema.migrations import revision
 from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
+from mailfleet_schema.statements.home import differences
+from mailfleet_schema.statements.instance import instance_id
 from mailfleet_workers.broker_state.connect import NoBroker, connected
 from mailfleet_workers.cli.context import Context, of
 from mailfleet_workers.cli.failure import Failure, complain
+from mailfleet_workers.clone_guard import Elsewhere
 
 #: A host's name is in the database, in names of connections and in logs.
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -114,7 +117,10 @@ def _check_database(context: Context) -> None:
     try:
         with context.reading() as connection:
             found = revision(connection)
-    except (Failure, DBAPIError) as error:
+            used = found.current is not None
+            if used and (different := differences(connection, installation=context.settings.installation)):
+                raise Elsewhere(instance_id(connection), different)
+    except (Failure, DBAPIError, Elsewhere) as error:
         raise _cannot_work(str(error)) from error
     if found.current is None:
         raise _cannot_work(

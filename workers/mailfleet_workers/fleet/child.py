@@ -19,9 +19,10 @@ from types import FrameType
 from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet.errors import SettingsError
+from mailfleet_workers.clone_guard import Elsewhere
 from mailfleet_workers.fleet.process import LOG_KEY
 from mailfleet_workers.fleet.report import Report
-from mailfleet_workers.fleet.status import CANNOT_WORK, DRAINED, FAILED, LOST
+from mailfleet_workers.fleet.status import CANNOT_WORK, DRAINED, ELSEWHERE, FAILED, LOST
 from mailfleet_workers.fleet.worker import Worker
 from mailfleet_workers.modules import BrokenModule, load_modules
 from mailfleet_workers.settings import Settings
@@ -62,7 +63,7 @@ class Child:
 
     def run_once(self) -> bool:
         """Report, then wait a moment; False when it is time to drain."""
-        self._tell(Report(self._worker.worker_id, self._worker.missing()))
+        self._tell(Report(self._worker.worker_id, self._worker.missing(), self._worker.notes))
         self._worker.tell_meter()
         # Not select(): the parent's number for its pipe is ours, and may be beyond 1,024.
         poll = select.poll()
@@ -114,6 +115,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         # Only now: before, nothing is claimed, and SIGTERM may end modules that hang while they are imported.
         return Child(worker, meter, parent=given.parent, report_to=given.report_to, wake=_told_to_end()).run()
+    except Elsewhere:  # it is in the log
+        return ELSEWHERE
     except (SQLAlchemyError, OSError) as error:
         # The parent tries again: a database that is away comes back.
         log.error("start_failed", extra={"error": _reason(error)})  # noqa: TRY400

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailfleet_schema.engine import open_engine, parse_url
+from mailfleet_workers.clone_guard import CloneGuard
 from mailfleet_workers.fleet.process import LOG_KEY, ChildProcess
 from mailfleet_workers.fleet.supervisor import Place, Supervisor
 from mailfleet_workers.fleet.undertaker import Undertaker
@@ -51,16 +52,19 @@ class Fleet:
             application_name="mailfleet parent",
             most_idle_s=settings.timing.quiet_s / 2,
         )
+        # Its own view of the same connections: metrics are read from whatever database this is.
+        recovering = self._engine.execution_options()
+        CloneGuard(settings.installation).watch(recovering, always=True)
         self._metrics = PoolMetrics(
             settings.data_dir / "metrics",
-            FleetGauges(self._engine, quiet_s=settings.timing.quiet_s),
+            FleetGauges(self._engine, quiet_s=settings.timing.quiet_s, installation=settings.installation),
             apps=plan.apps,
         )
         self._environ = {**environ, **self._metrics.environ(), LOG_KEY: key.hex()}
         self._supervisor = Supervisor(
             [place for app in plan.apps for place in self._places(app)],
             Undertaker(
-                self._engine,
+                recovering,
                 settings.data_dir / "journal",
                 settings.patience(),
                 endpoints=settings.endpoints(),
@@ -88,7 +92,8 @@ class Fleet:
             self._metrics.child_lost(app)
 
     def _ready(self) -> Readiness:
-        return Readiness.of({app: self._supervisor.missing(app) for app in self._supervisor.apps})
+        lacks = {app: self._supervisor.missing(app) for app in self._supervisor.apps}
+        return Readiness.of(lacks, self._supervisor.notes())
 
     def run(self) -> int:
         """Serve and supervise until `stop`; the exit status. Raises SettingsError when it cannot listen."""

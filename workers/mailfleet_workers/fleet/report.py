@@ -10,10 +10,14 @@ MOST_BYTES = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`worker_id` 0 until it is registered; `missing` says in words what it waits for, empty when it is ready."""
+    """`worker_id` 0 until it is registered; `missing` says in words what it waits for, empty when it is ready.
+
+    `notes` say what everybody should know of one that is ready.
+    """
 
     worker_id: int
     missing: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -27,6 +31,10 @@ class Report:
         """The report in *line*; None for anything else."""
         try:
             fields: Any = json.loads(line)
-            return cls(int(fields["worker_id"]), tuple(str(one) for one in fields["missing"]))
+            return cls(int(fields["worker_id"]), _texts(fields["missing"]), _texts(fields.get("notes", ())))
         except (KeyError, TypeError, ValueError):
             return None
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    return tuple(str(one) for one in values)

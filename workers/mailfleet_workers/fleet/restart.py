@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mailfleet_workers.fleet.status import CANNOT_WORK
+from mailfleet_workers.fleet.status import CANNOT_WORK, ELSEWHERE
 
 #: The longest wait before the next start, in seconds: a dead child is replaced within ten.
 MOST_S = 8.0
@@ -10,6 +10,8 @@ MOST_S = 8.0
 SETTLED_S = 10.0
 #: So many starts in a row that end with "cannot work" are enough: its settings or modules do not get better by themselves.
 MOST_REFUSALS = 3
+#: How often it is looked whether somebody has confirmed the database, in seconds.
+ELSEWHERE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Restarts:
         The first one is replaced at once; one after another fails, the wait doubles from one second to MOST_S. A place
         that had a ready child before is not given up: what its modules need may be away for a while.
         """
+        if status == ELSEWHERE:
+            return Again(ELSEWHERE_S)
         self.was_ready |= ready_for_s is not None
         if ready_for_s is not None and ready_for_s >= SETTLED_S:
             self.failures = self.refusals = 0

@@ -8,3 +8,5 @@ FAILED = 1
 CANNOT_WORK = 2
 #: Others have taken its rows while it was away.
 LOST = 3
+#: The database is a copy, or was moved, and nobody has confirmed it: nothing was done in it.
+ELSEWHERE = 4

@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mailfleet_workers.clone_guard import REMEDY
 from mailfleet_workers.fleet.process import ChildProcess
 from mailfleet_workers.fleet.restart import Again, GiveUp, Restarts
+from mailfleet_workers.fleet.status import ELSEWHERE
 from mailfleet_workers.fleet.undertaker import Undertaker
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Place:
     heard_at: float = 0.0
     doubted_at: float | None = None
     given_up: bool = False
+    elsewhere: bool = False
 
 
 class Supervisor:
@@ -132,6 +135,9 @@ class Supervisor:
                 found.append("given up: it cannot work with these settings or modules; tried once a minute")
                 continue
             child = place.child  # this is asked in other threads too
+            if place.elsewhere and not (child and child.report.ready):
+                found.append(f"the database is a copy, or was moved: {REMEDY}")
+                continue
             if child is None:
                 found.append("waits to be started again")
             elif child.report.ready:
@@ -142,6 +148,11 @@ class Supervisor:
             else:
                 found.append(", ".join(child.report.missing) or "starting")
         return found
+
+    def notes(self) -> list[str]:
+        """What the processes want everybody to know, each line once."""
+        children = [child for place in self._places if (child := place.child) is not None]
+        return list(dict.fromkeys(note for child in children for note in child.report.notes))
 
     def run_once(self) -> None:
         """Start what is due, take in reports, notice ends."""
@@ -197,7 +208,7 @@ class Supervisor:
             return
         if place.ready_since is None and child.report.ready:
             place.ready_since = self._clock()
-            place.given_up = False
+            place.given_up = place.elsewhere = False
             log.info(
                 "child_ready",
                 extra={"app": place.app, "child": child.pid, "worker_id": child.report.worker_id},
@@ -218,6 +229,7 @@ class Supervisor:
         self._bury(place, child, status)
         if self._stopping:
             return
+        place.elsewhere = status == ELSEWHERE
         ready_for_s = None if place.ready_since is None else self._clock() - place.ready_since
         match place.restarts.decide(status=status, ready_for_s=ready_for_s):
             case Again(after_s):

@@ -25,6 +25,7 @@ from mailfleet_schema.topology import ACTOR, SHARED_APP, queue_name
 from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.loaders import installed
 from mailfleet_workers.classify import Rules
+from mailfleet_workers.clone_guard import CloneGuard
 from mailfleet_workers.fleet.check import check_settings
 from mailfleet_workers.fleet.limiter import limiter_of
 from mailfleet_workers.intake import IntakeClosed
@@ -55,7 +56,7 @@ class Worker:
     """Sends the mail of *app*, and of the apps in *also*, as *host*. `start`, then `stop`; not to be started again.
 
     Raises SettingsError for settings that no worker can work with, and at `start` what the database or the journal's
-    disk raises. A broker that is away is waited for: see `missing`.
+    disk raises, and Elsewhere for a copy of a database. A broker that is away is waited for: see `missing`.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Worker:
             application_name=f"mailfleet {app} worker",
             most_idle_s=settings.timing.quiet_s / 2,
         )
+        self._guard = CloneGuard(settings.installation)
+        self._guard.watch(self._engine)
         self._broker = RabbitBroker(settings.broker_url, app=app, role="worker", host=host)
         # Not slower than passes, whatever the outage: the pass after it must reach the broker.
         pause_s = settings.timing.reconcile_s * (1 - SPREAD)
@@ -123,6 +126,7 @@ class Worker:
             may_hint=self._may_hint,
             meter=meter,
             stores=self._stores,
+            guard=self._guard,
         )
         self._dispatchers = Dispatchers(
             self._engine, settings, environ=environ, rng=random.Random(), meter=meter
@@ -191,8 +195,8 @@ class Worker:
 
     @property
     def lost(self) -> bool:
-        """Whether others have taken this worker's rows: it sends nothing more and must be replaced."""
-        return self._pool.lost
+        """Whether others have its rows, or the database is another one: it sends nothing more and must be replaced."""
+        return self._pool.lost or self._guard.elsewhere is not None
 
     def missing(self) -> tuple[str, ...]:
         """What it lacks to send mail now, in words."""
@@ -206,6 +210,11 @@ class Worker:
         if self._counting is not None and self._counting.away is not None:
             found.append(f"no limiter: {self._counting.away}")
         return tuple(found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What everybody should know of it although it sends, in words."""
+        return self._pool.notes
 
     def tell_meter(self) -> None:
         """Tell the meter what became of hints since the last time. For one thread."""

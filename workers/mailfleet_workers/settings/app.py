@@ -68,6 +68,12 @@ class AppSettings(BaseModel):
         description="What becomes of the content of a mail that does not say it itself: `keep`, `purge` when it is sent, or"
         " `render_only`, where what a lazy mail's renderer makes is never stored and other mail is purged.",
     )
+    warn_backlog: int = Field(
+        50,
+        ge=1,
+        le=100_000,
+        description="More due mails than this that nobody has taken are worth a warning in the log.",
+    )
     weight: int = Field(
         1,
         ge=1,

@@ -94,8 +94,10 @@ class LogSettings(BaseModel):
         return value
 
 
-def _named(field: str) -> Any:
+def _named(field: str, *, optional: bool = False) -> Any:
     def check(value: object) -> object:
+        if optional and value is None:
+            return None
         try:
             return check_name(field, value)
         except InvalidName:
@@ -152,6 +154,11 @@ class Settings(BaseModel):
         " `unix:///path/redis.sock`. May be `env:NAME` or `file:/path`, and must be one of them in a file if it has a"
         " password. Workers of a fleet need it as soon as anything of theirs is limited. With PostgreSQL only.",
         json_schema_extra={"without": "no limits; the embedded mode keeps its own"},
+    )
+    installation: Annotated[str | None, _named("installation", optional=True)] = Field(
+        None,
+        description="A name for this installation, such as `production`, which the database remembers. Workers whose settings have"
+        " another one, or none, send nothing from it: so a copy of the whole disk is noticed.",
     )
     run_mode: Literal["nothing", "local", "develop", "test", "product"] = Field(
         "local",

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, text
@@ -18,7 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mailfleet_schema.dialects import POSTGRESQL, Dialect, dialect_named
 from mailfleet_schema.engine import read_only
+from mailfleet_schema.statements.fleet_setting import all_settings
 from mailfleet_schema.statements.gate import SCOPES
+from mailfleet_schema.statements.home import differences
+from mailfleet_workers.scanning import scan_of
 from mailfleet_workers.telemetry.prometheus import PREFIX
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ FAMILIES: dict[str, tuple[tuple[str, ...], str]] = {
     "oldest_due_seconds": (("app", "priority"), "For how long the oldest mail is due that is still queued."),
     "workers": (("app",), "Worker processes whose heartbeat is young."),
     "gates": (("scope",), "Closed gates, which everybody waits for, by scope."),
+    "scan_stopped": (("app",), "Whether operators have stopped that mail without a hint is looked for."),
 }
 
 _FEW = ("sending", "doubt", "held")
@@ -51,13 +55,16 @@ _FEW = ("sending", "doubt", "held")
 @dataclass(frozen=True, slots=True)
 class FleetState:
     """Numbers of mails by app and state; seconds since the oldest is due by app and priority (none due: left out);
-    workers by app that are alive; closed gates by scope.
+    workers by app that are alive; closed gates by scope; whether scanning is stopped by app; whether the database is a copy,
+    or was moved.
     """
 
     open: dict[tuple[str, str], int]
     oldest_due_s: dict[tuple[str, str], float]
     workers: dict[str, int]
     gates: dict[str, int]
+    scan_stopped: dict[str, bool] = field(default_factory=dict)
+    elsewhere: bool = False
 
 
 def statements(d: Dialect) -> dict[str, str]:
@@ -79,7 +86,7 @@ def statements(d: Dialect) -> dict[str, str]:
     return {name: d.format(sql) for name, sql in found.items()}
 
 
-def ask(engine: Engine, *, quiet_s: float) -> FleetState:
+def ask(engine: Engine, *, quiet_s: float, installation: str | None = None) -> FleetState:
     """Ask the database now. Raises SQLAlchemyError when it does not answer within some seconds."""
     d = dialect_named(engine.dialect.name)
     questions = statements(d)
@@ -101,11 +108,15 @@ def ask(engine: Engine, *, quiet_s: float) -> FleetState:
                 oldest[str(app), str(priority)] = float(str(due_s))
         for state in _FEW:
             counts |= {(str(app), state): int(str(count)) for app, count in rows(state)}
+        workers = {str(app): int(str(count)) for app, count in rows("workers")}
+        said = all_settings(connection)
         return FleetState(
             open=counts,
             oldest_due_s=oldest,
-            workers={str(app): int(str(count)) for app, count in rows("workers")},
+            workers=workers,
+            scan_stopped={app: scan_of(app, said).stopped for app in {*workers, *(app for app, _ in counts)}},
             gates={str(scope): int(str(count)) for scope, count in rows("gates")},
+            elsewhere=bool(differences(connection, installation=installation)),
         )
 
 
@@ -120,12 +131,14 @@ class FleetGauges:
         engine: Engine,
         *,
         quiet_s: float = 30.0,
+        installation: str | None = None,
         patience_s: float = PATIENCE_S,
         keep_s: float = KEEP_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._quiet_s = quiet_s
+        self._installation = installation
         self._patience_s = patience_s
         self._keep_s = keep_s
         self._clock = clock
@@ -149,11 +162,17 @@ class FleetGauges:
         )
         if state is None:
             return
+        yield GaugeMetricFamily(
+            f"{PREFIX}_database_elsewhere",
+            "Whether the database is a copy, or was moved, and nobody has confirmed it.",
+            value=float(state.elsewhere),
+        )
         values: dict[str, dict[tuple[str, ...], float]] = {
             "open": {place: number for place, number in state.open.items()},  # noqa: C416 - a dict's key type is fixed
             "oldest_due_seconds": {place: seconds for place, seconds in state.oldest_due_s.items()},  # noqa: C416 - same
             "workers": {(app,): number for app, number in state.workers.items()},
             "gates": {(scope,): number for scope, number in state.gates.items()},
+            "scan_stopped": {(app,): float(is_so) for app, is_so in state.scan_stopped.items()},
         }
         for name, (labels, meaning) in FAMILIES.items():
             family = GaugeMetricFamily(f"{PREFIX}_{name}", meaning, labels=labels)
@@ -179,7 +198,7 @@ class FleetGauges:
         started = self._clock()
         answer: FleetState | None = None
         try:
-            answer = ask(self._engine, quiet_s=self._quiet_s)
+            answer = ask(self._engine, quiet_s=self._quiet_s, installation=self._installation)
         except SQLAlchemyError as error:
             log.warning(
                 "gauges_unknown", extra={"error": type(getattr(error, "orig", None) or error).__name__}
@@ -202,10 +221,13 @@ class FleetGauges:
             oldest_due_s=dict.fromkeys(known.oldest_due_s | answer.oldest_due_s, 0.0),
             workers=dict.fromkeys(known.workers | answer.workers, 0),
             gates=dict.fromkeys(SCOPES, 0),
+            scan_stopped=dict.fromkeys(known.scan_stopped | answer.scan_stopped, False),
         )
         return FleetState(
             open=self._known.open | answer.open,
             oldest_due_s=self._known.oldest_due_s | answer.oldest_due_s,
             workers=self._known.workers | answer.workers,
             gates=self._known.gates | answer.gates,
+            scan_stopped=self._known.scan_stopped | answer.scan_stopped,
+            elsewhere=answer.elsewhere,
         )

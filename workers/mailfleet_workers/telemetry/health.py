@@ -31,18 +31,23 @@ _TEXT = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether mail can be sent; `missing` has a line for every app that cannot work, and is empty when all can."""
+    """Whether mail can be sent; `missing` has a line for every app that cannot work, and is empty when all can.
+
+    `notes` are lines for people; they change nothing.
+    """
 
     missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
         return not self.missing
 
     @classmethod
-    def of(cls, apps: Mapping[str, Sequence[str]]) -> Self:
+    def of(cls, apps: Mapping[str, Sequence[str]], notes: Sequence[str] = ()) -> Self:
         """From what each app lacks: nothing when at least one of its processes can work alone."""
-        return cls(tuple(f"{app}: {'; '.join(lacks)}" for app, lacks in apps.items() if lacks))
+        missing = tuple(f"{app}: {'; '.join(lacks)}" for app, lacks in apps.items() if lacks)
+        return cls(missing, tuple(notes))
 
 
 class HealthServer:
@@ -91,10 +96,10 @@ class HealthServer:
                     return HTTPStatus.OK, _TEXT, b"ok\n"
                 case "/readyz":
                     readiness = self._ready()
-                    if readiness.ready:
-                        return HTTPStatus.OK, _TEXT, b"ready\n"
-                    lines = "".join(f"{line}\n" for line in readiness.missing)
-                    return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, lines.encode()
+                    first = ("ready",) if readiness.ready else readiness.missing
+                    lines = "".join(f"{line}\n" for line in (*first, *readiness.notes))
+                    status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
+                    return status, _TEXT, lines.encode()
                 case _:
                     return HTTPStatus.NOT_FOUND, _TEXT, b"/metrics, /healthz, /readyz\n"
         except Exception:

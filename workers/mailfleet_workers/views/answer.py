@@ -8,6 +8,8 @@ from mailfleet_schema.senders import ANY, Apps
 from mailfleet_schema.statements.account import is_broken_account, unknown_account
 from mailfleet_schema.statements.gate import reason_of
 from mailfleet_schema.states import OnDoubt, Phase, State
+from mailfleet_workers.clone_guard import REMEDY
+from mailfleet_workers.scanning import Scan, since_when
 from mailfleet_workers.views.base import View
 from mailfleet_workers.views.spans import relative, span
 
@@ -75,7 +77,7 @@ class Facts:
     """What the answer is made of. `…_in_s` is negative for what has passed; `look_in_s` until the reconciler looks.
 
     `app_heartbeat_age_s` is that of the liveliest worker that may send it, None when there is none; *apps* are whose may
-    (`mailfleet_schema.senders`).
+    (`mailfleet_schema.senders`). `elsewhere` is what is different of the database's place, `scan` how the app is scanned.
     """
 
     app: str
@@ -98,6 +100,8 @@ class Facts:
     app_heartbeat_age_s: float | None
     quiet_s: float
     apps: Apps = None
+    elsewhere: tuple[str, ...] = ()
+    scan: Scan | None = None
 
     @property
     def whose(self) -> str:
@@ -108,9 +112,17 @@ class Facts:
             return f"app {self.app}, or of one that shares,"
         return f"app {' or '.join(self.apps)}" if self.apps else "no app at all"
 
+    @property
+    def through(self) -> bool:
+        """Whether nothing more happens to it, or not before a person decides."""
+        return self.state not in {State.QUEUED, State.SENDING, State.DOUBT}
+
 
 def answer(facts: Facts) -> tuple[WaitsFor, str]:
     """What the mail waits for, as a word and as a sentence without its reply's text."""
+    if facts.elsewhere and not facts.through:
+        different = "; ".join(facts.elsewhere)
+        return "person", f"The database is a copy, or was moved ({different}): {REMEDY}."
     match facts.state:
         case State.DRAFT:
             return "person", "It is a draft: nobody sends it until it is queued."
@@ -157,8 +169,14 @@ def _queued(facts: Facts) -> tuple[WaitsFor, str]:
             "worker",
             f"{since}, but the last worker of {facts.whose} was seen {span(facts.app_heartbeat_age_s)} ago.",
         )
-    look = "is due" if facts.look_in_s <= 0 else f"comes {relative(facts.look_in_s)}"
-    turn = f"a worker of {facts.whose} takes it when its turn comes (the reconciler's look {look})"
+    look = "the reconciler's look is due"
+    if facts.look_in_s > 0:
+        look = f"the reconciler's look comes {relative(facts.look_in_s)}"
+    if facts.scan is not None and facts.scan.stopped:
+        look = (
+            f"scanning is stopped{since_when(facts.scan)}: if its hint is lost it waits for `mailfleet scan`"
+        )
+    turn = f"a worker of {facts.whose} takes it when its turn comes ({look})"
     return "turn", f"{since}; {turn}{_because(facts)}."
 
 

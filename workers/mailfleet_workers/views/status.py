@@ -9,8 +9,10 @@ from sqlalchemy import BindParameter, Connection, func, literal, select
 
 from mailfleet_schema.dialects import dialect_of
 from mailfleet_schema.statements.account import unknown_account_of
+from mailfleet_schema.statements.home import differences
 from mailfleet_schema.states import State
 from mailfleet_schema.tables import Tables, tables_of
+from mailfleet_workers.scanning import Scan, changed
 from mailfleet_workers.views.base import View, now_of
 from mailfleet_workers.views.waits import GateStatus, gate_status
 
@@ -63,6 +65,9 @@ class Status(View):
     """The whole. `doubts`, `held` and `unknown_accounts` are what a person should look at; the first two are sums over
     `apps`.
 
+    `elsewhere` not empty: the database is a copy, or was moved, and nothing is sent from it; what is different, in words.
+    `scans` is what operators have changed of scanning, an empty app for all.
+
     `complete` False means that mails which are through (sent, failed, cancelled, expired, draft) were counted among the
     newest `NEWEST` mails only; all others are always counted in full.
     """
@@ -75,10 +80,12 @@ class Status(View):
     gates: tuple[GateStatus, ...]
     complete: bool
     now: datetime
+    elsewhere: tuple[str, ...] = ()
+    scans: tuple[Scan, ...] = ()
 
 
-def status(connection: Connection, *, quiet_s: float = 30.0) -> Status:
-    """How everything stands now. A worker is quiet after *quiet_s* without a heartbeat."""
+def status(connection: Connection, *, quiet_s: float = 30.0, installation: str | None = None) -> Status:
+    """How everything stands now. A worker is quiet after *quiet_s* without a heartbeat; *installation* is the setting."""
     dialect = dialect_of(connection)
     tables = tables_of(dialect)
     now: datetime = connection.execute(select(now_of(dialect))).scalar_one()
@@ -101,6 +108,8 @@ def status(connection: Connection, *, quiet_s: float = 30.0) -> Status:
         gates=_gates(connection, tables, now),
         complete=low is None,
         now=now,
+        elsewhere=differences(connection, installation=installation),
+        scans=changed(connection),
     )
 
 

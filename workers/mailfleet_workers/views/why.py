@@ -9,10 +9,13 @@ from sqlalchemy import Connection, Row, Select, and_, func, literal, or_, select
 
 from mailfleet_schema.dialects import Dialect, dialect_of
 from mailfleet_schema.senders import ANY, Apps, apps_of
+from mailfleet_schema.statements.fleet_setting import settings_named
 from mailfleet_schema.statements.gate import EVERYTHING
+from mailfleet_schema.statements.home import differences
 from mailfleet_schema.statements.worker import all_workers
 from mailfleet_schema.states import State
 from mailfleet_schema.tables import tables_of
+from mailfleet_workers.scanning import SCAN, name_of, scan_of
 from mailfleet_workers.views.answer import Facts, Gate, LastTry, Reply, WaitsFor, Worker, answer
 from mailfleet_workers.views.base import View, now_of, seconds_until
 from mailfleet_workers.views.waits import gate_status
@@ -68,11 +71,12 @@ def why(
     *,
     quiet_s: float = 30.0,
     host_of: Callable[[str], str | None] = lambda _: None,
+    installation: str | None = None,
 ) -> Why | None:
     """Why mail *mail_id* is where it is; None when there is no such mail.
 
     *quiet_s* is the settings' `timing.quiet_s`. *host_of* says by which name gates know the server of an account
-    (`desk.Way.host`); where it is None, the server of the last try is meant.
+    (`desk.Way.host`); where it is None, the server of the last try is meant. *installation* is the setting of that name.
     """
     dialect = dialect_of(connection)
     row = connection.execute(_query(dialect, mail_id)).one_or_none()
@@ -84,6 +88,10 @@ def why(
     if row.state == State.QUEUED:
         host = host_of(row.account) or (facts.last_try.host if facts.last_try else None)
         facts = replace(facts, gate=_gate(connection, dialect, row, host))
+    if not facts.through:
+        scan = scan_of(row.app, settings_named(connection, [SCAN, name_of(row.app)]))
+        elsewhere = differences(connection, installation=installation)
+        facts = replace(facts, elsewhere=elsewhere, scan=scan)
     waits_for, sentence = answer(facts)
     looks = row.state in {State.QUEUED, State.DOUBT}
     return Why(

@@ -57,8 +57,8 @@ class Desk:
     `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts a chunk to
     `chunk_s` seconds of SMTP. `run_mode` is what mails vote on. `crowding` says that the apps use several accounts: a slow
     one must not fill the heap then. `unknown` are accounts of other apps that we do not know. `fetch` and `stores` find a
-    mail's files. `book` has the limits of the accounts, None where nothing is limited. `content_policy` says of an app what becomes of the content of mails that do not
-    say it themselves.
+    mail's files. `book` has the limits of the accounts, None where nothing is limited. `content_policy` says of an app what
+    becomes of the content of mails that do not say it themselves.
     """
 
     app: str

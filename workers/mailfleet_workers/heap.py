@@ -1,8 +1,8 @@
 """The rows a worker process has claimed and not begun: bounded, by priority, grouped by account.
 
 One heap serves all sender threads of an app. Mail of other apps, which the app's workers may send too, is foreign here: it
-comes in only while none of the app's own waits, goes out after it, and never takes its room. The heap also knows every row that the process holds, begun or not: what the
-database says we hold and this heap does not is an orphan of ours.
+comes in only while none of the app's own waits, goes out after it, and never takes its room. The heap also knows every row
+that the process holds, begun or not: what the database says we hold and this heap does not is an orphan of ours.
 """
 
 import heapq
@@ -249,7 +249,9 @@ class RowHeap:
     def asleep(
         self, account: str, priority: Priority = Priority.HIGH, *, foreign: bool = False
     ) -> Iterator[bool]:
-        """While one thread sleeps out a short wait of *account*, no other takes rows of it, but of a higher priority, nor but our own if it sleeps for *foreign* ones.
+        """While one thread sleeps out a short wait of *account*, no other takes rows of it, but of a higher priority.
+
+        While it sleeps for *foreign* ones, our own are all taken.
 
         False when another thread sleeps for such rows already: one is enough.
         """

@@ -373,7 +373,7 @@ def _kinds(threads: int) -> list[bool]:
 
 
 def _foreign_threads(threads: int) -> int:
-    """How many threads may be at work on other apps' mail at once: of those that are for every priority not all, if there are two."""
+    """How many threads may be at work on other apps' mail at once: not all that are for every priority, if there are two."""
     usual = _kinds(threads).count(False)
     return usual if usual < 2 else usual - max(1, usual // 4)
 

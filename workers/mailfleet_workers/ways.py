@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Ways:
-    """The ways of one process, for mail of the apps *own* (None: all), and of others as far as it can send that as well as theirs can.
+    """The ways of one process, for mail of the apps *own* (None: all), and of others where it is as good as their workers.
 
     *counted* says that limits are kept. *catcher* is where its own catching server listens, None where there is none.
 

@@ -14,7 +14,10 @@ from mailfleet_schema.states import Priority, State
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A row that is queued now. Its sums are what they were; it is due when `due_in_s` is 0 or less; `apps` are who may send it."""
+    """A row that is queued now. Its sums are what they were; it is due when `due_in_s` is 0 or less.
+
+    `apps` are those whose workers may send it (`mailfleet_schema.senders`).
+    """
 
     mail_id: int
     priority: Priority

@@ -1,7 +1,8 @@
 """What every worker process does every few seconds: rows that nobody carries, rows of quiet workers, doubts.
 
-Every statement takes a small page of one app, or of what others than its app's workers may send, and leaves out what others hold, so that any number of processes may run
-them at once without a leader. Their cost is in the page, not in what the table or the backlog holds.
+Every statement takes a small page of one app, or of what others than its app's workers may send, and leaves out what
+others hold, so that any number of processes may run them at once without a leader. Their cost is in the page, not in
+what the table or the backlog holds.
 
 The page is chosen and locked by its conditions; the update goes by id alone. A condition on the state there would offer
 PostgreSQL a partial index, and with the statistics of a quiet hour it took it: 3.5 s instead of 4 ms for 200 of 50,000.
@@ -118,8 +119,8 @@ def expire(
 ) -> set[int]:
     """Expire what went by its time: `expires_at`, `max_next` or `max_age` is the reason. Returns the ids.
 
-    It judges, of each app and of *shared* mail, the *most* queued rows whose `look_at` came first. What should expire further behind comes
-    to the front, because `look` moves all other rows back and leaves those alone.
+    It judges, of each app and of *shared* mail, the *most* queued rows whose `look_at` came first. What should expire further
+    behind comes to the front, because `look` moves all other rows back and leaves those alone.
     """
     bound = {
         "max_next_s": patience.max_next_s,
@@ -168,7 +169,7 @@ def _look_shared(d: Dialect) -> str:
 def look(
     connection: Executor, apps: Sequence[str], patience: Patience, *, most: int, shared: bool = False
 ) -> list[Looked]:
-    """Of each app, and of *shared* mail, at most *most* queued rows whose `look_at` has come; their next look is pushed out and doubled.
+    """At most *most* queued rows of each app, and of *shared* mail, whose `look_at` has come; their next look is doubled.
 
     Not those that should expire: they stay for `expire`.
     Commit, then publish: a crash between leaves a row that the next look finds.
@@ -224,7 +225,7 @@ def _look_now_shared(d: Dialect) -> str:
 def look_now(
     connection: Executor, apps: Sequence[str], *, beyond_s: float, most: int, shared: bool = False
 ) -> int:
-    """After a broker loss: look at due rows of *apps*, and *shared* ones, now whose next look is more than *beyond_s* seconds away.
+    """After a broker loss: look now at due rows of *apps*, and *shared* ones, that have more than *beyond_s* seconds to the next.
 
     At most *most* of each app, to be repeated until it returns 0; returns how many rows that concerned. Many processes
     notice one loss: with *beyond_s* the first step, what one of them has brought back and hinted is not brought back

@@ -79,7 +79,7 @@ def test_app_shared_is_everybodys(bench: Bench) -> None:
     assert [row.id for row in take(bench, mail_id, shares=True)] == [mail_id]
 
 
-@pytest.mark.tinymail("13", "16", "D5")
+@pytest.mark.tinymail("13", "16", "D5", "M5")
 def test_only_what_may_be_claimed(bench: Bench) -> None:
     """A shared claim has every guard of a claim: state, time, expiry, room, a worker that is there."""
     ids = [bench.new(apps=EVERYBODY) for _ in range(7)]
@@ -196,7 +196,7 @@ def test_it_comes_back_from_a_dead_worker(bench: Bench, phase: Phase, state: str
     assert bench.row(plain.id).state == "sending"
 
 
-@pytest.mark.tinymail("16")
+@pytest.mark.tinymail("16", "M4")
 def test_one_of_many_gets_it(bench: Bench) -> None:
     """A second claim of a row finds nothing; what the first has settled counts."""
     (row,) = take(bench, bench.new(apps=(APP, "crm")))

@@ -132,3 +132,20 @@ def test_a_message_stays_small(largest: int, hints_for_100: int) -> None:
         # An application's own encoder may put blanks between.
         assert len(json.dumps(JSONEncoder().decode(encode(message)))) <= MAX_BYTES
         assert Hint.from_argument(decode(encode(message), queue_name(app, Priority.NORMAL)).args[0]) == hint
+
+
+def test_shared_rows_say_so() -> None:
+    """A hint of rows that several apps may send says that on the wire; all others are as they always were."""
+    shared = Hint("crm", Priority.NORMAL, (17,), shared=True)
+    assert shared.as_argument() == {"v": 1, "app": "crm", "priority": "normal", "ids": [17], "shared": True}
+    assert Hint.from_argument(shared.as_argument()) == shared
+    assert "shared" not in Hint("crm", Priority.NORMAL, (17,)).as_argument()
+    assert [one.shared for one in group([("crm", Priority.NORMAL, 17)], shared=True)] == [True]
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None, []], ids=repr)
+def test_shared_is_true_or_false(value: object) -> None:
+    """Anything else in its place is no hint."""
+    argument = Hint("crm", Priority.NORMAL, (17,)).as_argument() | {"shared": value}
+    with pytest.raises(InvalidHint, match="shared: expected true or false"):
+        Hint.from_argument(argument)

@@ -96,6 +96,12 @@ WRONG = {
         "one of nothing, local, develop, test, product",
         "'prod'",
     ),
+    "name of the installation": of_file(
+        'installation = "Prod 1"', "installation", "1 to 40 characters", "'Prod 1'"
+    ),
+    "a backlog of nothing": of_file(
+        "[apps.billing]\nwarn_backlog = 0", "apps.billing.warn_backlog", "a number from 1", "0"
+    ),
     "run mode": of_file(
         'run_mode = "prod"', "run_mode", "nothing, local, develop, test or product", "'prod'"
     ),

@@ -19,6 +19,9 @@ Apps: TypeAlias = tuple[str, ...] | None
 
 def stored(app: str, apps: Apps) -> tuple[str | None, str | None]:
     """The columns `pool` and `only_apps` of a mail of *app* that *apps* may send; a list of *app* alone is none."""
+    if app == SHARED_APP and apps is None:
+        # Nobody's own: everybody looks after it.
+        return SHARED, None
     if apps is None or apps == (app,):
         return None, None
     return SHARED, None if ANY in apps else in_spaces(apps)

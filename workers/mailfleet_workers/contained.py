@@ -100,7 +100,7 @@ class Containment:
 
     def _work(self, jobs: "queue.SimpleQueue[Job[Any] | None]") -> None:
         while (job := jobs.get()) is not None:
-            outcome: Returned[Any] | Raised
+            outcome: Returned[Any] | Raised | None
             try:
                 outcome = Returned(job.call())
             except BaseException as error:  # noqa: BLE001 - SystemExit too: it is the application's, not ours
@@ -111,6 +111,8 @@ class Containment:
                     self._lost -= 1
                 self._idle.append(jobs)
             job.done.set()
+            # While it waits for the next one a thread must not keep what the last one made.
+            del job, outcome
 
 
 def _wait(done: threading.Event, timeout_s: float, stop: threading.Event | None) -> None:

@@ -28,6 +28,7 @@ from mailfleet_workers.smtp.base import Answer
 from mailfleet_workers.smtp.base import Phase as SmtpPhase
 from mailfleet_workers.smtp.connection import server_name
 from mailfleet_workers.smtp.pooled import PooledConnection
+from mailfleet_workers.telemetry.faults import UNEXPECTED
 from mailfleet_workers.verdict import Judgement, Uncertain
 
 log = logging.getLogger(__name__)
@@ -192,7 +193,7 @@ class Courier:
             self._finished(parcel, used=answer.phase not in _UNHEARD and not answer.refused_locally)
             if not answer.withheld:
                 outcome = self._judge(way, parcel, answer, Phase.DOT if recorded() else Phase.PREPARE)
-        except BaseException as error:
+        except UNEXPECTED as error:
             log.exception("send_failed", extra={"mail_id": row.id, "app": row.app})
             self._drop()
             if not heard:

@@ -169,7 +169,8 @@ class Delivery:
             said = granted.rule.partition(":")[0]
             desk.meter.permits(first.app, name, way.host, len(parcels), 0, said)
             self._packer.keep(parcels)
-            return self._refused(way, [*(parcel.row for parcel in parcels), *rest], granted)
+            rows = [*(parcel.row for parcel in parcels), *rest]
+            return self._refused(way, rows, granted, first=parcels[0])
         self._in_line_since, self._granted = None, True
         self._wake()
         desk.meter.permits(first.app, name, way.host, len(parcels), granted.permits)
@@ -255,18 +256,25 @@ class Delivery:
         return answer
 
     def _refused(
-        self, way: Way, rows: list[Claimed], refusal: Refusal, *, again: bool = False
+        self,
+        way: Way,
+        rows: list[Claimed],
+        refusal: Refusal,
+        *,
+        again: bool = False,
+        first: Parcel | None = None,
     ) -> list[Claimed]:
         """A short wait is slept out, by one thread of the account; for a long one the rows come back later.
 
         The limiter has said how long. What waits here for the same reason goes back with them, in one statement; what
         has a higher priority stays.
         """
-        desk, name, first = self._desk, way.account.name, rows[0]
+        desk, name, row = self._desk, way.account.name, rows[0]
         reason = f"limit: {refusal.rule}"
         if math.isinf(refusal.wait_s):
             never = Stop(f"more recipients than {refusal.rule} lets pass at all")
-            self._courier.add(way, first, Judgement(never), None, (), Phase.PREPARE, ())
+            before, purge = (first.before, first.purge) if first is not None else ((), False)
+            self._courier.add(way, row, Judgement(never), None, (), Phase.PREPARE, before, purge=purge)
             return rows[1:]
         if refusal.slot and (lent := desk.connections.lent(name)):
             # Other threads of ours have connections, and go on with these.
@@ -274,12 +282,12 @@ class Delivery:
             desk.heap.put_back(rows)
             return []
         self._courier.settle()
-        desk.meter.waited(first.app, name, min(refusal.wait_s, MOST_GATE_S))
+        desk.meter.waited(row.app, name, min(refusal.wait_s, MOST_GATE_S))
         if refusal.wait_s * 1000 <= self._max_idle_ms(way) and not self._too_long_in_line(refusal):
             return self._sleep(way, rows, refusal.wait_s, reason)
         if not again:
-            desk.refusals.remember(first, refusal, REMEMBER_S)
-        others = desk.heap.take_account(name, below=first.priority, foreign=desk.heap.foreign(first))
+            desk.refusals.remember(row, refusal, REMEMBER_S)
+        others = desk.heap.take_account(name, below=row.priority, foreign=desk.heap.foreign(row))
         # It may be a gate, which an operator may open sooner.
         after_s = min(refusal.wait_s, MOST_GATE_S)
         if self._is_rule(name, refusal.rule):

@@ -6,6 +6,7 @@ somebody else's) is simply left out.
 """
 
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -57,6 +58,8 @@ REWOUND = "the database has gone back"
 IDLE_S = 1.0
 #: Who is asked in our place is asked so much later, in seconds: all of them may be as busy.
 PASS_ON_S = 1.0
+#: The part of such hints that are passed on.
+PASSED_ON = 0.5
 
 
 class Intake:
@@ -77,6 +80,7 @@ class Intake:
         shares: bool = False,
         unknown: Unknown | None = None,
         notify: Notify = lambda _: None,
+        rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         most_wait_s: float = MOST_WAIT_S,
         meter: Meter = SILENT,
@@ -88,6 +92,7 @@ class Intake:
         self._taking = Taking(tuple(apps), shares)
         self._unknown = unknown or Unknown(clock)
         self._notify = notify
+        self._rng = rng or random.Random()
         self._worker_id = worker_id
         self._pulse = pulse
         self._clock = clock
@@ -152,6 +157,9 @@ class Intake:
         except SQLAlchemyError as error:
             log.warning("claim_failed", extra={"app": hint.app, "error": type(error).__name__})
             return
+        # A hint does not know where it has been. Passed on for certain it would go round among the busy for ever, and each look at
+        # the row would send another after it; what is let go is looked at again.
+        rows = [row for row in rows if self._rng.random() < PASSED_ON]
         later_s = 0.0 if hint.app == SHARED_APP else PASS_ON_S
         self._notify(
             [Notice(row.app, row.priority, row.id, later_s, self._taking.instead(row)) for row in rows]

@@ -14,11 +14,14 @@ from mailfleet_schema.statements.claim import Claimed
 from mailfleet_schema.statements.content import StoredContent
 from mailfleet_schema.statements.rendered import RenderedContent
 from mailfleet_workers.desk import Desk
+from mailfleet_workers.ledger import FileHeld
 from mailfleet_workers.rendering import Made, NotNow
 from mailfleet_workers.verdict import Retry, Stop
 
 #: The policy under which no column holds what was rendered.
 RENDER_ONLY = "render_only"
+#: A mail one of whose files somebody else is storing comes back after so many seconds.
+FILE_HELD_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class LazyContent:
         )
         try:
             ours = self._desk.ledger.store_rendered(row.app, content, made.blobs)
+        except FileHeld:
+            return NotNow("render: a file of it is being stored by somebody else", FILE_HELD_S)
         except (DataError, IntegrityError) as error:
             return Stop(f"result: the database refuses it ({type(error.orig).__name__})", kind=RENDER)
         return made if ours else Unwanted()

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError, SQLAlchemyError
 
 from mailfleet.failpoints import failpoint
-from mailfleet_schema.dialects import dialect_of
+from mailfleet_schema.dialects import POSTGRESQL, dialect_of
 from mailfleet_schema.engine import read_only
 from mailfleet_schema.senders import hinted
 from mailfleet_schema.statements import (
@@ -52,8 +52,16 @@ log = logging.getLogger(__name__)
 
 #: Between two tries to write a result, in seconds.
 TRY_AGAIN_S = 0.5
+#: As long as a file is waited for that somebody else is storing.
+FILE_WAIT_MS = 500
+#: PostgreSQL's word for a lock that did not come in time (55P03).
+LOCK_NOT_AVAILABLE = "55P03"
 
 Result = tuple[Claimed, Outcome]
+
+
+class FileHeld(Exception):  # noqa: N818 - reads as the fact it states
+    """Another transaction is storing the same file, and has not ended."""
 
 
 class Ledger:
@@ -129,13 +137,33 @@ class Ledger:
             claim.begin_again(connection, [(row.id, row.fence) for row in rows])
 
     def store_rendered(self, app: str, content: RenderedContent, blobs: Mapping[str, bytes]) -> bool:
-        """Store what was rendered for a row, with its files; whether the row is still ours. Raises SQLAlchemyError."""
-        if blobs:
-            # By themselves: what nobody refers to does no harm, but who waits for them must not hold the row.
+        """Store what was rendered for a row, with its files; whether the row is still ours.
+
+        Raises FileHeld where somebody else is storing one of the files just now, and SQLAlchemyError.
+        """
+        while True:
+            if blobs:
+                # By themselves: what nobody refers to does no harm, but who waits for them must not hold the row.
+                self._store_files(app, blobs)
             with self._engine.begin() as connection:
+                if attachment.held_attachments(connection, app, list(blobs)) < blobs.keys():
+                    # The last mail that referred to one of them was purged in between.
+                    continue
+                return rendered.store_rendered(connection, replace(content, worker_id=self._worker_id))
+
+    def _store_files(self, app: str, blobs: Mapping[str, bytes]) -> None:
+        try:
+            with self._engine.begin() as connection:
+                dialect = dialect_of(connection)
+                if dialect is POSTGRESQL:
+                    # An application may hold the same file in a transaction of hours: nobody waits for that with one of our
+                    # few connections.
+                    connection.execute(text(f"SET LOCAL lock_timeout = {FILE_WAIT_MS}"))
                 attachment.store_attachments(connection, app, blobs)
-        with self._engine.begin() as connection:
-            return rendered.store_rendered(connection, replace(content, worker_id=self._worker_id))
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+                raise FileHeld from error
+            raise
 
     def advance(self, results: Sequence[Result], nexts: Sequence[Claimed]) -> Recorded | None:
         """Settle *results* and record *nexts* in one transaction, committed.

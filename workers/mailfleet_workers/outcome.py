@@ -215,8 +215,7 @@ def _decided(
                 reason=f"{verdict.kind}: {cut(verdict.reason)}",
                 fails=counts,
             )
-            recipients = _recipients(row, judgement.recipients, give_up=True)
-            return Outcome(ended, attempt, recipients, gates=gates)
+            return Outcome(ended, attempt, _given_up(row, judgement, before), gates=gates)
         case Wait():
             waiting = replace(
                 base,
@@ -230,9 +229,7 @@ def _decided(
             spent = _spent(row)
             if spent:
                 ended = _ended(base, accepted_before=accepted_before, reason=spent, fails=1)
-                return Outcome(
-                    ended, attempt, _recipients(row, judgement.recipients, give_up=True), gates=gates
-                )
+                return Outcome(ended, attempt, _given_up(row, judgement, before), gates=gates)
             again = replace(
                 base,
                 state=State.QUEUED,
@@ -319,6 +316,22 @@ def _recipients(
     row: Claimed, verdicts: Sequence[RecipientVerdict], *, give_up: bool = False
 ) -> tuple[Recipient, ...]:
     return tuple(_recipient(row, one, give_up=give_up) for one in verdicts)
+
+
+def _given_up(row: Claimed, judgement: Judgement, before: Sequence[Recipient]) -> tuple[Recipient, ...]:
+    """The recipients of a mail that has ended: also of those that this attempt did not come to nobody is open."""
+    told = _recipients(row, judgement.recipients, give_up=True)
+    return told + still_open(before, told)
+
+
+def still_open(before: Sequence[Recipient], told: Sequence[Recipient]) -> tuple[Recipient, ...]:
+    """Those open *before* of whom nothing was *told*, given up."""
+    addresses = {one.address for one in told}
+    return tuple(
+        replace(one, outcome="refused")
+        for one in before
+        if one.outcome == "open" and one.address not in addresses
+    )
 
 
 def _recipient(row: Claimed, one: RecipientVerdict, *, give_up: bool) -> Recipient:

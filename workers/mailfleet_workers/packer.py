@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -20,12 +21,15 @@ from mailfleet_workers.lazy_content import LazyContent, Unwanted
 from mailfleet_workers.parcel import Parcel, Unrendered, pack
 from mailfleet_workers.rendering import Made, NotNow
 from mailfleet_workers.returns import Returns
+from mailfleet_workers.telemetry.faults import UNEXPECTED
 from mailfleet_workers.verdict import Judgement, Retry, Stop, Verdict, Wait
 
 log = logging.getLogger(__name__)
 
 #: Messages built ahead of one record, in bytes: a chunk of large mails is a small chunk.
 CHUNK_BYTES = 8 * 1024 * 1024
+#: The same in seconds, where files come from a store: those that are ready are not kept waiting.
+BUILD_S = 1.0
 _NO_FILES: Mapping[str, bytes] = MappingProxyType({})
 
 
@@ -103,16 +107,16 @@ class Packer:
     def _build(self, way: Way, rows: Sequence[Claimed]) -> tuple[list[Parcel], list[Claimed]]:
         contents, outcomes = self._desk.ledger.contents(rows)
         parcels: list[Parcel] = []
-        size = 0
+        size, began = 0, time.monotonic()
         for number, row in enumerate(rows):
-            if size >= CHUNK_BYTES:
+            if size >= CHUNK_BYTES or (number and self._enough(began)):
                 return parcels, list(rows[number:])
             before, stored = outcomes.get(row.id, []), contents.get(row.id)
             try:
                 packed = self._one(way, row, stored, before)
             except SQLAlchemyError:
                 raise
-            except BaseException as error:
+            except UNEXPECTED as error:
                 log.exception("pack_failed", extra={"mail_id": row.id, "app": row.app})
                 self._interrupted(row, error)
                 continue
@@ -122,6 +126,10 @@ class Packer:
                 parcels.append(parcel)
                 size += len(parcel.envelope.message)
         return parcels, []
+
+    def _enough(self, began: float) -> bool:
+        """Whether what is built goes first: a store takes its time over files, or the pool drains."""
+        return self._desk.stop.is_set() or time.monotonic() - began > BUILD_S
 
     def _one(
         self,
@@ -233,7 +241,7 @@ class Packer:
             log.warning("batch_failed", extra={"app": self._desk.app, "error": type(error).__name__})
             self._built(claim)
             self._returns.give_back([row], None, None)
-        except BaseException as error:  # noqa: BLE001 - as where it is packed
+        except UNEXPECTED as error:
             # Without its traceback, which may end in somebody's text.
             log.error(  # noqa: TRY400
                 "pack_failed", extra={"mail_id": row.id, "app": row.app, "error": type(error).__name__}

@@ -291,7 +291,9 @@ class Reconciler:
             # Where nothing is looked at, nothing moves what comes first: a longer page is judged then.
             most = PAGE if hinting and len(apps) == len(self._apps) else PAGE * PAGES
             with self._engine.begin() as connection:
-                expired = reconcile.expire(connection, self._apps, self._patience, most=most, shared=True)
+                expired = reconcile.expire(
+                    connection, self._apps, self._patience, most=most, shared=True, gone_only=most > PAGE
+                )
                 tell(connection, self._endpoints, expired)
                 rows = [] if expired or not hinting else self._page(connection, apps)
             self._notify([self._notice(row) for row in rows])

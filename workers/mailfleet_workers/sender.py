@@ -5,6 +5,7 @@ import logging
 from mailfleet.worker_thread import mark_worker_thread
 from mailfleet_workers.delivery import Delivery
 from mailfleet_workers.desk import Desk
+from mailfleet_workers.telemetry.faults import UNEXPECTED
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Sender:
             return False
         try:
             self._delivery.deliver(batch)
-        except BaseException:
+        except UNEXPECTED:
             # A bug: the rows stay claimed, and the reconciler frees what no thread holds. The thread goes on, whatever it was.
             log.exception("batch_lost", extra={"app": self._desk.app, "account": batch.account})
             self._desk.heap.forget(batch.rows)

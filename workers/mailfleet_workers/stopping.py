@@ -10,7 +10,7 @@ from dataclasses import replace
 from mailfleet_schema.reasons import HOOK
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.states import State
-from mailfleet_workers.outcome import Outcome
+from mailfleet_workers.outcome import Outcome, still_open
 
 
 def stopped(
@@ -28,6 +28,7 @@ def stopped(
     recipients = tuple(
         replace(one, outcome="refused") if one.outcome == "open" else one for one in outcome.recipients
     )
+    recipients += still_open(before, recipients)
     ended = replace(settlement, due_in_s=None)
     if outcome.accepted or any(one.outcome == "accepted" for one in before):
         now = {one.address: one.outcome for one in (*before, *recipients)}

@@ -80,6 +80,9 @@ class Ways:
 
     def _can_stand_in(self, app: str, found: Known, way: Way) -> bool:
         account = found.account
+        if app not in self._settings.apps:
+            # What its workers make of its mails, their contents for instance, is not known here.
+            return False
         if not self._counted:
             limits = limits_of(self._settings, accounts={account.name: found.settings}, catcher=self._catcher)
             if limited(limits[account.name]):

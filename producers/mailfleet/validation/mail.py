@@ -22,7 +22,7 @@ from mailfleet.validation.parameters import parameter
 from mailfleet.validation.payload import payload_hash
 from mailfleet.validation.text import exact, header_text, octets, sized
 from mailfleet.validation.unsubscribe import unsubscribe_uris
-from mailfleet_schema.content import Address, Content
+from mailfleet_schema.content import Address, Content, StoredRef
 from mailfleet_schema.senders import Apps
 
 _RENDERER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
@@ -101,6 +101,10 @@ def validate(
     if lazy is not None and handled.apps is not None:
         raise InvalidMail("apps", "the renderer is its own app's workers': give either lazy or apps")
     body = _body(mail, limits, shelves)
+    if handled.apps is not None and any(isinstance(one, StoredRef) for one in body.files.refs):
+        raise InvalidMail(
+            "apps", "a file is still in a store, which is its own app's workers': give either that or apps"
+        )
     message_id = new_message_id()
     if not _MESSAGE_ID.fullmatch(message_id):
         raise ValueError(f"Message-ID: expected <left@right>, got {message_id!r}")

@@ -24,6 +24,13 @@ def _known(d: Dialect) -> str:
     )
 
 
+def held_attachments(connection: Executor, app: str, hashes: Sequence[str]) -> set[str]:
+    """Those of *hashes* of *app* that are there; until the end of the caller's transaction nobody deletes them."""
+    d = dialect_of(connection)
+    bound = {"app": app, "hashes": d.bind_names(sorted(hashes))}
+    return {row.sha256 for row in connection.execute(_known(d), bound)}
+
+
 def store_attachments(connection: Executor, app: str, blobs: Mapping[str, bytes]) -> None:
     """Store *blobs* (SHA-256 in hex → content) of *app* that are not there yet.
 
@@ -34,9 +41,7 @@ def store_attachments(connection: Executor, app: str, blobs: Mapping[str, bytes]
         return
     d = dialect_of(connection)
     hashes = sorted(blobs)
-    known = {
-        row.sha256 for row in connection.execute(_known(d), {"app": app, "hashes": d.bind_names(hashes)})
-    }
+    known = held_attachments(connection, app, hashes)
     table = tables_of(d).attachment
     statement = (sqlite.insert(table) if d is SQLITE else postgresql.insert(table)).on_conflict_do_nothing()
     first: Any = statement

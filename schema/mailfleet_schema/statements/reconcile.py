@@ -88,6 +88,7 @@ def _expire_in(d: Dialect, whose: str) -> str:
         WITH page AS MATERIALIZED (
             SELECT id AS mail_id FROM {mail}
             WHERE {whose} AND state = 'queued' AND look_at <= {now}
+              AND (NOT :gone_only OR expires_at <= {now} OR due_at < {overdue} OR wanted_at <= {aged})
             ORDER BY look_at LIMIT :most {skip_locked}
         )
         UPDATE {mail} AS m
@@ -115,14 +116,22 @@ def _expire_shared(d: Dialect) -> str:
 
 
 def expire(
-    connection: Executor, apps: Sequence[str], patience: Patience, *, most: int, shared: bool = False
+    connection: Executor,
+    apps: Sequence[str],
+    patience: Patience,
+    *,
+    most: int,
+    shared: bool = False,
+    gone_only: bool = False,
 ) -> set[int]:
     """Expire what went by its time: `expires_at`, `max_next` or `max_age` is the reason. Returns the ids.
 
     It judges, of each app and of *shared* mail, the *most* queued rows whose `look_at` came first. What should expire further
-    behind comes to the front, because `look` moves all other rows back and leaves those alone.
+    behind comes to the front, because `look` moves all other rows back and leaves those alone. Where nobody looks, *gone_only*
+    passes over those that do not expire: they must not be locked when a hint of theirs comes.
     """
     bound = {
+        "gone_only": gone_only,
         "max_next_s": patience.max_next_s,
         "max_age_s": patience.max_age_s,
         "most": most,

@@ -128,6 +128,32 @@ def stopped(bench: Bench) -> Change:
     return change
 
 
+@way(PREPARE, FAILED, "a hook stops it")
+def stopped_by_a_hook(bench: Bench) -> Change:
+    row = bench.claimed()
+    change = gone(
+        bench,
+        row.id,
+        lambda: bench.settle(row, State.FAILED, phase=Phase.PREPARE, sends=1, fails=1, reason="stop: hook"),
+    )
+    assert (change.after.reason, change.after.sum_fail) == ("stop: hook", 1)
+    return change
+
+
+@way(PREPARE, SENT, "a hook stops it when a copy or a recipient was accepted before")
+def stopped_by_a_hook_behind_an_acceptance(bench: Bench) -> Change:
+    row = bench.claimed()
+    change = gone(
+        bench,
+        row.id,
+        lambda: bench.settle(
+            row, State.SENT, phase=Phase.PREPARE, sends=1, fails=1, dones=1, reason="partial"
+        ),
+    )
+    assert (change.after.sum_done, change.after.reason) == (1, "partial")
+    return change
+
+
 @way(PREPARE, FAILED, "bad content")
 def bad_content(bench: Bench) -> Change:
     row = bench.claimed()
@@ -241,6 +267,22 @@ def never_begun(bench: Bench) -> Change:
 def stopped_after_dot(bench: Bench) -> Change:
     row = bench.dotted()
     return gone(bench, row.id, lambda: bench.settle(row, State.FAILED, sends=1, fails=1, reason="stop"))
+
+
+@way(DOT, FAILED, "a hook stops it")
+def stopped_by_a_hook_after_dot(bench: Bench) -> Change:
+    row = bench.dotted()
+    return gone(bench, row.id, lambda: bench.settle(row, State.FAILED, sends=1, fails=1, reason="stop: hook"))
+
+
+@way(DOT, SENT, "a hook stops it when a copy or a recipient was accepted, now or before")
+def stopped_by_a_hook_with_a_copy_out(bench: Bench) -> Change:
+    row = bench.dotted(max_done=2)
+    change = gone(
+        bench, row.id, lambda: bench.settle(row, State.SENT, sends=1, dones=1, reason="stop: hook", code=250)
+    )
+    assert (change.after.sum_done, change.after.reason) == (1, "stop: hook")
+    return change
 
 
 @way(DOT, FAILED, "max_fail")

@@ -51,7 +51,6 @@ def test_a_draft_is_edited_sent_and_sent_again(command: Command) -> None:
 
 def test_options_are_saved_too(command: Command) -> None:
     """A mail from options is a draft with --save."""
-    command()
     command("send", "--from", "a@example.com", "--to", "b@example.net", "--text", "x", "--save")
     assert command.json("show", 1)["mail"]["state"] == "draft"
 

@@ -1,12 +1,15 @@
 """How a notice leaves: dry runs, redirection, run modes, and through which account."""
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mailfleet import Invalid, Mail
+from mailfleet import Attachment, Invalid, Mail
 from mailfleet_schema.content import Address
 from mailfleet_workers.account import Account
 from mailfleet_workers.catcher import Catcher
@@ -108,6 +111,34 @@ def test_accounts(make: Make, catcher: Catcher, database: Listener) -> None:
     assert isinstance(nobody, Invalid)
     assert "app billing may not send through 'nobody'" in nobody.reason
     notice.close()
+
+
+@pytest.mark.parametrize("allowed", [["*"], ["default", "tenant-*"]], ids=str)
+def test_accounts_by_a_pattern(make: Make, catcher: Catcher, allowed: list[str]) -> None:
+    """What workers may send through for the app, a notice may."""
+    plain = {"host": "127.0.0.1", "port": catcher.port, "tls": "plain", "from": "other@example.com"}
+    notice = make(accounts={"default": plain, "tenant-a": plain}, apps={"billing": {"accounts": allowed}})
+    assert notice.send(MAIL, account="tenant-a")
+    assert notice.send(MAIL)
+
+
+@pytest.mark.tinymail("48")
+def test_files_from_stores(make: Make, catcher: Catcher, tmp_path: Path) -> None:
+    """A directory of the settings is read; what only workers could read is refused, or left out where it is optional."""
+    (tmp_path / "a.txt").write_bytes(b"from the store")
+    stores = {
+        "papers": {"path": str(tmp_path), "apps": ["billing"]},
+        "archive": {"kind": "registered", "apps": ["billing"]},
+    }
+    notice = make(stores=stores)
+    found = Attachment.stored("papers", "a.txt")
+    assert notice.send(replace(MAIL, attachments=[found, Attachment.stored("archive", "b", optional=True)]))
+    (receipt,) = catcher.store.receipts()
+    files = [part.get_payload(decode=True) for part in message_from_bytes(receipt.message).walk()]
+    assert b"from the store" in files
+    refused = notice.post(replace(MAIL, attachments=[found, Attachment.stored("archive", "b")]))
+    assert isinstance(refused, Invalid)
+    assert refused.field == "attachments[1]"
 
 
 def test_an_account_without_a_server(make: Make) -> None:

@@ -9,8 +9,10 @@ from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements.home import home_recorded
 from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.statements.operate import RELEASE
+from mailfleet_schema.statements.webhook import register_endpoints
 from mailfleet_schema.statements.worker import all_workers, beat
 from mailfleet_schema.states import State
+from mailfleet_schema.webhook import Endpoint
 from mailfleet_workers.clone_guard import CloneGuard, Elsewhere
 from mailfleet_workers.operators import copies
 from mailfleet_workers.operators.copies import Confirmed, Found, OpenMail, Refused
@@ -127,6 +129,15 @@ def test_a_copy(
     assert enter(bench.engine) == "new"
     with read_only(bench.engine) as connection:
         assert bool(all_workers(connection)) is (open_mail is OpenMail.KEEP)
+
+
+@pytest.mark.parametrize("open_mail", [OpenMail.HOLD, OpenMail.CANCEL])
+def test_endpoints_of_the_original(bench: Bench, open_mail: OpenMail) -> None:
+    """They hear nothing of what a copy makes of its mails: not of those changes either."""
+    with bench.engine.begin() as connection:
+        register_endpoints(connection, [Endpoint("shop", events=frozenset({"held", "cancelled"}))])
+    copied(bench, open_mail)
+    assert events(bench)["open"] == 0
 
 
 def test_what_was_held_can_be_released(bench: Bench) -> None:

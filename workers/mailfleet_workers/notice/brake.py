@@ -52,6 +52,7 @@ class Brake:
         # What a server asked of this process: known without Redis too.
         self._own = UnlimitedLimiter(time.monotonic)
         self._lock = threading.Lock()
+        self._knowing = threading.Lock()
         self._place = place_of(settings.database_url)
         self._script: Script | None = None
         self._redis: RedisLimiter | None = None
@@ -66,9 +67,13 @@ class Brake:
 
     def know(self, account: Account) -> None:
         """The limits of an *account* that is in no settings are its server's."""
-        if self._book.of(account.name) is not None:
-            return
+        with self._knowing:
+            self._know(account)
+
+    def _know(self, account: Account) -> None:
         host, known = server_name(account), self._book.all()
+        if account.name in known and known[account.name].host == host:
+            return
         beside = next((one for one in known.values() if one.host == host), None)
         own = Limits(account.name, host, login=account.username is not None)
         if beside is not None:

@@ -2,13 +2,14 @@
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mailfleet.errors import InvalidMail, SettingsError
 from mailfleet.preparing import MailLike, Preparation
 from mailfleet.results import Invalid
 from mailfleet.validation import DEFAULT_LIMITS, Limits
+from mailfleet_schema.content import Content, StoredRef
 from mailfleet_schema.statements.insert import NewMail
 from mailfleet_schema.states import Priority
 from mailfleet_workers.account import Account
@@ -20,6 +21,7 @@ from mailfleet_workers.settings import Settings
 from mailfleet_workers.settings.problems import nearest
 from mailfleet_workers.smtp.base import Envelope
 from mailfleet_workers.smtp.connection import server_name
+from mailfleet_workers.stores import shelves_of
 from mailfleet_workers.ways import way_of
 
 #: Stands for a server that is never connected to: of an account without one, where nothing leaves.
@@ -67,7 +69,8 @@ class Writing:
         self._catcher = catcher
         sender = settings.accounts["default"].sender
         domain = sender.address.rpartition("@")[2] if sender else None
-        self._preparation = Preparation(limits, clock, lambda: uuid.uuid4().hex, domain)
+        shelves = shelves_of(settings.stores, app)
+        self._preparation = Preparation(limits, clock, lambda: uuid.uuid4().hex, domain, shelves=shelves)
 
     def letter(self, mail: MailLike, account: str | Account | None = None) -> Letter | Failed | Invalid:
         """*mail* as it leaves through *account*: a name, an account of the caller's own, or None for the mail's.
@@ -87,7 +90,7 @@ class Writing:
             return Invalid(error.field, error.reason)
 
     def _letter(self, new: NewMail, way: Way) -> Letter | Failed:
-        content, mode = new.content, self._settings.run_mode
+        content, mode = _with_files(new.content), self._settings.run_mode
         message_id = content.message_id
         if not accepts(new.run_modes, mode):
             return Failed(message_id, f"run mode: the mail is for {' '.join(new.run_modes)}, this is {mode}")
@@ -116,9 +119,8 @@ class Writing:
 
     def _of_name(self, name: str) -> Way:
         settings = self._settings
-        allowed = settings.app(self._app).accounts
-        if name not in allowed or name not in settings.accounts:
-            hint = nearest(name, allowed)
+        if not settings.app(self._app).may_use(name) or name not in settings.accounts:
+            hint = nearest(name, settings.usable(self._app))
             raise InvalidMail("account", f"app {self._app} may not send through {name!r}{hint}")
         try:
             return way_of(settings, settings.account(name, catcher=self._catcher), catcher=self._catcher)
@@ -138,3 +140,15 @@ class Writing:
                 reason = f"the settings have another one named {account.name!r}: give it a name of its own"
                 raise InvalidMail("account", reason)
         return way_of(self._settings, account, catcher=self._catcher)
+
+
+def _with_files(content: Content) -> Content:
+    """*content* without files that are still in a store: only workers read those, and here is none."""
+    for position, one in enumerate(content.attachments):
+        if isinstance(one, StoredRef) and not one.optional:
+            raise InvalidMail(
+                f"attachments[{position}]",
+                f"store {one.store} cannot be read here: a notice needs the file itself",
+            )
+    kept = tuple(one for one in content.attachments if not isinstance(one, StoredRef))
+    return content if kept == content.attachments else replace(content, attachments=kept)

@@ -1,6 +1,7 @@
 """The notices of this process, for forks and for the end: as `mailfleet.publishers` has the publishers."""
 
 import atexit
+import encodings.idna  # noqa: F401 - resolving a name imports it: a fork in the middle of that leaves the child its lock
 import logging
 import os
 import sys

@@ -126,10 +126,12 @@ def copied(
     if open_mail is not OpenMail.KEEP:
         _forget_workers(engine)
         held = by_filter(engine, HOLD, Filter(), reason=COPIED)
-        events = _give_up_events(engine)
     if open_mail is OpenMail.CANCEL:
         cancelled = by_filter(engine, CANCEL, Filter(states=(State.HELD,)), reason=COPIED)
         held = 0
+    if open_mail is not OpenMail.KEEP:
+        # Those of the changes above too: the original's endpoints must not hear of its mail from here.
+        events = _give_up_events(engine)
     with engine.begin() as connection:
         done = home.confirm(
             connection,

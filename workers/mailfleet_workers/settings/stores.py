@@ -46,7 +46,7 @@ class StoreSettings(BaseModel):
     timeout_s: float = Field(
         10.0,
         gt=0,
-        le=600,
+        le=120,
         description="How long a worker waits for one file before it tries the mail again later.",
     )
 

@@ -7,6 +7,9 @@ input. So the text is shown only of exceptions that speak of the program itself.
 import traceback
 from pathlib import Path
 
+#: What ends the work on one mail and nothing else, wherever it comes from: also what is no Exception, and would end a thread.
+UNEXPECTED = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
+
 #: Their texts name types, attributes and modules, or what the operating system said.
 _PLAIN = (AttributeError, ImportError, NameError, NotImplementedError, OSError, TypeError)
 #: So many frames are shown, the innermost ones.

@@ -311,3 +311,14 @@ def test_a_scheduled_draft_keeps_its_time(bench: Bench) -> None:
     mail_id = bench.new(state=State.DRAFT, due_at=due_at)
     assert bench.operate(operate.QUEUE, mail_id)
     assert bench.row(mail_id).due_at == bench.row(mail_id).wanted_at == due_at
+
+
+def test_only_what_is_gone(bench: Bench) -> None:
+    """Where nobody looks, a row that does not expire is passed over, however many of those come first."""
+    kept = [_looked_at(bench) for _ in range(3)]
+    gone = _looked_at(bench, expires_at=datetime.now(UTC) + timedelta(seconds=HOUR_S))
+    bench.shift(gone, -2 * HOUR_S, "expires_at")
+    with bench.engine.begin() as connection:
+        found = reconcile.expire(connection, [APP], PATIENCE, most=1, gone_only=True)
+    assert found == {gone}
+    assert {bench.row(one).state for one in kept} == {"queued"}

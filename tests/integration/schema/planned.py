@@ -228,7 +228,12 @@ def planned(engine: Engine) -> list[Planned]:
         Planned("settle", settle._settle, {"rows": d.bind_rows(results), **age}, chunk),
         Planned("settle one", settle._settle, {"rows": d.bind_rows(results[:1]), **age}, 1),
         Planned("accept_late", settle._accept_late, {"rows": d.bind_rows(late), **age}, chunk),
-        Planned("expire", reconcile._expire, {**page, "max_next_s": 86_400.0, "max_age_s": 432_000.0}, pages),
+        Planned(
+            "expire",
+            reconcile._expire,
+            {**page, "max_next_s": 86_400.0, "max_age_s": 432_000.0, "gone_only": False},
+            pages,
+        ),
         Planned("look", reconcile._look, {**page, **steps}, pages),
         Planned("due", reconcile._due, {"app": "app-1", "judged": PAGE}, PAGE),
         Planned("look_now", reconcile._look_now, {**page, "beyond_s": 0.0}, None),
@@ -237,7 +242,7 @@ def planned(engine: Engine) -> list[Planned]:
         Planned(
             "expire_shared",
             reconcile._expire_shared,
-            {**shared, "max_next_s": 86_400.0, "max_age_s": 432_000.0},
+            {**shared, "max_next_s": 86_400.0, "max_age_s": 432_000.0, "gone_only": False},
             pages,
         ),
         Planned("holders_of_shared", reconcile._holders, {}, None),

@@ -13,10 +13,11 @@ from sqlalchemy import select, update
 from mailfleet import Attachment, CannotRender, Rendered, registry, renderer
 from mailfleet_schema.content import Address, AttachmentRef, Content
 from mailfleet_schema.engine import read_only
+from mailfleet_schema.statements.attachment import store_attachments
 from mailfleet_workers.desk import Way
 from mailfleet_workers.rendering import Renderers
 from tests.integration.workers.faults import failing_statement
-from tests.integration.workers.office import Office
+from tests.integration.workers.office import APP, Office
 from tests.integration.workers.server import accept, refuse
 
 ADA, BOB, CAT = "ada@example.net", "bob@example.net", "cat@example.net"
@@ -342,3 +343,45 @@ def test_dry_runs_render_too(office: Office) -> None:
     assert office.state(mail) == "sent: dry_run"
     assert content(office, mail)["subject"] == "Rendered"
     assert office.server.taken == []
+
+
+def test_a_file_that_is_purged_in_between(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last mail that had it is purged between the file and what refers to it: it is stored again, and the mail retries with it."""
+    renderer("bill")(lambda _: Rendered(text="x", attachments=[Attachment("a.txt", b"the same")]))
+    store = office.ledger._store_files
+    times: list[int] = []
+
+    def store_and_lose(app: str, blobs: Any) -> None:
+        store(app, blobs)
+        times.append(1)
+        if len(times) == 1:
+            with office.engine.begin() as connection:
+                connection.execute(office.tables.attachment.delete())
+
+    monkeypatch.setattr(office.ledger, "_store_files", store_and_lose)
+    mail = lazy(office)
+    office.server.script(ADA, refuse(451, "4.3.0 later"), accept)
+    office.deliver(mail)
+    assert len(times) == 2
+    office.let_pass(60)
+    office.deliver(mail)
+    assert office.state(mail) == "sent"
+
+
+def test_a_file_that_somebody_is_storing(office: Office) -> None:
+    """An application holds the same file in a long transaction: the mail comes back later, and nobody waits."""
+    if office.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time: nobody else stores anything meanwhile")
+    renderer("bill")(lambda _: Rendered(text="x", attachments=[Attachment("a.txt", b"the same")]))
+    mail = lazy(office)
+    with office.engine.connect() as application:
+        transaction = application.begin()
+        blobs = {hashlib.sha256(b"the same").hexdigest(): b"the same"}
+        store_attachments(application, APP, blobs)
+        office.deliver(mail)
+        assert office.state(mail) == "queued: render: a file of it is being stored by somebody else"
+        assert sums(office, mail) == (0, 0, 0)
+        transaction.rollback()
+    office.let_pass(60)
+    office.deliver(mail)
+    assert office.state(mail) == "sent"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailfleet_schema.senders import ANY, Apps, apps_of, hinted, stored
+from mailfleet_schema.senders import ANY, SHARED, Apps, apps_of, hinted, stored
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,13 @@ def test_columns(apps: Apps, columns: tuple[str | None, str | None]) -> None:
     """What is stored is read again; a list of the mail's own app is none."""
     assert stored("billing", apps) == columns
     assert apps_of(*columns) == (None if columns[0] is None else apps)
+
+
+def test_mail_of_no_application() -> None:
+    """What belongs to the app `shared` is everybody's to look after, said or not."""
+    assert stored(SHARED, None) == (SHARED, None)
+    assert apps_of(*stored(SHARED, None)) == (ANY,)
+    assert hinted(SHARED, (ANY,), turn=1) is None
 
 
 def test_what_is_no_name_is_left_out() -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from mailfleet import InvalidMail
+from mailfleet import Attachment, InvalidMail
 from mailfleet.validation.senders import senders
+from tests.unit.validation.checking import check
 
 
 @pytest.mark.tinymail("14", "D24")
@@ -43,3 +44,9 @@ def test_what_may_not(given: Any, field: str, reason: str) -> None:
     """The error names the field and what was expected."""
     with pytest.raises(InvalidMail, match=f"{field}.*{reason}"):
         senders(given)
+
+
+def test_a_file_that_is_still_in_a_store() -> None:
+    """Only its own app's workers may have the store: another app's would fail the mail for it."""
+    with pytest.raises(InvalidMail, match="apps: a file is still in a store"):
+        check(attachments=[Attachment.stored("scans", "17")], apps="*")

@@ -1,6 +1,7 @@
 """Functions of an application run with a limit: what comes back, what raises, what hangs."""
 
 import threading
+import weakref
 
 import pytest
 
@@ -54,3 +55,16 @@ def test_several_at_once(contained: Containment) -> None:
     free.set()
     thread.join()
     contained.close()
+
+
+def test_what_came_back_is_not_kept(contained: Containment) -> None:
+    """A thread that waits for its next call holds nothing of the last one: files and contents are large, and some are secret."""
+
+    class Large:
+        pass
+
+    outcome = contained.run(Large, 10)
+    assert isinstance(outcome, Returned)
+    left = weakref.ref(outcome.value)
+    del outcome
+    wait_until(lambda: left() is None, 10, lambda: "its thread has it still")

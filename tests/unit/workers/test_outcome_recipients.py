@@ -1,5 +1,6 @@
 """What a verdict makes of single recipients, and of a mail that some have and others do not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -143,3 +144,19 @@ def test_an_open_recipient_comes_before_the_next_copy() -> None:
     """A copy is done when nobody of it is open any more."""
     outcome, _ = outcomes_of(Judgement(accepted(), PARTS), [], max_done=2)
     assert (outcome.settlement.dones, outcome.forget_recipients) == (0, False)
+
+
+@pytest.mark.parametrize("verdict", [STOP, RETRY], ids=["stop", "the last failure"])
+def test_nobody_is_open_in_a_mail_that_ended_before_its_conversation(verdict: Verdict) -> None:
+    """An attempt that came to nobody, for a file that is gone for instance, ends it for those who were open all the same."""
+    known = before(("a@x.net", "accepted"), ("b@x.net", "open"))
+    outcome = decide(
+        claimed(5, sum_fail=2),
+        Judgement(verdict),
+        replace(tried(), recipients=()),
+        POLICY,
+        phase=Phase.PREPARE,
+        before=known,
+    )
+    assert (outcome.settlement.state, outcome.settlement.reason) == (State.SENT, "partial")
+    assert {one.address: one.outcome for one in outcome.recipients} == {"b@x.net": "refused"}

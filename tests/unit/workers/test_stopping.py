@@ -190,3 +190,22 @@ def test_it_would_have_been_sent_again(case: Case) -> None:
     assert outcome.settlement.state is State.QUEUED
     ended = stopped(outcome, before=before, note=case.note)
     assert stopped(ended, before=before, note=case.note) is ended
+
+
+def test_who_was_open_before_is_given_up_too() -> None:
+    """An attempt that came to nobody: others have the mail, so it is sent, in part, and nobody stays open."""
+    before = [
+        Recipient(5, "a@x.net", "accepted"),
+        Recipient(5, "b@x.net", "open"),
+    ]
+    outcome = decide(
+        claimed(5),
+        Judgement(Retry("its file is away")),
+        replace(tried(), recipients=()),
+        Policy(),
+        phase=Phase.PREPARE,
+        before=before,
+    )
+    ended = stopped(outcome, before=before)
+    assert (ended.settlement.state, ended.settlement.reason) == (State.SENT, "partial")
+    assert [(one.address, one.outcome) for one in ended.recipients] == [("b@x.net", "refused")]

@@ -58,8 +58,6 @@ REWOUND = "the database has gone back"
 IDLE_S = 1.0
 #: Who is asked in our place is asked so much later, in seconds: all of them may be as busy.
 PASS_ON_S = 1.0
-#: The part of such hints that are passed on.
-PASSED_ON = 0.5
 
 
 class Intake:
@@ -157,9 +155,9 @@ class Intake:
         except SQLAlchemyError as error:
             log.warning("claim_failed", extra={"app": hint.app, "error": type(error).__name__})
             return
-        # A hint does not know where it has been. Passed on for certain it would go round among the busy for ever, and each look at
-        # the row would send another after it; what is let go is looked at again.
-        rows = [row for row in rows if self._rng.random() < PASSED_ON]
+        # A hint does not know where it has been, and goes round among the busy; each look at the row sends another one after it.
+        # The more there are, the sooner one is let go.
+        rows = [row for row in rows if self._rng.random() * (1 + row.looks) < 1]
         later_s = 0.0 if hint.app == SHARED_APP else PASS_ON_S
         self._notify(
             [Notice(row.app, row.priority, row.id, later_s, self._taking.instead(row)) for row in rows]

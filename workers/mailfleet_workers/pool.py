@@ -181,6 +181,7 @@ class Pool:
             alone=plan.alone,
             shares=plan.shares,
             give_way=self._give_way,
+            unknown=self._unknown,
             may_hint=self._may_hint,
             meter=self._meter,
             endpoints=plan.endpoints,

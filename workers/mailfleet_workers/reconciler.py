@@ -29,7 +29,7 @@ from mailfleet_workers.notify import Notice, Notify
 from mailfleet_workers.pulse import Pulse
 from mailfleet_workers.recovery import put_in_doubt, settle_answered
 from mailfleet_workers.scanning import Scanner
-from mailfleet_workers.taking import Taking
+from mailfleet_workers.taking import Taking, Unknown
 from mailfleet_workers.telemetry import events
 from mailfleet_workers.telemetry.meter import SILENT, Meter
 
@@ -71,7 +71,8 @@ class Reconciler:
     row's next look further away. *endpoints* are told of what changes.
 
     Of mail that others than its app's workers may send it looks after all, whoever they are: their workers may be gone. One
-    that *shares* may take what is for everybody. *give_way* gives back what other apps' mail waits behind our own.
+    that *shares* may take what is for everybody, but for accounts that are *unknown* to it. *give_way* gives back what other
+    apps' mail waits behind our own.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Reconciler:
         alone: bool = False,
         shares: bool = False,
         give_way: Callable[[], None] = lambda: None,
+        unknown: Unknown | None = None,
         may_hint: Callable[[], bool] = lambda: True,
         meter: Meter = SILENT,
         endpoints: Sequence[Endpoint] = (),
@@ -110,6 +112,7 @@ class Reconciler:
         self._rng = rng
         self._alone = alone
         self._taking = Taking(tuple(apps), shares)
+        self._unknown = unknown or Unknown(clock)
         self._give_way = give_way
         self._may_hint = may_hint
         # A page over all apps: what is looked at must find room at the broker.
@@ -314,6 +317,9 @@ class Reconciler:
 
     def _notice(self, row: Looked) -> Notice:
         idle = row.apps is not None and self._heap.wait_for_shared_room(row.priority, 0.0) > 0
+        if idle and (row.app, row.account) in self._unknown.pairs():
+            # We would only refuse it again.
+            idle = False
         to = self._taking.hinted(row, idle=idle)
         return Notice(row.app, row.priority, row.mail_id, row.due_in_s, to)
 

@@ -36,12 +36,7 @@ class Taking:
         if row.app in self.apps and (ANY in row.apps or row.app in row.apps):
             # For us it is like any other mail.
             return None
-        # Not each time: we may have refused it, and then another one must be asked.
-        return (
-            self.apps[0]
-            if idle and row.looks % 2 == 0
-            else hinted(row.app, row.apps, turn=row.mail_id, looks=row.looks)
-        )
+        return self.apps[0] if idle else hinted(row.app, row.apps, turn=row.mail_id, looks=row.looks)
 
     def instead(self, row: Shared) -> str | None:
         """In whose queue *row* is hinted, for which we have no time: another's, or ours again if there is no other."""

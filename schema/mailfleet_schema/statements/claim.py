@@ -142,7 +142,7 @@ def claim_shared(
 def _shared_of(d: Dialect) -> str:
     return d.format(
         """
-        SELECT id, app, priority, pool, only_apps FROM {mail}
+        SELECT id, app, priority, pool, only_apps, looks FROM {mail}
         WHERE id {ids} AND state || '' = 'queued' AND due_at <= {now} AND pool IS NOT NULL
         """,
         ids=d.in_ids("ids"),
@@ -151,19 +151,23 @@ def _shared_of(d: Dialect) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A queued row that is due, and that *apps* may send."""
+    """A queued row that is due, and that *apps* may send; a reconciler has looked at it `looks` times."""
 
     id: int
     app: str
     priority: Priority
     apps: Apps
+    looks: int = 0
 
 
 def shared_of(connection: Executor, ids: Sequence[int]) -> list[Shared]:
     """Those of *ids* that are queued and due, and that others than their app's workers may send."""
     d = dialect_of(connection)
     rows = connection.execute(_shared_of(d), {"ids": d.bind_ids(ids)})
-    return [Shared(row.id, row.app, Priority(row.priority), apps_of(row.pool, row.only_apps)) for row in rows]
+    return [
+        Shared(row.id, row.app, Priority(row.priority), apps_of(row.pool, row.only_apps), row.looks)
+        for row in rows
+    ]
 
 
 def _claimed(d: Dialect, rows: Iterable[Any]) -> list[Claimed]:

@@ -57,6 +57,7 @@ class Looked:
     due_in_s: float
     apps: Apps = None
     looks: int = 0
+    account: str = ""
 
 
 # Whose rows a page has. Every reconciler goes through all shared mail: the workers of those who may send it may be gone.
@@ -154,7 +155,7 @@ def _look_in(d: Dialect, whose: str) -> str:
         UPDATE {mail} AS m
         SET looks = CASE WHEN m.looks < {most_looks} THEN m.looks + 1 ELSE m.looks END, look_at = {look_at}
         FROM page WHERE m.id = page.mail_id
-        RETURNING id, app, priority, looks, pool, only_apps, {due_in_s} AS due_in_s
+        RETURNING id, app, account, priority, looks, pool, only_apps, {due_in_s} AS due_in_s
         """,
         overdue=d.plus(d.now, "-:max_next_s"),
         aged=d.plus(d.now, "-:max_age_s"),
@@ -198,6 +199,7 @@ def look(
             float(row.due_in_s),
             apps_of(row.pool, row.only_apps),
             row.looks - 1,
+            row.account,
         )
         for row in _pages(connection, _look, _look_shared, apps, shared, bound)
     ]

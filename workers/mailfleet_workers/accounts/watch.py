@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine
@@ -36,8 +37,10 @@ class Watch:
         most_s: float,
         came_back: Callable[[], None],
         every_s: float = EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._clock = clock
         self._directory = directory
         self._apps = apps
         self._may_use = may_use
@@ -46,13 +49,17 @@ class Watch:
         self._every_s = every_s
         self._lock = threading.Lock()
         self._known: set[str] = set()
-        self._other: set[str] = set()
+        #: Whose credentials are others, and since when we know.
+        self._other: dict[str, float] = {}
         directory.listen(self._heard)
 
     def _heard(self, name: str, before: Found, found: Found) -> None:
         if isinstance(found, Known):
             with self._lock:
-                (self._other if isinstance(before, Known) else self._known).add(name)
+                if isinstance(before, Known):
+                    self._other[name] = self._clock()
+                else:
+                    self._known.add(name)
 
     def run(self, stop: threading.Event) -> None:
         """Look again and again until *stop*."""
@@ -74,18 +81,21 @@ class Watch:
             self._try_again()
 
     def _try_again(self) -> None:
-        """Whose login was refused has other credentials now, perhaps."""
+        """Whose login was refused has other credentials now, perhaps.
+
+        A gate that was closed just now may be the answer to the new ones, or to the old ones of a process that has not heard of
+        them: it is looked at again as long as that may be.
+        """
         with self._lock:
-            names, self._other = self._other, set()
-        try:
-            for name in sorted(names):
-                if open_refused(self._engine, name, older_s=HEARD_S) is not None:
-                    log.info("account_tried_again", extra={"account": name})
-                    self._came_back()
-        except SQLAlchemyError:
+            others = dict(self._other)
+        for name, since in sorted(others.items()):
+            opened = open_refused(self._engine, name, older_s=HEARD_S) is not None
+            if opened:
+                log.info("account_tried_again", extra={"account": name})
+                self._came_back()
             with self._lock:
-                self._other |= names
-            raise
+                if (opened or self._clock() - since > 2 * HEARD_S) and self._other.get(name) == since:
+                    del self._other[name]
 
     def _bring_back(self) -> None:
         with self._lock:

@@ -57,3 +57,10 @@ def test_a_secret_may_come(tmp_path: Path) -> None:
     assert found("billing", "theirs") is None
     file.write_text("x")
     assert found("billing", "theirs") is not None
+
+
+def test_an_app_that_is_not_in_our_settings() -> None:
+    """What is to become of its contents is not known here, so its mail is left to others."""
+    settings = Settings.model_validate({"delivery": "live", "accounts": {"default": HOST}})
+    assert Ways(settings, environ={}, own=["crm"])("billing", "default") is None
+    assert isinstance(Ways(settings, environ={}, own=["billing"])("billing", "default"), Way)

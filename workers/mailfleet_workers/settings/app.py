@@ -1,24 +1,17 @@
 """`[apps.NAME]`: the settings of one application's workers."""
 
 import re
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from mailfleet_workers.settings.inherit import DEFAULT
 from mailfleet_workers.settings.problems import STRICT, wrong
+from mailfleet_workers.settings.texts import Texts
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 _PATTERN = re.compile(r"([a-z][a-z0-9-]{0,38})?\*")
-
-
-def _frozen(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-#: A list in the file, a tuple here: nothing of the settings can be changed.
-Texts = Annotated[tuple[str, ...], BeforeValidator(_frozen)]
 
 
 class AppSettings(BaseModel):

@@ -1,9 +1,8 @@
 """What the installation makes of every mail before it leaves: the table `[outgoing]`."""
 
 import re
-from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from mailfleet.errors import InvalidMail
 from mailfleet.validation.addresses import address
@@ -15,13 +14,7 @@ from mailfleet_schema.content import Address
 from mailfleet_workers.outgoing import Outgoing
 from mailfleet_workers.run_mode import RUN_MODES
 from mailfleet_workers.settings.problems import STRICT, wrong
-
-
-def _frozen(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Texts = Annotated[tuple[str, ...], BeforeValidator(_frozen)]
+from mailfleet_workers.settings.texts import Texts
 
 _DOMAIN = re.compile(r"@[^@\s]+")
 

@@ -2,21 +2,17 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
 from mailfleet_workers.settings.problems import STRICT, wrong
+from mailfleet_workers.settings.texts import Texts
 
 #: Kinds that mailfleet brings; any other is looked up among the entry points of `mailfleet.stores`.
 DIRECTORY, REGISTERED = "directory", "registered"
 
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-
-
-def _frozen(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
 
 
 class StoreSettings(BaseModel):
@@ -40,7 +36,7 @@ class StoreSettings(BaseModel):
         description="What a store of an installed package is told: where it finds its files, in its own words, without secrets.",
         json_schema_extra={"without": "nothing"},
     )
-    apps: Annotated[tuple[str, ...], BeforeValidator(_frozen)] = Field(
+    apps: Texts = Field(
         (), validate_default=True, description="The apps whose mails may name it; nobody else's may."
     )
     timeout_s: float = Field(

@@ -10,8 +10,8 @@ from mailfleet.errors import SettingsError
 from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
 from mailfleet_schema.webhook import ENDS, KINDS, Endpoint
 from mailfleet_workers.account import Secret
-from mailfleet_workers.settings.outgoing import Texts
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, Words, nearest, wrong
+from mailfleet_workers.settings.texts import Texts
 
 EVENTS = tuple(KINDS.values())
 URL = "https://host/path in ASCII, without a login and a fragment"

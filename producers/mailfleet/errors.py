@@ -79,7 +79,7 @@ class RetryScheduled(NotSent):
 
 
 class SendSkipped(NotSent):
-    """A stored mail was asked for by its id, and left as it is: in *state*, for *reason*."""
+    """The mail is stored, and left as it is: in *state*, for *reason*. As `results.Skipped`."""
 
     def __init__(self, mail_id: int, state: str, reason: str) -> None:
         super().__init__(mail_id, reason)

@@ -15,6 +15,8 @@ from mailfleet.errors import SettingsError
 from mailfleet.outlet import Outlet
 from mailfleet.own_engine import OwnEngine
 from mailfleet.preparing import Preparation
+from mailfleet.run_mode import EXPECTED as RUN_MODE_EXPECTED
+from mailfleet.run_mode import RUN_MODES
 from mailfleet.settings import ProducerSettings
 from mailfleet.validation import DEFAULT_LIMITS, Limits
 from mailfleet.validation.attachments import NO_SHELVES, Shelves
@@ -46,7 +48,8 @@ class MailerBase:
     *limits* bound every mail. *message_id_domain* is for mails that name no sender of their own, *on_doubt* for those
     that do not say it. *grace_s* is how long after its due time a mail that no hint brought is looked for; the workers'
     setting. *shelves* are the stores of attachments that are read here, when a mail is emitted: directories by their names,
-    None for one that is not for this app. *clock* gives aware times, *new_id* the left part of a Message-ID, different each time.
+    None for one that is not for this app. *run_mode* is the workers' setting: a mail that is not for it is stored, hinted to
+    nobody and looked at by a worker later; None leaves its vote to the workers. *clock* gives aware times, *new_id* the left part of a Message-ID, different each time.
     """
 
     def __init__(
@@ -62,13 +65,18 @@ class MailerBase:
         on_doubt: OnDoubt | None = None,
         grace_s: float = 10.0,
         shelves: Shelves = NO_SHELVES,
+        run_mode: str | None = None,
     ) -> None:
         try:
             check_name("app", app)
         except InvalidName as error:
             raise SettingsError("app", EXPECTATION, app) from error
+        if run_mode is not None and run_mode not in RUN_MODES:
+            raise SettingsError("run_mode", RUN_MODE_EXPECTED, run_mode)
         own = OwnEngine(engine)
-        self._preparation = Preparation(limits, clock, new_id, message_id_domain, on_doubt, shelves, app)
+        self._preparation = Preparation(
+            limits, clock, new_id, message_id_domain, on_doubt, shelves, app, run_mode
+        )
         self._writer = Writer(app, own, Outlet(broker, own.url), grace_s=grace_s)
 
     @classmethod
@@ -86,6 +94,7 @@ class MailerBase:
             on_doubt=settings.on_doubt,
             grace_s=settings.grace_s,
             shelves=settings.shelves,
+            run_mode=settings.run_mode,
         )
 
     @property

@@ -55,7 +55,8 @@ def start_sending(writer: Writer, rows: Sequence[NewMail], deadline_s: float) ->
     """Store all *rows* or none. Raises IdempotencyConflict and SendRefused, with nothing written."""
     _refuse_in_worker()
     inserted = writer.commit(rows, patience_s=SEND_PATIENCE_S) if rows else []
-    return _posting([one.mail_id for one in inserted], inserted, deadline_s)
+    against = _against(rows, inserted)
+    return _posting([against.get(one.mail_id, one.mail_id) for one in inserted], inserted, deadline_s)
 
 
 def start_posting(
@@ -87,7 +88,9 @@ def start_posting(
         except SendRefused as error:
             entries.update(dict.fromkeys(ids, Refused(str(error))))
             ids.clear()
-    ids |= {position: one.mail_id for position, one in inserted.items()}
+    against = _against([rows[n] for n in inserted], list(inserted.values()))
+    ids |= {position: one.mail_id for position, one in inserted.items() if one.mail_id not in against}
+    entries |= {n: against[one.mail_id] for n, one in inserted.items() if one.mail_id in against}
     return _posting(
         [ids[n] if n in ids else entries[n] for n in range(len(ids) + len(entries))],
         list(inserted.values()),
@@ -106,7 +109,9 @@ def store_for_later(
             row = preparation.one(mail, retry=wish.retry)
             if row.due_at is None:
                 return None
-            return Scheduled(writer.commit([row], patience_s=SEND_PATIENCE_S)[0].mail_id, row.due_at)
+            inserted = writer.commit([row], patience_s=SEND_PATIENCE_S)
+            stored = Scheduled(inserted[0].mail_id, row.due_at)
+            return _against([row], inserted).get(stored.mail_id, stored)
         known = writer.look([checked_id(mail)]).get(mail)
         if known is None or known.state not in {State.DRAFT, State.QUEUED} or known.due_in_s <= 0:
             return None
@@ -186,6 +191,16 @@ def _store(
     return []
 
 
+def _against(rows: Sequence[NewMail], inserted: Sequence[Inserted]) -> dict[int, Skipped]:
+    """The mails that are stored, but not for this run mode; whoever waits for them would wait for nothing."""
+    pairs = zip(rows, inserted, strict=True)
+    return {
+        one.mail_id: Skipped(one.mail_id, row.state.value, row.reason)
+        for row, one in pairs
+        if one.new and row.reason is not None
+    }
+
+
 def _refuse_in_worker() -> None:
     if in_worker_thread():
         raise SendRefused("this thread sends mail and would wait for itself: use emit")
@@ -200,6 +215,7 @@ def _posting(
 ) -> Posting:
     """Those of *entries* that are ids are waited for, or have their reason if they were stored before and left."""
     stored = {one.mail_id for one in inserted}
+    waited = {entry for entry in entries if isinstance(entry, int)}
     queued = {mail_id: one for mail_id, one in again.items() if isinstance(one, Again)}
     told: list[int | Result] = []
     for entry in entries:
@@ -211,7 +227,7 @@ def _posting(
     return Posting(
         told,
         Waiting(
-            [*stored, *queued],
+            [*(stored & waited), *queued],
             new=[one.mail_id for one in inserted if one.new],
             deadline_s=deadline_s,
             before={mail_id: (one.sum_fail, one.sum_done) for mail_id, one in queued.items()},

@@ -12,8 +12,10 @@ from mailfleet.errors import InvalidMail
 from mailfleet.lazy_parameter import check_lazy
 from mailfleet.mail import Mail
 from mailfleet.plain import mail_of
+from mailfleet.run_mode import objection
 from mailfleet.validation import DEFAULT_LIMITS, Checked, Limits, validate
 from mailfleet.validation.attachments import Shelves
+from mailfleet_schema.reasons import CONDITION
 from mailfleet_schema.statements.insert import NewMail
 from mailfleet_schema.states import ContentPolicy, OnDoubt, Priority, State
 
@@ -32,7 +34,8 @@ class Preparation:
 
     A Message-ID is *new_id*'s answer at the sender's own domain; *message_id_domain* serves mails without `from_`.
     Attachments that stand in one of *shelves* are read here, others of stores are left to workers. *app* is whose renderers
-    check the parameters of lazy mails, None for nobody's.
+    check the parameters of lazy mails, None for nobody's. *run_mode* is what mails vote on when they are stored, None leaves
+    the vote to workers.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -42,6 +45,7 @@ class Preparation:
     on_doubt: OnDoubt | None = None
     shelves: Shelves = field(default_factory=dict)
     app: str | None = None
+    run_mode: str | None = None
 
     def one(self, mail: MailLike, *, urgent: bool = False, retry: bool | None = None) -> NewMail:
         """The row of *mail*; *urgent* ones are `high`, whatever they say, and *retry* wins over theirs. Raises InvalidMail."""
@@ -63,7 +67,8 @@ class Preparation:
 
     def draft(self, mail: MailLike) -> NewMail:
         """The row of *mail* as a draft. Raises InvalidMail."""
-        return replace(self.one(mail), state=State.DRAFT)
+        # Nobody sends it: the vote is for when somebody asks for it.
+        return replace(self.one(mail), state=State.DRAFT, reason=None)
 
     def changed(self, mail: MailLike) -> NewMail:
         """What a stored mail is to become. Raises InvalidMail, also for an idempotency key: a mail keeps its own."""
@@ -107,6 +112,7 @@ class Preparation:
             domain = content.from_.address.rpartition("@")[2]
             content = replace(content, message_id=f"{left}@{domain}>")
         lazy, ref = checked.lazy, checked.ref
+        against = None if self.run_mode is None else objection(checked.run_modes, self.run_mode)
         return NewMail(
             content=content,
             account=checked.account,
@@ -128,6 +134,7 @@ class Preparation:
             payload_hash=checked.payload_hash,
             blobs=dict(checked.blobs),
             apps=checked.apps,
+            reason=None if against is None else f"{CONDITION}: {against}",
         )
 
 

@@ -80,7 +80,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The stored mail was asked for by its id, and left as it is: in `state`, for `reason`."""
+    """The mail is stored, and left as it is: in `state`, for `reason`.
+
+    It was asked for by its id, and nobody may send it as it stands; or it is new, and not for this run mode.
+    """
 
     mail_id: int
     state: str

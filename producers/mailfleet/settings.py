@@ -9,6 +9,7 @@ workers' own: keys that only they need are left to them, and checked by them.
 | MAILFLEET_DATA_DIR | `data_dir` | where embedded mode keeps its database; `mailfleet-data` |
 | MAILFLEET_DATABASE_URL | `database_url` | `postgresql://…` or `sqlite:///…`; `mailfleet.db` in the data directory |
 | MAILFLEET_BROKER_URL | `broker_url` | RabbitMQ: `amqp://…` or `amqps://…`; none in the embedded mode |
+| MAILFLEET_RUN_MODE | `run_mode` | what this installation is; mails that are not for it are not hinted; unset leaves that to the workers |
 | | `timing.grace_s` | how long after its due time a mail without a hint is looked for; 10 |
 | | `apps.NAME.on_doubt` | for mails of the app that do not say it themselves |
 | | `stores.NAME` | of the kind `directory`: `path` and `apps`; attachments from it are read when a mail is emitted |
@@ -27,6 +28,8 @@ from typing import Any, Self
 from sqlalchemy import URL
 
 from mailfleet.errors import InvalidMail, SettingsError
+from mailfleet.run_mode import EXPECTED as RUN_MODE_EXPECTED
+from mailfleet.run_mode import RUN_MODES
 from mailfleet.stores import Directory
 from mailfleet.validation import DEFAULT_LIMITS
 from mailfleet.validation.addresses import address
@@ -57,6 +60,7 @@ class ProducerSettings:
     on_doubt: OnDoubt | None = None
     message_id_domain: str | None = None
     shelves: Shelves = field(default_factory=dict)
+    run_mode: str | None = None
 
     @classmethod
     def load(cls, app: str, environ: Mapping[str, str]) -> Self:
@@ -69,6 +73,7 @@ class ProducerSettings:
             on_doubt=_on_doubt(source, app),
             message_id_domain=_domain(source),
             shelves=_shelves(source, app),
+            run_mode=_run_mode(source),
         )
 
 
@@ -196,6 +201,13 @@ def _on_doubt(source: _Source, app: str) -> OnDoubt | None:
         return OnDoubt(value)
     except ValueError:
         raise SettingsError(key, "resend_once, resend or hold", value) from None
+
+
+def _run_mode(source: _Source) -> str | None:
+    value, key = source.get("run_mode")
+    if value is None or value in RUN_MODES:
+        return value  # type: ignore[no-any-return]  # None or one of the names
+    raise SettingsError(key, RUN_MODE_EXPECTED, value)
 
 
 def _domain(source: _Source) -> str | None:

@@ -132,7 +132,7 @@ class Writer:
             return edited
 
         def queued(edited: Edited) -> list[Again]:
-            if edited.state is not State.QUEUED:
+            if edited.state is not State.QUEUED or mail.reason is not None:
                 return []
             return [Again(mail_id, edited.priority, 0, 0, edited.due_in_s, mail.apps)]
 
@@ -229,11 +229,12 @@ class Writer:
             raise IdempotencyConflict(error.app, error.key, error.mail_id or 0) from error
 
     def _rows(self, mails: Sequence[NewMail], inserted: Sequence[Inserted]) -> list[Row]:
-        # A mail that is not new was hinted when it was; a draft is for nobody.
+        # A mail that is not new was hinted when it was; a draft is for nobody, and one that is not for this run mode is for
+        # the worker that a reconciler finds for it.
         return [
             self._row(mail.priority, one.mail_id, one.due_in_s, mail.apps)
             for mail, one in zip(mails, inserted, strict=True)
-            if one.new and mail.state is State.QUEUED
+            if one.new and mail.state is State.QUEUED and mail.reason is None
         ]
 
     def _keys(self, mails: Sequence[NewMail]) -> list[tuple[str, str]]:

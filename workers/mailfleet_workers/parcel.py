@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from mailfleet.run_mode import objection
 from mailfleet_schema.content import AttachmentRef
 from mailfleet_schema.reasons import CONDITION
 from mailfleet_schema.statements.claim import Claimed
@@ -13,7 +14,6 @@ from mailfleet_workers.account import Account
 from mailfleet_workers.files import Fetch, gather, note_of
 from mailfleet_workers.mime import MimeMismatch, build
 from mailfleet_workers.outgoing import AS_IT_IS, Outgoing
-from mailfleet_workers.run_mode import accepts
 from mailfleet_workers.smtp.base import Envelope
 from mailfleet_workers.stores import ReadStored, no_stores
 from mailfleet_workers.verdict import Stop, Wait
@@ -64,9 +64,8 @@ def pack(
         return Stop("content: the row has none")
     if stored.purged_at is not None:
         return Stop(f"content: it was purged at {stored.purged_at.isoformat()}", kind=CONDITION)
-    if not accepts(stored.run_modes, run_mode):
-        reason = f"run mode: the mail is for {' '.join(stored.run_modes)}, this is {run_mode}"
-        return Stop(reason, kind=CONDITION)
+    if (against := objection(stored.run_modes, run_mode)) is not None:
+        return Stop(against, kind=CONDITION)
     content = stored.content
     if row.sum_done:
         # A wanted copy is another mail: servers that suppress repeats must not swallow it.

@@ -1,6 +1,6 @@
 """A whole message: its headers sorted into fields, kept, left out or refused."""
 
-import email
+import email.parser
 import email.policy
 import re
 from email.message import Message
@@ -78,7 +78,7 @@ def from_eml(data: bytes, **overrides: Any) -> Mail:
     if re.search(rb"\r(?!\n)|\0", data):
         raise InvalidMail("eml", "contains NUL or a CR without LF")
     try:
-        message = email.message_from_bytes(data, policy=email.policy.compat32)
+        message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(data)
     except Exception as error:  # a hostile nesting ends in RecursionError
         raise InvalidMail("eml", f"cannot be parsed ({type(error).__name__})") from error
     if message.defects:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
+from mailfleet_schema.reasons import CONDITION
 from mailfleet_schema.statements.attachment import store_attachments
 from mailfleet_schema.statements.insert import (
     CONTENT_COLUMNS,
@@ -57,6 +58,7 @@ def _edit(d: Dialect) -> str:
             wanted_at = CASE WHEN v.due_at IS NULL THEN m.wanted_at ELSE v.due_at END,
             expires_at = v.expires_at, look_at = {look_at}, looks = 0,
             max_fail = v.max_fail, max_done = v.max_done, retry = v.retry, on_doubt = v.on_doubt,
+            reason = CASE WHEN {voted} THEN v.reason ELSE m.reason END,
             pool = v.pool, only_apps = v.only_apps, changed_at = {clock}
         FROM {rows}
         WHERE m.id = :mail_id AND m.app = :app AND m.version = :version AND m.state || '' IN ({listed})
@@ -66,6 +68,8 @@ def _edit(d: Dialect) -> str:
         """,
         due_at=due_at,
         look_at=look_at(d, due_at, "v.expires_at"),
+        # What the vote at publish said is said anew; other reasons are of what became of the mail.
+        voted=f"m.state = 'queued' AND (v.reason IS NOT NULL OR m.reason LIKE '{CONDITION}:%')",
         rows=d.rows("rows", MAIL_COLUMNS, "v"),
         listed=listed,
     )

@@ -48,6 +48,7 @@ class NewMail:
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     content_policy: ContentPolicy | None = None
     apps: Apps = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ MAIL_COLUMNS = {
     "max_done": "integer",
     "retry": "boolean",
     "on_doubt": "text",
+    "reason": "text",
     "pool": "text",
     "only_apps": "text",
     "ordinal": "integer",
@@ -92,9 +94,9 @@ def _mails(d: Dialect) -> str:
     return d.format(
         """
         INSERT INTO {mail} (app, account, priority, state, due_at, wanted_at, expires_at, look_at,
-                            created_at, changed_at, max_fail, max_done, retry, on_doubt, pool, only_apps)
+                            created_at, changed_at, max_fail, max_done, retry, on_doubt, reason, pool, only_apps)
         SELECT :app, v.account, v.priority, v.state, {due_at}, {due_at}, v.expires_at, {look_at},
-               {now}, {now}, v.max_fail, v.max_done, v.retry, v.on_doubt, v.pool, v.only_apps
+               {now}, {now}, v.max_fail, v.max_done, v.retry, v.on_doubt, v.reason, v.pool, v.only_apps
         FROM {rows} WHERE true ORDER BY v.ordinal
         RETURNING id, {due_in_s} AS due_in_s
         """,
@@ -227,6 +229,7 @@ def mail_row(d: Dialect, app: str, ordinal: int, mail: NewMail) -> dict[str, Any
         "max_done": mail.max_done or MAX_DONE,
         "retry": mail.retry,
         "on_doubt": mail.on_doubt or OnDoubt.RESEND_ONCE,
+        "reason": mail.reason,
         "pool": pool,
         "only_apps": only_apps,
     }

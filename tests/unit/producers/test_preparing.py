@@ -20,6 +20,18 @@ def mail(**fields: Any) -> Mail:
     return Mail(**{"to": "ada@example.net", "text": "hello", **fields})
 
 
+@pytest.mark.tinymail("15")
+def test_the_vote_on_the_run_mode_when_a_mail_is_stored() -> None:
+    """A no is the row's reason; yes, a draft and a mailer that does not know the run mode leave none."""
+    here = Preparation(clock=lambda: NOW, new_id=lambda: "id-1", run_mode="test")
+    against = "condition: run mode: the mail is for product !test, this is test"
+
+    assert here.one(mail(run_modes=["product", "!test"])).reason == against
+    assert here.one(mail(run_modes=["test"])).reason is None
+    assert here.draft(mail(run_modes=["product"])).reason is None
+    assert PREPARATION.one(mail(run_modes=["product"])).reason is None
+
+
 def test_every_field_reaches_the_row() -> None:
     """What a mail says is what its row says."""
     due, expires = datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 2, 2, tzinfo=UTC)

@@ -32,6 +32,16 @@ def test_without_anything_the_embedded_database() -> None:
     assert (settings.grace_s, settings.on_doubt, settings.message_id_domain) == (10.0, None, None)
 
 
+@pytest.mark.tinymail("15")
+def test_the_run_mode_is_the_workers_own() -> None:
+    """One key for both; what nobody has said is left to the workers."""
+    assert load().run_mode is None
+    assert load('run_mode = "product"').run_mode == "product"
+    assert load(MAILFLEET_RUN_MODE="test").run_mode == "test"
+    with pytest.raises(SettingsError, match="run_mode"):
+        Mailer("billing", run_mode="production")
+
+
 STORES = """
 [stores.invoices]
 path = "/srv/invoices"
@@ -148,6 +158,9 @@ def test_a_url_by_reference(tmp_path: Path) -> None:
         ("[timing]\ngrace_s = true", {}, "timing.grace_s"),
         (None, {"MAILFLEET_TIMING__GRACE_S": "soon"}, "MAILFLEET_TIMING__GRACE_S"),
         ("timing = 5", {}, "timing.grace_s"),
+        ('run_mode = "production"', {}, "run_mode"),
+        ("run_mode = ['product']", {}, "run_mode"),
+        (None, {"MAILFLEET_RUN_MODE": "Product"}, "MAILFLEET_RUN_MODE"),
         ('[apps.billing]\non_doubt = "guess"', {}, "apps.billing.on_doubt"),
         ('[accounts.default]\nfrom = "nobody"', {}, "accounts.default.from"),
         ('database_url = "', {}, "settings file"),

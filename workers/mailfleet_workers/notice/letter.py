@@ -8,6 +8,7 @@ from datetime import datetime
 from mailfleet.errors import InvalidMail, SettingsError
 from mailfleet.preparing import MailLike, Preparation
 from mailfleet.results import Invalid
+from mailfleet.run_mode import objection
 from mailfleet.validation import DEFAULT_LIMITS, Limits
 from mailfleet_schema.content import Content, StoredRef
 from mailfleet_schema.statements.insert import NewMail
@@ -16,7 +17,6 @@ from mailfleet_workers.account import Account
 from mailfleet_workers.desk import Way
 from mailfleet_workers.mime import MimeMismatch, build
 from mailfleet_workers.notice.results import Failed
-from mailfleet_workers.run_mode import accepts
 from mailfleet_workers.settings import Settings
 from mailfleet_workers.settings.problems import nearest
 from mailfleet_workers.smtp.base import Envelope
@@ -90,10 +90,10 @@ class Writing:
             return Invalid(error.field, error.reason)
 
     def _letter(self, new: NewMail, way: Way) -> Letter | Failed:
-        content, mode = _with_files(new.content), self._settings.run_mode
+        content = _with_files(new.content)
         message_id = content.message_id
-        if not accepts(new.run_modes, mode):
-            return Failed(message_id, f"run mode: the mail is for {' '.join(new.run_modes)}, this is {mode}")
+        if (against := objection(new.run_modes, self._settings.run_mode)) is not None:
+            return Failed(message_id, against)
         sender = content.from_ or way.account.sender
         if sender is None:
             raise InvalidMail("from_", f"the mail names none, and account {way.account.name} has none")

@@ -1,7 +1,10 @@
 """The notices of this process, for forks and for the end: as `mailfleet.publishers` has the publishers."""
 
 import atexit
-import encodings.idna  # noqa: F401 - resolving a name imports it: a fork in the middle of that leaves the child its lock
+
+# Resolving a name imports the one, decoding a message the other: a fork in the middle of that leaves the child its lock.
+import encodings.idna
+import encodings.raw_unicode_escape  # noqa: F401
 import logging
 import os
 import sys

@@ -5,6 +5,7 @@ import re
 from pydantic import BaseModel, Field, field_validator
 
 from mailfleet.errors import InvalidMail
+from mailfleet.run_mode import RUN_MODES
 from mailfleet.validation.addresses import address
 from mailfleet.validation.domains import ascii_domain
 from mailfleet.validation.headers import header_name
@@ -12,7 +13,6 @@ from mailfleet.validation.limits import DEFAULT_LIMITS
 from mailfleet.validation.text import header_text
 from mailfleet_schema.content import Address
 from mailfleet_workers.outgoing import Outgoing
-from mailfleet_workers.run_mode import RUN_MODES
 from mailfleet_workers.settings.problems import STRICT, wrong
 from mailfleet_workers.settings.texts import Texts
 

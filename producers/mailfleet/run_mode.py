@@ -1,4 +1,8 @@
-"""Mails vote on the run mode of an installation: a mail meant for `product` must not leave a developer's machine."""
+"""Mails vote on the run mode of an installation: a mail meant for `product` must not leave a developer's machine.
+
+They vote twice: when they are stored, if the mailer knows the run mode, and when a worker has claimed them. A no at the
+first hints nobody and is the row's reason at once; only a worker ends the mail.
+"""
 
 from collections.abc import Sequence
 
@@ -6,6 +10,7 @@ from collections.abc import Sequence
 NOTHING = "nothing"
 #: Every run mode, as TinyMail has them.
 RUN_MODES = (NOTHING, "local", "develop", "test", "product")
+EXPECTED = "nothing, local, develop, test or product"
 
 
 def accepts(votes: Sequence[str], run_mode: str) -> bool:
@@ -22,3 +27,10 @@ def accepts(votes: Sequence[str], run_mode: str) -> bool:
     if f"!{mode}" in wanted:
         return False
     return mode in wanted or any(vote.startswith("!") for vote in wanted)
+
+
+def objection(votes: Sequence[str], run_mode: str) -> str | None:
+    """Why a mail with *votes* may not be sent in *run_mode*, None if it may."""
+    if accepts(votes, run_mode):
+        return None
+    return f"run mode: the mail is for {' '.join(votes)}, this is {run_mode}"

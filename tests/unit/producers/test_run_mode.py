@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailfleet_workers.run_mode import accepts
+from mailfleet.run_mode import accepts
 
 
 @pytest.mark.tinymail("15", "U8")

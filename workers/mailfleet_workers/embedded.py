@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -182,14 +182,10 @@ class Embedded:
         """Drain and stop, within `drain_s`. Harmless when repeated."""
         for pool in self._pools.values():
             pool.drain()  # an intake that waits for room would keep its consumer for half a minute
-        for consumer in self._consumers:
-            consumer.stop()
+        # Each looks twice whether it is to end, after its wait: one after the other they would take seconds.
+        _together(consumer.stop for consumer in self._consumers)
         self._consumers.clear()
-        stopping = [threading.Thread(target=pool.stop) for pool in self._pools.values()]
-        for thread in stopping:
-            thread.start()
-        for thread in stopping:
-            thread.join()
+        _together(pool.stop for pool in self._pools.values())
         if self._pools:
             self._connections.close()
             for loader in self._loaders:
@@ -306,3 +302,12 @@ class Embedded:
         idlest = sorted(sharing, key=lambda pool: pool.held)[:1]
         for pool in idlest or self._pools.values():
             pool.intake.take(argument)
+
+
+def _together(calls: Iterable[Callable[[], object]]) -> None:
+    """Call all of *calls* at once, and wait for them."""
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from sqlalchemy import make_url, text
 
 from mailfleet import Mail
@@ -32,6 +33,7 @@ def mailfleet(stage: Stage, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.acceptance
 def test_exchanged_and_confirmed(
     directory: Path, database_url: str, virtual_host: VirtualHost, postgres_server: PostgresServer
 ) -> None:

@@ -75,6 +75,7 @@ def test_hints_reach_who_may(hinted: Stage) -> None:
 
 
 @pytest.mark.tinymail("14", "D24")
+@pytest.mark.acceptance
 @pytest.mark.timeout(120)
 def test_the_asked_are_gone(stage: Stage) -> None:
     """A list whose first app has no workers is sent by the second; what is for everybody by its own app, if nobody shares."""
@@ -91,6 +92,7 @@ def test_the_asked_are_gone(stage: Stage) -> None:
 
 
 @pytest.mark.tinymail("13", "U8", "M3")
+@pytest.mark.acceptance
 @pytest.mark.timeout(120)
 def test_nobody_is_there(hinted: Stage) -> None:
     """What nobody may send is named with those it waits for, wherever one looks; it goes out when one of them comes."""
@@ -115,6 +117,7 @@ def test_nobody_is_there(hinted: Stage) -> None:
 
 
 @pytest.mark.tinymail("14")
+@pytest.mark.acceptance
 @pytest.mark.timeout(120)
 def test_an_account_that_one_of_them_does_not_know(stage: Stage) -> None:
     """Who finds the account of a mail unknown gives it back once, with its reason, and takes no more: another sends it."""

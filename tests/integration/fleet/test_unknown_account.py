@@ -41,6 +41,7 @@ def mailfleet(stage: Stage, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.acceptance
 def test_an_unknown_account(stage: Stage) -> None:
     """`why`, `status` and `list` name it, other mail goes out meanwhile; configured and restarted, its mail follows at once."""
     parent = stage.parent(APP, "--processes", "1", ready=1)

@@ -168,7 +168,10 @@ def rename(server: PostgresServer, old: str, new: str) -> None:
     """*old* is *new* from now on; whoever is connected to it is not any more."""
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [old]
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            # Not autovacuum, which only a superuser may end; renaming ends that by itself.
+            " WHERE datname = %s AND backend_type = 'client backend'",
+            [old],
         )
     execute(
         server, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))

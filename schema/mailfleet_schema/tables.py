@@ -50,6 +50,8 @@ class Tables:
     stored_account: Table
     fleet_setting: Table
     webhook_event: Table
+    sent_copy: Table
+    oauth_token: Table
 
 
 def _search_index() -> tuple[Index]:
@@ -91,7 +93,11 @@ def tables_of(dialect: Dialect) -> Tables:
         Column("html", Text),
         Column("headers", Json),
         Column("attachments", Json),
+        # An empty list: bulk mail that does without, on purpose.
         Column("list_unsubscribe", Json),
+        # Who is told that it was read (RFC 8098), and which reports of delivery are asked for (RFC 3461).
+        Column("receipt_to", Json),
+        Column("dsn", Json),
         Column("renderer", Text),
         Column("parameter", Json),
         Column("run_modes", Json),
@@ -167,7 +173,9 @@ def tables_of(dialect: Dialect) -> Tables:
         Column("verdict", Text, nullable=False),
         Column("reason", Text),
         Column("code", SmallInteger),
+        Column("enhanced", Text),
         Column("text", Text),
+        Column("queue_id", Text),
         Column("duration_ms", Integer),
         Column("recipients", SmallInteger, nullable=False, server_default="0"),
         Column("dry_run", Boolean, nullable=False, server_default=text("false")),
@@ -292,6 +300,47 @@ def tables_of(dialect: Dialect) -> Tables:
         Index("webhook_event_mail", "mail_id"),
         sqlite_autoincrement=True,
     )
+    # What is put into a Sent folder after it was sent: `copy` counts the mail's copies from 1.
+    sent_copy = Table(
+        f"{prefix}sent_copy",
+        metadata,
+        of_mail(),
+        Column("copy", Integer, primary_key=True, autoincrement=False),
+        Column("app", Text, nullable=False),
+        Column("account", Text, nullable=False),
+        Column("state", Text, nullable=False, server_default="open"),
+        Column("tries", Integer, nullable=False, server_default="0"),
+        Column("due_at", Instant, nullable=False, server_default=now()),
+        # The Date that the message was sent with.
+        Column("dated_at", Instant, nullable=False),
+        Column("folder", Text),
+        Column("last_error", Text),
+        Column("created_at", Instant, nullable=False, server_default=now()),
+        Column("ended_at", Instant),
+        CheckConstraint("state IN ('open', 'stored', 'given_up')", name="sent_copy_state"),
+        Index(
+            "sent_copy_due",
+            "app",
+            "due_at",
+            postgresql_where=text("state = 'open'"),
+            sqlite_where=text("state = 'open'"),
+        ),
+    )
+    # Access tokens that all workers share, sealed: who may read the row cannot read the token.
+    oauth_token = Table(
+        f"{prefix}oauth_token",
+        metadata,
+        Column("name", Text, primary_key=True),
+        Column("sealed", LargeBinary),
+        Column("expires_at", Instant),
+        Column("generation", BigInteger, nullable=False, server_default="0"),
+        # One process refreshes it until then, the others wait for what it writes.
+        Column("refreshing_until", Instant),
+        Column("refreshing_by", Text),
+        Column("failed_at", Instant),
+        Column("reason", Text),
+        Column("changed_at", Instant, nullable=False, server_default=now()),
+    )
     return Tables(
         metadata,
         mail,
@@ -308,4 +357,6 @@ def tables_of(dialect: Dialect) -> Tables:
         stored_account,
         fleet_setting,
         webhook_event,
+        sent_copy,
+        oauth_token,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from mailfleet_workers.account import Account
 from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
+from mailfleet_workers.smtp.message import InMemory, read
 from tests.model.strands import pause
 
 HANGS_UP_S = 300.0
@@ -33,13 +34,13 @@ def stamped(parcel: object) -> object:
     """*parcel* with its claim's fence in the message, where the server finds it; whatever else `pack` makes stays."""
     if not isinstance(parcel, Parcel):
         return parcel
-    message = b"X-Fence: %d\r\n%b" % (parcel.row.fence, parcel.envelope.message)
-    return replace(parcel, envelope=replace(parcel.envelope, message=message))
+    message = b"X-Fence: %d\r\n%b" % (parcel.row.fence, read(parcel.envelope.message))
+    return replace(parcel, envelope=replace(parcel.envelope, message=InMemory(message)))
 
 
 def fence_of(envelope: Envelope) -> int:
     """The fence that `stamped` wrote."""
-    found = _STAMP.match(envelope.message)
+    found = _STAMP.match(envelope.message.header)
     assert found is not None, "a message without a stamp"
     return int(found[1])
 

@@ -16,6 +16,7 @@ from mailfleet_workers import packer
 from mailfleet_workers.courier import Courier
 from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.smtp.base import Answer
+from mailfleet_workers.smtp.message import read
 
 #: As it was when we came: later it may be gone, and somebody else in its place.
 _PARENT = os.getppid()
@@ -40,7 +41,7 @@ def pack(row: Any, stored: Any, *rest: Any, **named: Any) -> Any:
 
 def converse(courier: Courier, parcel: Parcel, *rest: Any) -> Answer:
     """The product's, but for poison."""
-    if WIRE.encode() in parcel.envelope.message:
+    if WIRE.encode() in read(parcel.envelope.message):
         os.abort()
     return _converse(courier, parcel, *rest)
 

@@ -11,6 +11,7 @@ from mailfleet_schema.statements.claim import Claimed
 from mailfleet_workers import packer
 from mailfleet_workers.parcel import Parcel, Unrendered
 from mailfleet_workers.parcel import pack as unstamped
+from mailfleet_workers.smtp.message import InMemory, read
 from mailfleet_workers.verdict import Stop, Wait
 
 
@@ -19,8 +20,8 @@ def pack(row: Claimed, *rest: Any, **named: Any) -> Parcel | Stop | Wait | Unren
     parcel = unstamped(row, *rest, **named)
     if not isinstance(parcel, Parcel):
         return parcel
-    message = f"X-Fence: {row.fence}\r\n".encode() + parcel.envelope.message
-    return replace(parcel, envelope=replace(parcel.envelope, message=message))
+    message = f"X-Fence: {row.fence}\r\n".encode() + read(parcel.envelope.message)
+    return replace(parcel, envelope=replace(parcel.envelope, message=InMemory(message)))
 
 
 packer.pack = pack  # type: ignore[attr-defined]

@@ -124,7 +124,7 @@ class Packer:
                 self._unrendered[row.id, row.fence] = packed
             elif (parcel := self._parcel(way, row, packed, before, stored)) is not None:
                 parcels.append(parcel)
-                size += len(parcel.envelope.message)
+                size += parcel.envelope.message.size
         return parcels, []
 
     def _enough(self, began: float) -> bool:
@@ -188,7 +188,7 @@ class Packer:
             if (parcel := self._rendered(way, row)) is not None:
                 self.keep([parcel])
                 built.append(row)
-                size += len(parcel.envelope.message)
+                size += parcel.envelope.message.size
         return built
 
     def recipients(self, way: Way, row: Claimed) -> tuple[str, ...]:

@@ -136,6 +136,8 @@ TABLES = (
     "stored_account",
     "fleet_setting",
     "webhook_event",
+    "sent_copy",
+    "oauth_token",
 )
 
 

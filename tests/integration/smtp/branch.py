@@ -27,6 +27,7 @@ from mailfleet_workers.desk import Way
 from mailfleet_workers.parcel import Parcel, Unrendered
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.connection import SmtpTransport
+from mailfleet_workers.smtp.message import InMemory, read
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.verdict import Stop, Wait
 from tests.checker import Audit, Expected, Findings, check, copies_of, rows_of
@@ -124,8 +125,8 @@ def stamped() -> Iterator[None]:
         made = parcel.pack(row, *args, **named)
         if not isinstance(made, Parcel):
             return made
-        message = f"{FENCE}: {row.fence}\r\n".encode() + made.envelope.message
-        return replace(made, envelope=replace(made.envelope, message=message))
+        message = f"{FENCE}: {row.fence}\r\n".encode() + read(made.envelope.message)
+        return replace(made, envelope=replace(made.envelope, message=InMemory(message)))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mailfleet_workers.packer.pack", pack)

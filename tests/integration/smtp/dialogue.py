@@ -16,6 +16,7 @@ from typing import Self
 from mailfleet_workers.account import Account, Timeouts
 from mailfleet_workers.smtp.base import Answer, Envelope
 from mailfleet_workers.smtp.connection import SmtpConnection, SmtpTransport
+from mailfleet_workers.smtp.message import InMemory
 
 CERTIFICATES = Path(__file__).parent / "certificates"
 AUTHORITY = str(CERTIFICATES / "authority.pem")
@@ -191,7 +192,7 @@ def try_connect(server: Dialogue, **settings: object) -> object:
 
 
 def envelope(*recipients: str, message: bytes = MESSAGE, sender: str = "me@example.com") -> Envelope:
-    return Envelope(sender, recipients or ("ada@example.net",), message)
+    return Envelope(sender, recipients or ("ada@example.net",), InMemory(message))
 
 
 def noting(passed: list[str]) -> Callable[[], bool]:

@@ -1,6 +1,6 @@
 """The account, the server's side of STARTTLS and the look at a refusal that several tests share."""
 
-from mailfleet_workers.account import Secret
+from mailfleet_workers.secret import Secret
 from mailfleet_workers.smtp.base import Answer
 from tests.integration.smtp.dialogue import AUTHORITY, Peer
 

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, event
 
 from mailfleet_schema.engine import open_engine, parse_url
 from mailfleet_schema.states import OnDoubt
-from mailfleet_workers.account import Account, Secret, Timeouts
+from mailfleet_workers.account import Account, Timeouts
 from mailfleet_workers.catcher import (
     Action,
     Catcher,
@@ -34,6 +34,7 @@ from mailfleet_workers.catcher import (
     Silent,
     Step,
 )
+from mailfleet_workers.secret import Secret
 from tests.checker import Findings
 from tests.integration.smtp.branch import ADA, PATIENT, Branch, account, stamped
 from tests.integration.smtp.dialogue import AUTHORITY, server_context

@@ -6,11 +6,13 @@ import time
 import pytest
 
 from mailfleet_schema.content import Address
-from mailfleet_workers.account import Account, Secret
+from mailfleet_workers.account import Account
 from mailfleet_workers.catcher import Catcher, MemoryStore
 from mailfleet_workers.mime import check
+from mailfleet_workers.secret import Secret
 from mailfleet_workers.smtp.base import Envelope
 from mailfleet_workers.smtp.connection import SmtpTransport
+from mailfleet_workers.smtp.message import InMemory
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.smtp.pooled import PooledConnection
 from tests.integration.smtp.dialogue import AUTHORITY, account, server_context
@@ -36,7 +38,7 @@ _FRAGMENTS = [
 def _send(pool: ConnectionPool, of: Account, message: bytes, *recipients: str) -> None:
     connection = pool.idle(of) or pool.open(of)
     assert isinstance(connection, PooledConnection), connection
-    envelope = Envelope(SENDER.address, recipients or ("ada@example.net",), message)
+    envelope = Envelope(SENDER.address, recipients or ("ada@example.net",), InMemory(message))
     answer = connection.transmit(envelope, before_dot=lambda: True)
     pool.give_back(connection, answer)
     assert answer.accepted, answer

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mailfleet import failpoints
-from mailfleet_workers.account import Secret
+from mailfleet_workers.secret import Secret
 from mailfleet_workers.smtp.base import Phase, Reply
 from mailfleet_workers.smtp.connection import SmtpConnection, SmtpTransport
 from tests.integration.smtp.dialogue import (

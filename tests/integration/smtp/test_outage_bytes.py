@@ -14,6 +14,7 @@ import pytest
 from mailfleet_workers.catcher import Catcher, MemoryStore
 from mailfleet_workers.smtp.base import Answer, Envelope
 from mailfleet_workers.smtp.connection import SmtpTransport
+from mailfleet_workers.smtp.message import InMemory
 from tests.integration.smtp.branch import account
 from tests.integration.smtp.dialogue import AUTHORITY, server_context
 from tests.stage.proxy import STRAIGHT, Fate, Proxy, Route
@@ -40,7 +41,7 @@ class Line:
             answer = opened
         else:
             answer = opened.transmit(
-                Envelope("me@example.com", (recipient,), MESSAGE), before_dot=lambda: True
+                Envelope("me@example.com", (recipient,), InMemory(MESSAGE)), before_dot=lambda: True
             )
             opened.close()
         wait_until(lambda: self.catcher.open_sessions == 0, 20, lambda: "a session that never ends")

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from mailfleet_workers.smtp.base import Envelope, Phase
+from mailfleet_workers.smtp.message import InMemory
 from tests.integration.smtp.dialogue import Dialogue, Peer, connect, envelope, send_one
 
 
@@ -83,7 +84,7 @@ def test_smtputf8_is_said_for_addresses_that_need_it() -> None:
         (envelope("a b@x.example"), "recipient 0"),
         (envelope("\ud800@x.example"), "recipient 0"),
         (envelope(sender="me@example.com>\n"), "sender"),
-        (Envelope("me@example.com", (), b"\r\n"), "no recipient"),
+        (Envelope("me@example.com", (), InMemory(b"\r\n")), "no recipient"),
     ],
 )
 def test_what_the_server_could_never_take_is_not_sent(mail: Envelope, error: str) -> None:

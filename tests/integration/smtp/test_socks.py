@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from mailfleet_workers.account import Proxy, Secret, Timeouts
+from mailfleet_workers.account import Proxy, Timeouts
 from mailfleet_workers.catcher import Catcher, MemoryStore
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.classify.classifier import classify
+from mailfleet_workers.secret import Secret
 from mailfleet_workers.smtp.base import Answer, Phase
 from mailfleet_workers.smtp.connection import SmtpConnection, SmtpTransport
 from mailfleet_workers.verdict import Scope, Wait

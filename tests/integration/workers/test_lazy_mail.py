@@ -16,6 +16,7 @@ from mailfleet_schema.engine import read_only
 from mailfleet_schema.statements.attachment import store_attachments
 from mailfleet_workers.desk import Way
 from mailfleet_workers.rendering import Renderers
+from mailfleet_workers.smtp.message import read
 from tests.integration.workers.faults import failing_statement
 from tests.integration.workers.office import APP, Office
 from tests.integration.workers.server import accept, refuse
@@ -64,7 +65,7 @@ def sums(office: Office, mail: int) -> tuple[int, int, int]:
 
 def sent(office: Office) -> list[Any]:
     """What the server took, parsed."""
-    return [message_from_bytes(e.message, policy=default_policy) for _, e in office.server.taken_by]
+    return [message_from_bytes(read(e.message), policy=default_policy) for _, e in office.server.taken_by]
 
 
 def test_it_is_rendered_stored_and_sent(office: Office) -> None:

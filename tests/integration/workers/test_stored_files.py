@@ -15,6 +15,7 @@ from mailfleet_schema.content import Address, AttachmentRef, Content, FileRef, S
 from mailfleet_schema.statements.insert import NewMail, insert_mails
 from mailfleet_workers.files import AWAY_S, MOST_AWAY_S
 from mailfleet_workers.outgoing import Outgoing
+from mailfleet_workers.smtp.message import read
 from mailfleet_workers.views.detail import show_mail
 from tests.integration.workers.office import APP, PATIENCE, Office
 
@@ -32,7 +33,7 @@ def file(key: str, *, optional: bool = False, name: str = "") -> StoredRef:
 def sent(office: Office) -> list[tuple[str | None, Any]]:
     """The files of the one mail that the server took, in order."""
     (envelope,) = office.server.dots
-    message = message_from_bytes(envelope.message, _class=EmailMessage, policy=default)
+    message = message_from_bytes(read(envelope.message), _class=EmailMessage, policy=default)
     return [(part.get_filename(), part.get_payload(decode=True)) for part in message.iter_attachments()]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from mailfleet_workers.classify import Rules, classify
 from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
+from mailfleet_workers.smtp.message import InMemory
 from mailfleet_workers.verdict import (
     Accepted,
     Judgement,
@@ -27,7 +28,7 @@ QUEUED = Reply(250, "2.0.0 Ok: queued as 4ABC")
 
 
 def _judge(answer: Answer, *recipients: str) -> Judgement:
-    envelope = Envelope("me@x.example", recipients or (A,), b"\r\n")
+    envelope = Envelope("me@x.example", recipients or (A,), InMemory(b"\r\n"))
     return classify(answer, envelope, host="mail.example.com", rules=Rules.builtin(), now=NOW)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mailfleet_workers.classify import Rules, classify
 from mailfleet_workers.classify.stated import queue_id
 from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
+from mailfleet_workers.smtp.message import InMemory
 from mailfleet_workers.verdict import Scope, Stop, Verdict, Wait
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -22,7 +23,7 @@ NETEASE, QQ, YAHOO = "smtp.163.com", "smtp.qq.com", "smtp.mail.yahoo.com"
 def _verdict(host: str, phase: Phase, reply: Reply) -> Verdict:
     address = "ada@example.net"
     answer = Answer(phase, reply, recipients={address: reply} if phase is Phase.RCPT else {})
-    envelope = Envelope("me@example.com", (address,), b"\r\n")
+    envelope = Envelope("me@example.com", (address,), InMemory(b"\r\n"))
     return classify(answer, envelope, host=host, rules=RULES, now=NOW).verdict
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.account import Account, Secret
+from mailfleet_workers.account import Account
+from mailfleet_workers.secret import Secret
 
 CANARY = "canary-4711"
 

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.account import Secret
+from mailfleet_workers.secret import Secret
 from mailfleet_workers.webhooks.signing import keys_of, signed
 
 PUBLISHED = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

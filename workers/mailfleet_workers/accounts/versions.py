@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Mapping
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.account import Account, Secret
+from mailfleet_workers.account import Account
+from mailfleet_workers.secret import Secret
 
 #: A file that changed so short a time before it was read may have changed again without another time, in seconds.
 _SETTLED_S = 2.0

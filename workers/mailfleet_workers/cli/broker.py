@@ -11,7 +11,6 @@ from mailfleet.broker.rabbit.parameters import BrokerUrl, parse_broker_url
 from mailfleet_schema.declarations import Topology, fleet, of_apps
 from mailfleet_schema.names import InvalidName, check_name
 from mailfleet_schema.topology import DELAY_OUT_EXCHANGE, MAIL_EXCHANGE, SHARED_APP
-from mailfleet_workers.account import Secret
 from mailfleet_workers.broker_state.amqp import look, replace
 from mailfleet_workers.broker_state.connect import NoBroker, connected
 from mailfleet_workers.broker_state.definitions import definitions
@@ -22,6 +21,7 @@ from mailfleet_workers.cli import screen
 from mailfleet_workers.cli.context import Context, of
 from mailfleet_workers.cli.failure import Commands, Failure
 from mailfleet_workers.cli.grid import Cell
+from mailfleet_workers.secret import Secret
 
 commands = typer.Typer(
     cls=Commands, help="Make and look after what mailfleet needs in RabbitMQ.", no_args_is_help=True

@@ -21,6 +21,7 @@ from mailfleet_workers.settings import Settings
 from mailfleet_workers.settings.problems import nearest
 from mailfleet_workers.smtp.base import Envelope
 from mailfleet_workers.smtp.connection import server_name
+from mailfleet_workers.smtp.message import InMemory
 from mailfleet_workers.stores import shelves_of
 from mailfleet_workers.ways import way_of
 
@@ -110,7 +111,7 @@ class Writing:
             return Failed(message_id, f"content: {error}")
         except (ValueError, UnicodeError) as error:
             return Failed(message_id, f"content: {type(error).__name__}: {error}")
-        envelope = Envelope(sender.address, tuple(leaving.content.recipients()), message)
+        envelope = Envelope(sender.address, tuple(leaving.content.recipients()), InMemory(message))
         dry_run = way.dry_run or leaving.dry_run
         return Letter(message_id, way, envelope, new.priority, new.expires_at, dry_run, leaving.note)
 

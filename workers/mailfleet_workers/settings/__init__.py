@@ -4,7 +4,7 @@
 each key means is on its field and in `docs/settings.md`.
 """
 
-from mailfleet_workers.settings.account import AccountSettings, TimeoutSettings
+from mailfleet_workers.settings.account import AccountSettings
 from mailfleet_workers.settings.app import AppSettings
 from mailfleet_workers.settings.limits import (
     AccountLimitSettings,
@@ -15,6 +15,7 @@ from mailfleet_workers.settings.limits import (
 from mailfleet_workers.settings.model import Settings
 from mailfleet_workers.settings.problems import WrongSettings
 from mailfleet_workers.settings.sources import Loaded, load
+from mailfleet_workers.settings.timeouts import TimeoutSettings
 from mailfleet_workers.settings.timing import TimingSettings
 from mailfleet_workers.settings.webhook import WebhookSettings
 

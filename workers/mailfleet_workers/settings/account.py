@@ -9,10 +9,12 @@ from mailfleet.errors import InvalidMail, SettingsError
 from mailfleet.validation.addresses import address
 from mailfleet.validation.limits import DEFAULT_LIMITS
 from mailfleet_schema.content import Address
-from mailfleet_workers.account import Account, Proxy, Secret, Timeouts
+from mailfleet_workers.account import Account, Proxy, Timeouts
 from mailfleet_workers.limits.preset import UnknownPreset, preset
+from mailfleet_workers.secret import Secret
 from mailfleet_workers.settings.limits import AccountLimitSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, Words, wrong
+from mailfleet_workers.settings.timeouts import TimeoutSettings
 
 Tls = Literal["implicit", "starttls", "plain"]
 
@@ -26,22 +28,6 @@ MAX_MESSAGES = 50
 NO_PROXY = "none"
 
 _HOST = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
-
-
-class TimeoutSettings(BaseModel):
-    """How long to wait for a server, by phase (RFC 5321 4.5.3.2)."""
-
-    model_config = STRICT
-
-    connect: float = Field(30, gt=0, description="Until the server's host answers the connection.")
-    ehlo: float = Field(60, gt=0, description="The greeting, and the reply to EHLO.")
-    command: float = Field(60, gt=0, description="The reply to MAIL, RCPT and each step of AUTH.")
-    data: float = Field(120, gt=0, description="The reply to DATA.")
-    block: float = Field(180, gt=0, description="Each 64 KiB of the message.")
-    dot: float = Field(
-        600, gt=0, description="The reply to the final dot. A shorter time makes doubts, not speed."
-    )
-    quit: float = Field(5, gt=0, description="The reply to QUIT, and to RSET after a refusal.")
 
 
 class AccountSettings(BaseModel):

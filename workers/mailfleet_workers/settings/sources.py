@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.account import Secret
+from mailfleet_workers.secret import Secret
 from mailfleet_workers.settings.keys import NAME, Names, dotted, keys, node_at
 from mailfleet_workers.settings.model import Settings
 from mailfleet_workers.settings.problems import NOT_SHOWN, Words, WrongSettings, from_pydantic, nearest

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from mailfleet.errors import SettingsError
 from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
 from mailfleet_schema.webhook import ENDS, KINDS, Endpoint
-from mailfleet_workers.account import Secret
+from mailfleet_workers.secret import Secret
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, Words, nearest, wrong
 from mailfleet_workers.settings.texts import Texts
 

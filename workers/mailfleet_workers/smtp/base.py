@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from mailfleet_workers.smtp.message import Message
+
 _ENHANCED = re.compile(r"\A([245]\.\d{1,3}\.\d{1,3})(?=\s|\Z)")
 
 
@@ -46,7 +48,7 @@ class Envelope:
 
     sender: str
     recipients: tuple[str, ...]
-    message: bytes
+    message: Message
 
     @property
     def needs_smtputf8(self) -> bool:

@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterator
 from mailfleet.failpoints import failpoint
 from mailfleet_workers.account import Timeouts
 from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
+from mailfleet_workers.smtp.stuffing import stuffed
 from mailfleet_workers.smtp.wire import Wire, WireError
 from mailfleet_workers.telemetry.stopwatch import Stopwatch
 
 #: Commands sent at once where PIPELINING is offered. Their replies must fit into the socket's buffers, or both sides
 #: would wait for each other (RFC 2920 3.1).
 GROUP = 50
-
-#: Bytes of the body sent under one timeout, and between two looks for an early refusal.
-BLOCK = 65536
 
 #: What fits between the angle brackets of MAIL and RCPT and cannot begin another command or parameter.
 _PATH = re.compile(r"[^\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
@@ -44,8 +42,8 @@ class Transaction:
         self._phase = Phase.MAIL
         self._dot_sent = False
         self._recipients: dict[str, Reply] = {}
-        self._utf8 = envelope.needs_smtputf8 or not _header(envelope.message).isascii()
-        self._eight_bit = not envelope.message.isascii()
+        self._utf8 = envelope.needs_smtputf8 or not envelope.message.header.isascii()
+        self._eight_bit = not envelope.message.is_ascii
 
     def run(self, before_dot: Callable[[], bool]) -> Answer:
         """The Answer; an exception only from `before_dot`, a failpoint or a bug, and then the dot may not leave."""
@@ -72,17 +70,15 @@ class Transaction:
                 return f"{what} is no address that a command can carry"
         if not self._envelope.recipients:
             return "no recipient"
-        lines = message.count(b"\r\n")
-        bare = message.count(b"\r") != lines or message.count(b"\n") != lines
-        if bare or b"\0" in message or not message.endswith(b"\r\n"):
+        if not message.is_canonical:
             return "message is not canonical: bare CR, bare LF, NUL or no line end at its end"
         if self._utf8 and not wire.has_extn("smtputf8"):
             return "an address is not ASCII and the server does not offer SMTPUTF8"
         if self._eight_bit and not wire.has_extn("8bitmime"):
             return "message has 8-bit bytes and the server does not offer 8BITMIME"
         limit = self._size_limit()
-        if limit and len(message) > limit:
-            return f"message of {len(message)} bytes exceeds the server's SIZE limit {limit}"
+        if limit and message.size > limit:
+            return f"message of {message.size} bytes exceeds the server's SIZE limit {limit}"
         return None
 
     def _size_limit(self) -> int:
@@ -95,7 +91,7 @@ class Transaction:
         parameters = ""
         if self._wire.has_extn("size"):
             # Without the doubled dots, as RFC 1870 3 counts.
-            parameters += f" SIZE={len(self._envelope.message)}"
+            parameters += f" SIZE={self._envelope.message.size}"
         if self._eight_bit:
             parameters += " BODY=8BITMIME"
         if self._utf8:
@@ -165,7 +161,8 @@ class Transaction:
 
     def _body(self) -> Answer | None:
         self._watch.begin("body")
-        for block in _blocks(self._envelope.message):
+        # Each block has a timeout of its own, and a look for an early refusal behind it.
+        for block in stuffed(self._envelope.message):
             self._wire.patience = self._timeouts.block
             self._wire.send(block)
             # Some servers refuse a large mail while it is still coming in.
@@ -245,18 +242,3 @@ class Transaction:
             seconds=self._clock() - self._started,
             refused_locally=refused_locally,
         )
-
-
-def stuffed(message: bytes) -> bytes:
-    """*message* (canonical) with every dot at the start of a line doubled (RFC 5321 4.5.2)."""
-    return (b"." if message.startswith(b".") else b"") + message.replace(b"\r\n.", b"\r\n..")
-
-
-def _blocks(message: bytes) -> Iterator[memoryview]:
-    view = memoryview(stuffed(message))
-    for start in range(0, len(view), BLOCK):
-        yield view[start : start + BLOCK]
-
-
-def _header(message: bytes) -> bytes:
-    return message[: message.find(b"\r\n\r\n")]

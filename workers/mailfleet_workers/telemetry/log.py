@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from mailfleet_schema.topology import ACTOR
-from mailfleet_workers.account import Secret
+from mailfleet_workers.secret import Secret
 from mailfleet_workers.settings.model import LogSettings
 from mailfleet_workers.telemetry import addresses
 from mailfleet_workers.telemetry.faults import describe

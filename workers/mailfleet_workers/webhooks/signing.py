@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.account import Secret
+from mailfleet_workers.secret import Secret
 from mailfleet_workers.settings.problems import NOT_SHOWN
 
 EXPECTED = "whsec_ and 24 to 64 bytes in base64, several of them separated by spaces"

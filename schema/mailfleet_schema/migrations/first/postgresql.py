@@ -120,7 +120,9 @@ POSTGRESQL = (
         verdict TEXT NOT NULL,
         reason TEXT,
         code SMALLINT,
+        enhanced TEXT,
         text TEXT,
+        queue_id TEXT,
         duration_ms INTEGER,
         recipients SMALLINT DEFAULT '0' NOT NULL,
         dry_run BOOLEAN DEFAULT false NOT NULL,
@@ -172,6 +174,8 @@ POSTGRESQL = (
         headers JSONB,
         attachments JSONB,
         list_unsubscribe JSONB,
+        receipt_to JSONB,
+        dsn JSONB,
         renderer TEXT,
         parameter JSONB,
         run_modes JSONB,
@@ -284,5 +288,41 @@ POSTGRESQL = (
     """,
     """
     CREATE INDEX webhook_event_mail ON mailfleet.webhook_event (mail_id)
+    """,
+    """
+    CREATE TABLE mailfleet.sent_copy (
+        mail_id BIGINT NOT NULL,
+        copy INTEGER NOT NULL,
+        app TEXT NOT NULL,
+        account TEXT NOT NULL,
+        state TEXT DEFAULT 'open' NOT NULL,
+        tries INTEGER DEFAULT '0' NOT NULL,
+        due_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        dated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+        folder TEXT,
+        last_error TEXT,
+        created_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        ended_at TIMESTAMP WITH TIME ZONE,
+        PRIMARY KEY (mail_id, copy),
+        CONSTRAINT sent_copy_state CHECK (state IN ('open', 'stored', 'given_up')),
+        FOREIGN KEY(mail_id) REFERENCES mailfleet.mail (id) ON DELETE CASCADE
+    )
+    """,
+    """
+    CREATE INDEX sent_copy_due ON mailfleet.sent_copy (app, due_at) WHERE state = 'open'
+    """,
+    """
+    CREATE TABLE mailfleet.oauth_token (
+        name TEXT NOT NULL,
+        sealed BYTEA,
+        expires_at TIMESTAMP WITH TIME ZONE,
+        generation BIGINT DEFAULT '0' NOT NULL,
+        refreshing_until TIMESTAMP WITH TIME ZONE,
+        refreshing_by TEXT,
+        failed_at TIMESTAMP WITH TIME ZONE,
+        reason TEXT,
+        changed_at TIMESTAMP WITH TIME ZONE DEFAULT (clock_timestamp()) NOT NULL,
+        PRIMARY KEY (name)
+    )
     """,
 )

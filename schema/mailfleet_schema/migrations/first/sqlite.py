@@ -118,7 +118,9 @@ SQLITE = (
         verdict TEXT NOT NULL,
         reason TEXT,
         code SMALLINT,
+        enhanced TEXT,
         text TEXT,
+        queue_id TEXT,
         duration_ms INTEGER,
         recipients SMALLINT DEFAULT '0' NOT NULL,
         dry_run BOOLEAN DEFAULT false NOT NULL,
@@ -169,6 +171,8 @@ SQLITE = (
         headers TEXT,
         attachments TEXT,
         list_unsubscribe TEXT,
+        receipt_to TEXT,
+        dsn TEXT,
         renderer TEXT,
         parameter TEXT,
         run_modes TEXT,
@@ -269,5 +273,41 @@ SQLITE = (
     """,
     """
     CREATE INDEX webhook_event_mail ON mailfleet_webhook_event (mail_id)
+    """,
+    """
+    CREATE TABLE mailfleet_sent_copy (
+        mail_id BIGINT NOT NULL,
+        copy INTEGER NOT NULL,
+        app TEXT NOT NULL,
+        account TEXT NOT NULL,
+        state TEXT DEFAULT 'open' NOT NULL,
+        tries INTEGER DEFAULT '0' NOT NULL,
+        due_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        dated_at INTEGER NOT NULL,
+        folder TEXT,
+        last_error TEXT,
+        created_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        ended_at INTEGER,
+        PRIMARY KEY (mail_id, copy),
+        CONSTRAINT sent_copy_state CHECK (state IN ('open', 'stored', 'given_up')),
+        FOREIGN KEY(mail_id) REFERENCES mailfleet_mail (id) ON DELETE CASCADE
+    )
+    """,
+    """
+    CREATE INDEX sent_copy_due ON mailfleet_sent_copy (app, due_at) WHERE state = 'open'
+    """,
+    """
+    CREATE TABLE mailfleet_oauth_token (
+        name TEXT NOT NULL,
+        sealed BLOB,
+        expires_at INTEGER,
+        generation BIGINT DEFAULT '0' NOT NULL,
+        refreshing_until INTEGER,
+        refreshing_by TEXT,
+        failed_at INTEGER,
+        reason TEXT,
+        changed_at INTEGER DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)) NOT NULL,
+        PRIMARY KEY (name)
+    )
     """,
 )

@@ -229,7 +229,7 @@ class Embedded:
     def _start_pools(self) -> None:
         self._broker = EmbeddedBroker(self._url)
         catcher = (self.catcher.host, self.catcher.port)
-        self._loaders = installed(time.monotonic)
+        self._loaders = installed(time.monotonic, asked=self._settings.account_loaders)
         directory = Directory(
             self._settings,
             environ=self._environ,

@@ -143,3 +143,36 @@ def test_accounts_of_a_loader_and_of_the_database(stage: Stage, tmp_path: Path) 
         assert "canary" not in parent.log
         assert json.loads(mailfleet("account", "show", "tenant-d", "--json"))["origin"] == "loader tenants"
     assert parent.stop() == 0
+
+
+@pytest.mark.tinymail("52", "58")
+def test_loaders_that_are_switched_off(stage: Stage, tmp_path: Path) -> None:
+    """Neither worker processes nor commands load what is installed: nobody knows its accounts."""
+    accounts = tmp_path / "accounts.json"
+    accounts.write_text(json.dumps({"tenant-off": {"host": "127.0.0.1", "port": 9, "tls": "plain"}}))
+    folder = installed(tmp_path, accounts)
+    environ = {"PYTHONPATH": str(folder), "MAILFLEET_ACCOUNT_LOADERS": "false"}
+    # Whoever loads it leaves a mark.
+    (folder / "crm_accounts.py").write_text(
+        f"import pathlib\npathlib.Path({str(tmp_path / 'loaded')!r}).touch()\n"
+        + LOADER.format(path=str(accounts))
+    )
+    parent = stage.parent(APP, "--processes", "1", environ=environ, ready=1)
+    mail = Mail(to=["ada@example.net"], subject="Off", text="Hello", account="tenant-off")
+    mail_id = stage.mailer(APP).emit(mail)
+
+    def reason() -> str:
+        return str(stage.rows("reason", ids=[mail_id])[0].reason)
+
+    wait_until(lambda: reason() == "unknown account 'tenant-off'", 20, reason)
+    shown = subprocess.run(
+        [sys.executable, "-m", "mailfleet", "account", "show", "tenant-off"],
+        env=stage.environ | environ,
+        cwd=stage.directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 2, shown.stdout + shown.stderr
+    assert not (tmp_path / "loaded").exists()
+    assert parent.stop() == 0

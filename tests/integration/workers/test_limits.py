@@ -12,7 +12,8 @@ from sqlalchemy import Engine, event
 
 from mailfleet_schema.content import Address, Content
 from mailfleet_schema.statements.gate import Gate
-from mailfleet_schema.states import Priority
+from mailfleet_schema.statements.recipient import Recipient, put_recipients
+from mailfleet_schema.states import ContentPolicy, Priority
 from mailfleet_workers.limits.base import Grant, Refusal, Report, Request
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.gates import EVERYBODY
@@ -20,6 +21,7 @@ from mailfleet_workers.limits.local import LocalLimiter
 from mailfleet_workers.limits.rule import Rule
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.base import Answer, Phase
+from mailfleet_workers.views.detail import show_mail
 from tests.conformance.limits.kinds import recipients, rule, wish
 from tests.integration.workers.office import APP, Office
 from tests.integration.workers.server import cut_before_dot, refuse_mail
@@ -220,6 +222,27 @@ def test_a_mail_that_can_never_pass_fails_visibly(office_of: Make) -> None:
     assert "account recipients 5/h" in office.state(wide)
     assert office.states(small) == ["sent"] * 2
     assert office.server.taken == ["m0@example.net", "m1@example.net"]
+    office.nothing_is_left()
+
+
+@pytest.mark.parametrize("policy", [ContentPolicy.KEEP, ContentPolicy.PURGE])
+def test_one_that_some_have_got_and_that_can_never_pass(office_of: Make, policy: ContentPolicy) -> None:
+    """What earlier tries reached counts: the mail ends as sent in part, the others' addresses as refused, its content as it says."""
+    office = office_of(recipients("1/h"))
+    ada, others = "ada@example.net", ("bob@example.net", "eve@example.net")
+    mail = office.emit(ada, *others, content_policy=policy)
+    with office.engine.begin() as connection:
+        told = [Recipient(mail, ada, "accepted"), *(Recipient(mail, one, "open") for one in others)]
+        put_recipients(connection, told)
+    office.deliver(mail)
+    assert office.state(mail) == "sent: partial"
+    assert office.outcomes(mail) == {ada: "accepted"} | dict.fromkeys(others, "refused")
+    assert office.server.taken == []
+    with office.engine.connect() as connection:
+        shown = show_mail(connection, mail)
+    assert shown is not None
+    assert shown.content is not None
+    assert (shown.content.purged_at is not None) is (policy is ContentPolicy.PURGE)
     office.nothing_is_left()
 
 

@@ -103,7 +103,9 @@ class Loader:
         self._containment.close()
 
 
-def installed(clock: Callable[[], float]) -> Sequence[Loader]:
-    """The loaders of this installation, in the order of their names."""
+def installed(clock: Callable[[], float], *, asked: bool) -> Sequence[Loader]:
+    """The loaders of this installation, in the order of their names; none where the settings want none *asked*."""
+    if not asked:
+        return ()
     found: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=GROUP)}
     return [Loader(name, found[name].load, clock=clock) for name in sorted(found)]

@@ -106,7 +106,7 @@ def _shown(context: Context, name: str) -> Shown:
             if one.key.startswith(start)
         )
         return Shown(name, SETTINGS, None, settings)
-    loaders = installed(time.monotonic)
+    loaders = installed(time.monotonic, asked=context.settings.account_loaders)
     try:
         with context.reading() as connection:
             return show(connection, context.settings, name, loaders)

@@ -90,7 +90,7 @@ class Worker:
         # Not slower than passes, whatever the outage: the pass after it must reach the broker.
         pause_s = settings.timing.reconcile_s * (1 - SPREAD)
         self._publisher = Publisher(self._broker, breaker=lambda: Breaker(min(FIRST_S, pause_s), pause_s))
-        self._loaders = installed(time.monotonic)
+        self._loaders = installed(time.monotonic, asked=settings.account_loaders)
         self._stores = Stores(settings.stores, self._apps)
         limiter, self._counting = limiter_of(settings, app, meter=meter)
         directory = Directory(

@@ -171,6 +171,11 @@ class Settings(BaseModel):
         " `outgoing.redirect_to`, `allowlist` only to those of `outgoing.allow`, `live` sends. The"
         " catching server of the embedded mode always gets its mail.",
     )
+    account_loaders: bool = Field(
+        default=True,
+        description="Whether installed packages are asked for accounts that stand in no settings (entry points of"
+        " `mailfleet.accounts`). With `false` no code of theirs is loaded.",
+    )
     accounts: dict[Annotated[str, _named("accounts")], AccountSettings] = Field(
         default_factory=lambda: {DEFAULT: AccountSettings()}
     )

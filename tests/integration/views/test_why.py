@@ -53,6 +53,13 @@ def no_worker(rows: Rows) -> int:
     return rows.insert()
 
 
+def not_for_this_run_mode(rows: Rows) -> int:
+    rows.worker("news")
+    return rows.insert(
+        run_modes=("product",), reason="condition: run mode: the mail is for product, this is test"
+    )
+
+
 def quiet_worker(rows: Rows) -> int:
     rows.quiet(rows.worker(), 7200)
     return rows.insert()
@@ -223,6 +230,14 @@ SITUATIONS: list[tuple[Callable[[Rows], int], str, str]] = [
     (due_later, "time", "It waits for its time, in 60 min."),
     (greylisted, "time", f"It waits for its time, in 5 min: it has to wait ({GREYLISTED})."),
     (no_worker, "worker", "It is due, but no worker of app billing is running."),
+    (
+        not_for_this_run_mode,
+        "worker",
+        (
+            "It is due, but no worker of app billing is running. Its mailer hinted nobody: a condition of it does not hold here"
+            " (run mode: the mail is for product, this is test); a worker has the last word."
+        ),
+    ),
     (quiet_worker, "worker", "It is due, but the last worker of app billing was seen 2 h ago."),
     (
         its_turn,

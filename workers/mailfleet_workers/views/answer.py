@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, assert_never
 
+from mailfleet_schema.reasons import CONDITION
 from mailfleet_schema.senders import ANY, Apps
 from mailfleet_schema.statements.account import is_broken_account, unknown_account
 from mailfleet_schema.statements.gate import reason_of
@@ -163,12 +164,10 @@ def _queued(facts: Facts) -> tuple[WaitsFor, str]:
     if facts.gate is not None:
         return "gate", f"{since}, but {_gate(facts.gate)}."
     if facts.app_heartbeat_age_s is None:
-        return "worker", f"{since}, but no worker of {facts.whose} is running."
+        return "worker", f"{since}, but no worker of {facts.whose} is running.{_unhinted(facts)}"
     if facts.app_heartbeat_age_s > facts.quiet_s:
-        return (
-            "worker",
-            f"{since}, but the last worker of {facts.whose} was seen {span(facts.app_heartbeat_age_s)} ago.",
-        )
+        seen = f"the last worker of {facts.whose} was seen {span(facts.app_heartbeat_age_s)} ago"
+        return "worker", f"{since}, but {seen}.{_unhinted(facts)}"
     look = "the reconciler's look is due"
     if facts.look_in_s > 0:
         look = f"the reconciler's look comes {relative(facts.look_in_s)}"
@@ -178,6 +177,12 @@ def _queued(facts: Facts) -> tuple[WaitsFor, str]:
         )
     turn = f"a worker of {facts.whose} takes it when its turn comes ({look})"
     return "turn", f"{since}; {turn}{_because(facts)}."
+
+
+def _unhinted(facts: Facts) -> str:
+    """The sentence that says why its mailer hinted nobody, empty where it did."""
+    against = (facts.reason or "").startswith(f"{CONDITION}: ")
+    return f" Its mailer hinted nobody{_because(facts)}; a worker has the last word." if against else ""
 
 
 def _not_due(facts: Facts) -> tuple[WaitsFor, str]:

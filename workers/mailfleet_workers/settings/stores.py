@@ -37,7 +37,10 @@ class StoreSettings(BaseModel):
         json_schema_extra={"without": "nothing"},
     )
     apps: Texts = Field(
-        (), validate_default=True, description="The apps whose mails may name it; nobody else's may."
+        (),
+        validate_default=True,
+        description="The apps whose mails may name it; nobody else's may.",
+        json_schema_extra={"without": "none: it has to be said"},
     )
     timeout_s: float = Field(
         10.0,

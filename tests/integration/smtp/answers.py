@@ -49,7 +49,8 @@ COLUMNS = {
 }
 
 WORDS = {
-    "wait": "`queued`. Nobody judged the mail, so it does not count as a failure; its account or host waits, or the mail itself",
+    "host": "`queued`, no failure: nobody judged the mail. All mail for this server waits",
+    "account": "`queued`, no failure: nobody judged the mail. All mail of this account waits",
     "retry": "`queued`, one failure; the next try comes after the back-off, until the mail has used up its tries",
     "stop": "`failed`",
     "doubt": "`doubt`: the server may have the mail. It is held or sent again, as its `on_doubt` says",
@@ -58,20 +59,20 @@ WORDS = {
 
 #: A row for each of ROWS; RSET follows a 451 to RCPT, QUIT an accepted mail.
 TABLE = """
-step       451    554    421    late   cut    reset  silence  drip   slow   garbage  endless  line
-connect    wait   wait   wait   wait   wait   wait   wait     wait   sent   wait     wait     wait
-ehlo       wait   wait   wait   wait   wait   wait   wait     wait   sent   wait     wait     wait
-starttls   wait   wait   wait   wait   wait   wait   wait     wait   sent   wait     wait     wait
-ehlo_tls   wait   wait   wait   wait   wait   wait   wait     wait   sent   wait     wait     wait
-challenge  wait   wait   wait   wait   wait   wait   wait     wait   sent   wait     wait     wait
-auth       wait   wait   wait   wait   wait   wait   wait     wait   sent   wait     wait     wait
-mail       retry  wait   wait   retry  retry  retry  retry    retry  sent   retry    retry    retry
-rcpt       retry  stop   wait   retry  retry  retry  retry    retry  sent   retry    retry    retry
-data       retry  wait   wait   retry  retry  retry  retry    retry  sent   retry    retry    retry
-body       retry  wait   wait   retry  retry  retry  retry    retry  sent   retry    retry    retry
-eod        retry  stop   retry  doubt  doubt  doubt  doubt    doubt  sent   doubt    sent     sent
-rset       retry  retry  retry  retry  retry  retry  retry    retry  retry  retry    retry    retry
-quit       sent   sent   sent   sent   sent   sent   sent     sent   sent   sent     sent     sent
+step       451      554      421      late     cut      reset    silence  drip     slow     garbage  endless  line
+connect    host     host     host     host     host     host     host     host     sent     host     host     host
+ehlo       host     host     host     host     host     host     host     host     sent     host     host     host
+starttls   host     host     host     host     host     host     host     host     sent     host     host     host
+ehlo_tls   host     host     host     host     host     host     host     host     sent     host     host     host
+challenge  account  account  account  host     host     host     host     host     sent     host     host     host
+auth       account  account  account  host     host     host     host     host     sent     host     host     host
+mail       retry    account  host     retry    retry    retry    retry    retry    sent     retry    retry    retry
+rcpt       retry    stop     host     retry    retry    retry    retry    retry    sent     retry    retry    retry
+data       retry    account  host     retry    retry    retry    retry    retry    sent     retry    retry    retry
+body       retry    account  host     retry    retry    retry    retry    retry    sent     retry    retry    retry
+eod        retry    stop     retry    doubt    doubt    doubt    doubt    doubt    sent     doubt    sent     sent
+rset       retry    retry    retry    retry    retry    retry    retry    retry    retry    retry    retry    retry
+quit       sent     sent     sent     sent     sent     sent     sent     sent     sent     sent     sent     sent
 """
 
 

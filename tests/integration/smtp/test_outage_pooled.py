@@ -122,6 +122,7 @@ def test_a_server_that_leaves_after_its_reply(line: MakeLine, action: Action, id
     assert one.catcher.sessions_seen == 2
 
 
+@pytest.mark.smtplib(9)
 @pytest.mark.parametrize(
     "action",
     [Cut(), Reset(), Silent(), Say(421, "4.4.2 too long"), Say(500, "what")],
@@ -137,6 +138,7 @@ def test_trouble_at_rset(line: MakeLine, action: Action) -> None:
     assert one.catcher.sessions_seen == 2
 
 
+@pytest.mark.smtplib(12)
 @pytest.mark.tinymail("D16")
 @pytest.mark.parametrize(
     "action", [Cut(), Reset(), Silent(), Say(554, "no")], ids=["cut", "reset", "silence", "554"]

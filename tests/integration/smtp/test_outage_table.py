@@ -60,13 +60,15 @@ def word(seen: Seen) -> str:
         case Seen(state="doubt", fails=0, attempts=("uncertain",)):
             return "doubt"
         case Seen(state="queued", fails=0, waits=1, attempts=("wait",)):
-            return "wait"
+            # The reason begins with `wait(host)` or another scope.
+            return seen.reason.partition("(")[2].partition(")")[0]
         case Seen(state="queued", fails=1, waits=0, attempts=("retry",)):
             return "retry"
         case _:
             return str(seen)
 
 
+@pytest.mark.smtplib(3, 10, 12, 13, 18)
 @each_cell
 def test_what_becomes_of_it(story: Story[StepCell], cell: StepCell) -> None:
     """The outcome is the table's, and the row says why; a copy exists only where it is sent or in doubt."""

@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ class Cut(InMemory):
             start += length
 
 
+@pytest.mark.smtplib(21)
 @given(_CANONICAL | _DOTTY, st.lists(st.integers(1, 9), min_size=1))
 def test_the_body_ends_once_and_comes_back(message: bytes, cuts: Sequence[int]) -> None:
     """The wire holds one end-of-data only, at its end, and a server that undoes the stuffing has the message."""
@@ -52,6 +54,7 @@ def test_an_enhanced_code_is_found_at_the_start_only() -> None:
     assert Reply(550, "5.1.1.2 odd").enhanced is None
 
 
+@pytest.mark.smtplib(16)
 def test_smtputf8_is_needed_for_local_parts_only() -> None:
     """Any address of the envelope that is not ASCII needs it, the sender's included."""
     assert not Envelope("a@x.example", ("b@xn--bcher-kva.example",), InMemory(b"\r\n")).needs_smtputf8

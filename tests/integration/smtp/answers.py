@@ -45,6 +45,7 @@ COLUMNS = {
     "slow": "the reply is slow, but comes in time",
     "garbage": "a line is said that is no reply",
     "endless": "the reply that was expected (in the body 451) goes on in line after line without end",
+    "554...": "554 is said in line after line without end",
     "line": "the reply that was expected (in the body 451) is one line of 1 MB",
 }
 
@@ -59,20 +60,20 @@ WORDS = {
 
 #: A row for each of ROWS; RSET follows a 451 to RCPT, QUIT an accepted mail.
 TABLE = """
-step       451      554      421      late     cut      reset    silence  drip     slow     garbage  endless  line
-connect    host     host     host     host     host     host     host     host     sent     host     host     host
-ehlo       host     host     host     host     host     host     host     host     sent     host     host     host
-starttls   host     host     host     host     host     host     host     host     sent     host     host     host
-ehlo_tls   host     host     host     host     host     host     host     host     sent     host     host     host
-challenge  account  account  account  host     host     host     host     host     sent     host     host     host
-auth       account  account  account  host     host     host     host     host     sent     host     host     host
-mail       retry    account  host     retry    retry    retry    retry    retry    sent     retry    retry    retry
-rcpt       retry    stop     host     retry    retry    retry    retry    retry    sent     retry    retry    retry
-data       retry    account  host     retry    retry    retry    retry    retry    sent     retry    retry    retry
-body       retry    account  host     retry    retry    retry    retry    retry    sent     retry    retry    retry
-eod        retry    stop     retry    doubt    doubt    doubt    doubt    doubt    sent     doubt    sent     sent
-rset       retry    retry    retry    retry    retry    retry    retry    retry    retry    retry    retry    retry
-quit       sent     sent     sent     sent     sent     sent     sent     sent     sent     sent     sent     sent
+step       451      554      421      late     cut      reset    silence  drip     slow     garbage  endless  554...   line
+connect    host     host     host     host     host     host     host     host     sent     host     host     host     host
+ehlo       host     host     host     host     host     host     host     host     sent     host     host     host     host
+starttls   host     host     host     host     host     host     host     host     sent     host     host     host     host
+ehlo_tls   host     host     host     host     host     host     host     host     sent     host     host     host     host
+challenge  account  account  account  host     host     host     host     host     sent     host     host     account  host
+auth       account  account  account  host     host     host     host     host     sent     host     host     account  host
+mail       retry    account  host     retry    retry    retry    retry    retry    sent     retry    retry    account  retry
+rcpt       retry    stop     host     retry    retry    retry    retry    retry    sent     retry    retry    stop     retry
+data       retry    account  host     retry    retry    retry    retry    retry    sent     retry    retry    account  retry
+body       retry    account  host     retry    retry    retry    retry    retry    sent     retry    retry    account  retry
+eod        retry    stop     retry    doubt    doubt    doubt    doubt    doubt    sent     doubt    sent     stop     sent
+rset       retry    retry    retry    retry    retry    retry    retry    retry    retry    retry    retry    retry    retry
+quit       sent     sent     sent     sent     sent     sent     sent     sent     sent     sent     sent     sent     sent
 """
 
 

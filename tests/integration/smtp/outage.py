@@ -57,6 +57,7 @@ LARGE = "A line of a large mail, which fills all buffers on its way.\r\n" * 80_0
 #: As long as the sender may take to fill them, on a busy machine, and its timeout after that.
 LATE_BODY_S = 6.0
 
+_NO = Say(554, "5.6.0 no")
 _NOT_NOW = Say(451, "4.3.0 not now")
 #: No code, no digit, not even text.
 GARBAGE = Raw(b"HTTP/1.1 \0\xff\x1b[31m what?\r\n")
@@ -64,7 +65,7 @@ GARBAGE = Raw(b"HTTP/1.1 \0\xff\x1b[31m what?\r\n")
 #: What is done wrong, by the names that tables use.
 FAULTS: Mapping[str, Action] = {
     "451": _NOT_NOW,
-    "554": Say(554, "5.6.0 no"),
+    "554": _NO,
     "421": Say(421, "4.3.2 closing"),
     "late": Delay(LATE_S),
     "cut": Cut(),
@@ -75,6 +76,7 @@ FAULTS: Mapping[str, Action] = {
     "garbage": GARBAGE,
     "endless": Endless(),
     "line": Long(),
+    "554...": Endless(_NO),
     # After the final dot only: the server has the mail, and does not say so.
     "taken, cut": Keep(Cut()),
     "taken, reset": Keep(Reset()),
@@ -165,7 +167,7 @@ class StepCell(Cell):
         match self.step, self.fault:
             case Step.BODY, fault if fault in _IN_BODY:
                 actions = {Step.BODY: [_IN_BODY[fault]]}
-            case Step.EHLO, "554":
+            case Step.EHLO, "554" | "554...":
                 actions[Step.EHLO] *= 2  # HELO follows
             case Step.CHALLENGE, _:
                 actions[Step.CHALLENGE].insert(0, Default())

@@ -54,7 +54,6 @@ def test_an_enhanced_code_is_found_at_the_start_only() -> None:
     assert Reply(550, "5.1.1.2 odd").enhanced is None
 
 
-@pytest.mark.smtplib(16)
 def test_smtputf8_is_needed_for_local_parts_only() -> None:
     """Any address of the envelope that is not ASCII needs it, the sender's included."""
     assert not Envelope("a@x.example", ("b@xn--bcher-kva.example",), InMemory(b"\r\n")).needs_smtputf8

@@ -1,7 +1,10 @@
 """A wire that is listened to: a relay on loopback that writes down every byte of both directions."""
 
+import contextlib
 import socket
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +16,7 @@ class Tap:
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
+        self._open: list[socket.socket] = []
         self.port: int = self._listener.getsockname()[1]
         self.up, self.down = bytearray(), bytearray()
 
@@ -23,14 +27,15 @@ class Tap:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Wakes accept(), which a mere close() does not.
-        self._listener.shutdown(socket.SHUT_RDWR)
+        # Wakes accept() and recv(), which a mere close() does not.
+        for one in (self._listener, *self._open):
+            _end(one)
         self._listener.close()
         for thread in self._threads:
             thread.join()
 
-    def _start(self, work: object, *args: object) -> None:
-        thread = threading.Thread(target=work, args=args, name="tap", daemon=True)  # type: ignore[arg-type] # callable
+    def _start(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name="tap", daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -40,7 +45,8 @@ class Tap:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            self._start(self._relay, client)
+            self._open.append(client)
+            self._start(partial(self._relay, client))
 
     def _relay(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._target) as server:
@@ -59,8 +65,11 @@ def _copy(source: socket.socket, target: socket.socket, heard: bytearray) -> Non
         target.shutdown(socket.SHUT_WR)
     except OSError:
         # One of them was reset: so is the other, when both are closed.
-        for end in (source, target):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
+        _end(source)
+        _end(target)
+
+
+def _end(one: socket.socket) -> None:
+    """Wake whoever waits for *one*, if it is still open."""
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)

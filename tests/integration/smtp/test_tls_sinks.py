@@ -103,7 +103,6 @@ SINKS = [
     ],
 ]  # fmt: skip
 FINE = Sink("fine", "starttls", "", GOOD)
-each_sink = pytest.mark.parametrize("sink", SINKS, ids=str)
 
 
 class Site:

@@ -24,8 +24,8 @@ class Receipt:
 
     `number` counts from 1 in the order of arrival at the store (0: not stored yet). `recipients` are those that were
     accepted. `message` is without dot-stuffing. `mail_options` are the parameters of MAIL as they were sent,
-    `recipient_options` those of RCPT, for each of `recipients` in their order. `helo` and `user` are None when the client did not say them. `received_at` is wall clock (seconds since 1970),
-    `monotonic` the monotonic clock at the arrival of the final dot, comparable within one boot of one machine.
+    `recipient_options` those of RCPT, for each of `recipients` in their order. `helo` and `user` are None when the
+    client did not say them. `received_at` is wall clock (seconds since 1970), `monotonic` the monotonic clock at the arrival of the final dot, comparable within one boot of one machine.
     """
 
     number: int = 0

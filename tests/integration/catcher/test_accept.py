@@ -200,3 +200,23 @@ def test_endless_line_is_refused() -> None:
 
         assert client.reply().code == 500
         assert client.outcome() == "eof"
+
+
+def test_what_dsn_asks_for_is_kept() -> None:
+    """The parameters of MAIL, and of each recipient that was accepted, are in the receipt; without the offer they are refused."""
+    store = MemoryStore()
+    with Catcher(store, dsn=True) as catcher, connect(catcher.port) as client:
+        client.reply()
+        assert "DSN" in client.command("EHLO c.test").text.splitlines()
+        assert client.command("MAIL FROM:<a@x.test> RET=HDRS ENVID=m1").code == 250
+        assert client.command("RCPT TO:<b@x.test> NOTIFY=FAILURE ORCPT=rfc822;b@x.test").code == 250
+        assert client.command("RCPT TO:<c@x.test> NOTIFY=NOW").code == 501
+        assert client.command("RCPT TO:<d@x.test>").code == 250
+        assert client.command("DATA").code == 354
+        client.send(b".\r\n")
+        assert client.reply().code == 250
+
+    (receipt,) = store.receipts()
+    assert receipt.mail_options == ("RET=HDRS", "ENVID=m1")
+    assert receipt.recipients == ("b@x.test", "d@x.test")
+    assert receipt.recipient_options == (("NOTIFY=FAILURE", "ORCPT=rfc822;b@x.test"), ())

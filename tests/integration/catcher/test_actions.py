@@ -12,10 +12,12 @@ from mailfleet_workers.catcher import (
     Default,
     Delay,
     Drip,
+    Endless,
     Event,
     Hold,
     Keep,
     Latch,
+    Long,
     MemoryStore,
     Plan,
     Raw,
@@ -25,6 +27,7 @@ from mailfleet_workers.catcher import (
     Step,
 )
 from tests.integration.catcher.client import Client, Ending, Reply, connect
+from tests.waiting import wait_until
 
 STEPS = [
     Step.CONNECT,
@@ -206,6 +209,42 @@ def test_raw(step: Step) -> None:
 
         assert client.socket.recv(100) == b"what?\0\r\n"
     assert len(store) == 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_long(step: Step) -> None:
+    """The usual reply of every step can be a line of a million bytes, and has its effect all the same."""
+    outcome, _, kept = meet(step, Long(size=1_000_000))
+
+    assert isinstance(outcome, Reply)
+    assert outcome.code == USUAL[step]
+    assert len(outcome.text.splitlines()[-1]) == 1_000_000 - len("250 \r\n")
+    assert kept == (step is Step.EOD)
+
+
+def test_long_refusal() -> None:
+    """Only the last line of a reply is long, and a refusal refuses."""
+    outcome, _, kept = meet(Step.EOD, Long(Say(554, "5.6.0 first\nlast"), size=100))
+
+    assert outcome == Reply(554, "5.6.0 first\n" + "last".ljust(100 - len("554 \r\n"), "x"))
+    assert kept == 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_endless(step: Step) -> None:
+    """An endless reply says its code in every line, comes as long as it is read, and ends with the client."""
+    store = MemoryStore()
+    with Catcher(store, Plan({step: Endless()})) as catcher:
+        with connect(catcher.port) as client:
+            go_to(client, step)
+            heard = b""
+            while len(heard) < 1_000_000:
+                heard += client.socket.recv(65_536)
+            lines = heard.split(b"\r\n")[:-1]
+            assert {line[:4] for line in lines} == {b"%d-" % USUAL[step]}
+        wait_until(lambda: catcher.open_sessions == 0, 10, lambda: "it still speaks")
+        assert catcher.faults == ()
+    assert len(store) == (step is Step.EOD)
 
 
 def test_refused_commands_have_no_effect() -> None:

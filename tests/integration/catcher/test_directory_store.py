@@ -21,6 +21,7 @@ RECEIPT = Receipt(
     received_at=1234.25,
     monotonic=9.75,
     mail_options=("SMTPUTF8",),
+    recipient_options=(("NOTIFY=NEVER",), ()),
 )
 
 

@@ -1,6 +1,8 @@
 """STARTTLS, implicit TLS and AUTH."""
 
+import base64
 import errno
+import hmac
 import select
 import smtplib
 import socket
@@ -12,6 +14,7 @@ import pytest
 from mailfleet_workers.catcher import (
     Action,
     Catcher,
+    Challenge,
     Credentials,
     Cut,
     Default,
@@ -21,6 +24,7 @@ from mailfleet_workers.catcher import (
     Plan,
     Reset,
     Say,
+    Script,
     Step,
 )
 from tests.integration.catcher.certificate import client_context, server_context
@@ -252,3 +256,65 @@ def test_implicit_tls_needs_a_context() -> None:
     """Implicit TLS without a context is refused at construction."""
     with pytest.raises(ValueError, match="implicit_tls"):
         Catcher(MemoryStore(), implicit_tls=True)
+
+
+def test_mechanisms_that_do_not_exist() -> None:
+    """A mechanism that the catcher does not speak is refused at construction."""
+    with pytest.raises(ValueError, match=r"mechanisms: .*NTLM"):
+        Catcher(MemoryStore(), auth=True, mechanisms=("PLAIN", "NTLM"))
+
+
+def knows(password: str) -> Script:
+    """Let in whoever proves that he knows *password*."""
+
+    def script(event: Event) -> Action:
+        if event.step is not Step.AUTH or (event.credentials and event.credentials.prove(password)):
+            return Default()
+        return Say(535, "5.7.8 Authentication failed")
+
+    return script
+
+
+def test_cram_md5() -> None:
+    """The digest of the password lets in, that of another one does not; each challenge is another."""
+    challenges = []
+    with (
+        Catcher(MemoryStore(), knows("s3cret"), auth=True, mechanisms=("CRAM-MD5",)) as catcher,
+        connect(catcher.port) as client,
+    ):
+        client.reply()
+        assert "AUTH CRAM-MD5" in client.command("EHLO c.test").text.splitlines()
+        assert client.command("AUTH PLAIN AGEAYg==").code == 504
+        for password, code in (("wrong", 535), ("s3cret", 235)):
+            asked = client.command("AUTH CRAM-MD5")
+            assert asked.code == 334
+            challenges.append(base64.b64decode(asked.text))
+            digest = hmac.new(password.encode(), challenges[-1], "md5").hexdigest()
+            assert client.command(base64.b64encode(f"ada {digest}".encode()).decode()).code == code
+    assert challenges[0] != challenges[1]
+
+
+def test_xoauth2_that_says_why() -> None:
+    """A refused token gets a challenge with the reason, and after the client's empty line the refusal."""
+    why = base64.b64encode(b'{"status":"401"}').decode()
+    script = Plan({Step.AUTH: [Challenge(why, Say(535, "5.7.8 no"))]})
+    token = base64.b64encode(b"user=ada\x01auth=Bearer t0ken\x01\x01").decode()
+    with (
+        Catcher(MemoryStore(), script, auth=True, mechanisms=("XOAUTH2",)) as catcher,
+        connect(catcher.port) as client,
+    ):
+        client.hello()
+        assert client.command(f"AUTH XOAUTH2 {token}").text == why
+        assert client.command("").code == 535
+        assert client.command(f"AUTH XOAUTH2 {token}").code == 235
+        assert client.mail().code == 250
+
+
+def test_a_question_of_the_login_can_be_refused() -> None:
+    """A script is asked before each 334; what it says instead ends the login."""
+    script = Plan({Step.CHALLENGE: [Default(), Say(454, "4.7.0 not now")]})
+    with Catcher(MemoryStore(), script, auth=True) as catcher, connect(catcher.port) as client:
+        client.hello()
+        assert client.command("AUTH LOGIN").code == 334
+        assert client.command("YWRh").code == 454
+        assert client.command("NOOP").code == 250

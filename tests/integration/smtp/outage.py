@@ -25,9 +25,13 @@ from mailfleet_workers.catcher import (
     Default,
     Delay,
     Drip,
+    Endless,
+    Event,
     Keep,
+    Long,
     MemoryStore,
     Plan,
+    Raw,
     Reset,
     Say,
     Script,
@@ -53,10 +57,15 @@ LARGE = "A line of a large mail, which fills all buffers on its way.\r\n" * 80_0
 #: As long as the sender may take to fill them, on a busy machine, and its timeout after that.
 LATE_BODY_S = 6.0
 
+_NO = Say(554, "5.6.0 no")
+_NOT_NOW = Say(451, "4.3.0 not now")
+#: No code, no digit, not even text.
+GARBAGE = Raw(b"HTTP/1.1 \0\xff\x1b[31m what?\r\n")
+
 #: What is done wrong, by the names that tables use.
 FAULTS: Mapping[str, Action] = {
-    "451": Say(451, "4.3.0 not now"),
-    "554": Say(554, "5.6.0 no"),
+    "451": _NOT_NOW,
+    "554": _NO,
     "421": Say(421, "4.3.2 closing"),
     "late": Delay(LATE_S),
     "cut": Cut(),
@@ -64,10 +73,22 @@ FAULTS: Mapping[str, Action] = {
     "silence": Silent(),
     "drip": Drip(Default(), PACE_S),
     "slow": Delay(SLOW_S),
+    "garbage": GARBAGE,
+    "endless": Endless(),
+    "line": Long(),
+    "554...": Endless(_NO),
     # After the final dot only: the server has the mail, and does not say so.
     "taken, cut": Keep(Cut()),
     "taken, reset": Keep(Reset()),
     "taken, silence": Keep(Silent()),
+    "taken, garbage": Keep(GARBAGE),
+}
+#: In the body there is no reply that is expected.
+_IN_BODY: Mapping[str, Action] = {
+    "late": Delay(LATE_BODY_S),
+    "drip": Drip(_NOT_NOW, PACE_S),
+    "endless": Endless(_NOT_NOW),
+    "line": Long(_NOT_NOW),
 }
 #: Those that end with our timeout; the others are over at once, and a busy machine must not make one of these of them.
 WAITED_OUT = frozenset({"late", "silence", "drip", "taken, silence"})
@@ -76,12 +97,15 @@ _PHASES = {
     Step.CONNECT: "connect",
     Step.EHLO: "ehlo",
     Step.STARTTLS: "ehlo",
+    Step.CHALLENGE: "command",
     Step.AUTH: "command",
     Step.MAIL: "command",
     Step.RCPT: "command",
     Step.DATA: "data",
     Step.BODY: "block",
     Step.EOD: "dot",
+    Step.RSET: "quit",
+    Step.QUIT: "quit",
 }
 
 
@@ -93,6 +117,7 @@ class Cell(ABC):
     timeouts = PATIENT
     secure = False
     text = "Hello"
+    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
 
     @abstractmethod
     def script(self) -> Script:
@@ -101,17 +126,21 @@ class Cell(ABC):
 
 @dataclass(frozen=True)
 class StepCell(Cell):
-    """At *step* the server does *fault*; at `rcpt` to the recipient *at*, counted from 0."""
+    """At *step* the server does *fault*; at `rcpt` to the recipient *at*, counted from 0; *inside* is inside of TLS.
+
+    At `challenge` it is the second question of a login, at `rset` what follows a 451 to RCPT.
+    """
 
     step: Step
     fault: str
     on_doubt: OnDoubt = OnDoubt.HOLD
     recipients: tuple[str, ...] = (ADA,)
     at: int = 0
+    inside: bool = False
 
     def __str__(self) -> str:
         where = f" {self.at + 1} of {len(self.recipients)}" if len(self.recipients) > 1 else ""
-        return f"{self.step}{where}, {self.fault}, {self.on_doubt}"
+        return f"{self.step}{' in TLS' * self.inside}{where}, {self.fault}, {self.on_doubt}"
 
     @property
     def timeouts(self) -> Timeouts:  # type: ignore[override] # derived from the other fields
@@ -121,7 +150,12 @@ class StepCell(Cell):
     @property
     def secure(self) -> bool:  # type: ignore[override] # same
         """Whether there is a login, and TLS before it."""
-        return self.step in {Step.STARTTLS, Step.AUTH}
+        return self.inside or self.step is Step.STARTTLS
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:  # type: ignore[override] # same
+        """Those that ask questions where the trouble is at one of them."""
+        return ("LOGIN",) if self.step is Step.CHALLENGE else super().mechanisms
 
     @property
     def text(self) -> str:  # type: ignore[override] # same
@@ -129,23 +163,36 @@ class StepCell(Cell):
         return LARGE if self.step is Step.BODY else "Hello"
 
     def script(self) -> Plan:
-        actions = [FAULTS[self.fault]]
+        actions = {self.step: [FAULTS[self.fault]]}
         match self.step, self.fault:
-            case Step.BODY, "drip":
-                actions = [Drip(Say(451, "4.3.0 not now"), PACE_S)]  # nothing else is said there
-            case Step.BODY, "late":
-                actions = [Delay(LATE_BODY_S)]
-            case Step.EHLO, "554":
-                actions *= 2  # HELO follows
+            case Step.BODY, fault if fault in _IN_BODY:
+                actions = {Step.BODY: [_IN_BODY[fault]]}
+            case Step.EHLO, "554" | "554...":
+                actions[Step.EHLO] *= 2  # HELO follows
+            case Step.CHALLENGE, _:
+                actions[Step.CHALLENGE].insert(0, Default())
+            case Step.RSET, _:
+                actions[Step.RCPT] = [_NOT_NOW]
         victim = self.recipients[self.at]
-        return Plan(
-            {self.step: actions}, only=lambda asked: asked.step is not Step.RCPT or asked.argument == victim
-        )
+
+        def concerns(asked: Event) -> bool:
+            match asked.step:
+                case Step.RCPT:
+                    return asked.argument == victim
+                case Step.EHLO:
+                    return asked.tls == self.inside
+                case _:
+                    return True
+
+        return Plan(actions, only=concerns)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What there was of a cell's mail at one time. `copies` by recipient, as its server took them."""
+    """What there was of a cell's mail at one time. `copies` by recipient, as its server took them.
+
+    `met` are the steps at which its server did something else than usual.
+    """
 
     state: str
     reason: str
@@ -154,6 +201,7 @@ class Seen:
     attempts: tuple[str, ...]
     outcomes: Mapping[str, str]
     copies: Mapping[str, int]
+    met: frozenset[Step]
 
     def __str__(self) -> str:
         return (
@@ -171,14 +219,23 @@ class _Site:
     def __init__(self, cell: Cell, name: str) -> None:
         self.cell = cell
         self.name = name
+        self.met: set[Step] = set()
+        self._script = cell.script()
         self.catcher = Catcher(
             MemoryStore(),
-            cell.script(),
+            self._act,
             tls=server_context("localhost") if cell.secure else None,
             auth=cell.secure,
+            mechanisms=cell.mechanisms,
         )
         self.mail_id = 0
         self._proxy: Proxy | None = None
+
+    def _act(self, event: Event) -> Action:
+        action = self._script(event)
+        if action != Default():
+            self.met.add(event.step)
+        return action
 
     def open(self, stack: ExitStack) -> None:
         """Listen, as long as *stack* is open."""
@@ -208,6 +265,7 @@ class _Site:
             attempts=tuple(branch.attempts(self.mail_id)),
             outcomes=branch.outcomes(self.mail_id),
             copies={one: taken.count(one) for one in self.cell.recipients},
+            met=frozenset(self.met),
         )
 
 
@@ -233,6 +291,8 @@ def play(engine: Engine, directory: Path, cells: Sequence[C]) -> Story[C]:
                 str(cell), *cell.recipients, text=cell.text, account=site.name, on_doubt=cell.on_doubt
             )
         branch.work(THREADS)
+        # Some meet their trouble at QUIT.
+        branch.connections.close_idle(older_than=0)
         first = {cell: site.seen(branch) for cell, site in sites.items()}
         for site in sites.values():
             branch.accounts[site.name] = site.account(PATIENT)

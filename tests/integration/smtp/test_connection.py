@@ -22,6 +22,7 @@ from tests.integration.smtp.dialogue import (
 from tests.integration.smtp.login import login, refused
 
 
+@pytest.mark.smtplib(7)
 @pytest.mark.parametrize(
     ("script", "phase", "reply", "error"),
     [

@@ -64,6 +64,7 @@ def test_a_login_is_made_inside_tls(tls: str, mechanism: str) -> None:
     assert seen == expected[mechanism]
 
 
+@pytest.mark.smtplib(1, 2)
 @pytest.mark.parametrize("after", [Peer.close, Peer.until_closed])
 def test_a_refused_login_keeps_the_reply_and_is_tried_once(after: Callable[[Peer], object]) -> None:
     """535 followed by a close is not lost, and one wrong password costs one AUTH command."""

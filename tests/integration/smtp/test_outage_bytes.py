@@ -85,6 +85,7 @@ def sweep(direction: str, fate: Fate, *, secure: bool, step: int) -> None:
 WAYS = [("cut_down", Fate.END), ("cut_up", Fate.RESET), ("cut_down", Fate.RESET), ("cut_up", Fate.END)]
 
 
+@pytest.mark.smtplib(3, 10)
 @pytest.mark.parametrize(
     ("direction", "fate"),
     [*WAYS[:2], *(pytest.param(*way, marks=pytest.mark.acceptance) for way in WAYS[2:])],

@@ -14,6 +14,8 @@ from mailfleet_workers.catcher import (
     Catcher,
     Cut,
     Default,
+    Endless,
+    Long,
     MemoryStore,
     Plan,
     Reset,
@@ -23,7 +25,7 @@ from mailfleet_workers.catcher import (
 )
 from tests.checker import copies_of
 from tests.integration.smtp.branch import LONG_S, PATIENT, Branch, account, stamped
-from tests.integration.smtp.outage import FAULTS
+from tests.integration.smtp.outage import FAULTS, GARBAGE
 from tests.stage.proxy import Proxy
 
 #: Of commands, where a dead connection is found out at MAIL, and of QUIT and RSET: what a dead connection costs.
@@ -122,10 +124,11 @@ def test_a_server_that_leaves_after_its_reply(line: MakeLine, action: Action, id
     assert one.catcher.sessions_seen == 2
 
 
+@pytest.mark.smtplib(9)
 @pytest.mark.parametrize(
     "action",
-    [Cut(), Reset(), Silent(), Say(421, "4.4.2 too long"), Say(500, "what")],
-    ids=["cut", "reset", "silence", "421", "500"],
+    [Cut(), Reset(), Silent(), Say(421, "4.4.2 too long"), Say(500, "what"), GARBAGE, Endless(), Long()],
+    ids=["cut", "reset", "silence", "421", "500", "garbage", "endless", "line"],
 )
 def test_trouble_at_rset(line: MakeLine, action: Action) -> None:
     """After a refusal RSET shows whether the connection is in order; if not, the refusal stands and the next is sent."""
@@ -137,9 +140,12 @@ def test_trouble_at_rset(line: MakeLine, action: Action) -> None:
     assert one.catcher.sessions_seen == 2
 
 
+@pytest.mark.smtplib(12)
 @pytest.mark.tinymail("D16")
 @pytest.mark.parametrize(
-    "action", [Cut(), Reset(), Silent(), Say(554, "no")], ids=["cut", "reset", "silence", "554"]
+    "action",
+    [Cut(), Reset(), Silent(), Say(554, "no"), GARBAGE, Endless(), Long()],
+    ids=["cut", "reset", "silence", "554", "garbage", "endless", "line"],
 )
 def test_trouble_at_quit(line: MakeLine, action: Action) -> None:
     """A goodbye that is not answered takes no longer than its timeout and changes nothing."""

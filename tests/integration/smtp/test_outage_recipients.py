@@ -88,6 +88,7 @@ def story(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield story
 
 
+@pytest.mark.smtplib(5)
 @pytest.mark.tinymail("D15")
 @pytest.mark.parametrize("cell", EACH, ids=str)
 def test_each_recipient_for_itself(story: Story[Cell], cell: EachCell) -> None:
@@ -135,6 +136,7 @@ def test_trouble_when_the_last_one_gets_it(story: Story[Cell], cell: EachCell) -
     assert (last.outcomes[ada], last.outcomes[cyd]) == ("accepted", "refused")
 
 
+@pytest.mark.smtplib(6)
 @pytest.mark.parametrize("cell", BROKEN, ids=str)
 def test_an_end_at_one_recipient(story: Story[Cell], cell: StepCell) -> None:
     """Nobody has the mail, also not those accepted before; all of them get it later, once."""

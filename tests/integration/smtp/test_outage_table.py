@@ -1,6 +1,6 @@
 """Every step of a conversation times everything that can go wrong there: what becomes of the mail, and of its copies.
 
-The table is the specification. Before the final dot no trouble makes a second copy, and none makes a doubt; after it
+The table of `answers` is the specification. Before the final dot no trouble makes a second copy, and none makes a doubt; after it
 silence is a doubt and a reply is none, whatever its code. In the end the checker looks at all mails together.
 """
 
@@ -11,51 +11,31 @@ import pytest
 
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers.catcher import Step
+from tests.integration.smtp.answers import ROWS, table
 from tests.integration.smtp.outage import Seen, StepCell, Story, played
 
-#: wait: nobody judged the mail, so it does not count as a failure. retry: it counts. stop: final.
-TABLE = """
-step      451    554    421    late   cut    reset  silence  drip   slow
-connect   wait   wait   wait   wait   wait   wait   wait     wait   sent
-ehlo      wait   wait   wait   wait   wait   wait   wait     wait   sent
-starttls  wait   wait   wait   wait   wait   wait   wait     wait   sent
-auth      wait   wait   wait   wait   wait   wait   wait     wait   sent
-mail      retry  wait   wait   retry  retry  retry  retry    retry  sent
-rcpt      retry  stop   wait   retry  retry  retry  retry    retry  sent
-data      retry  wait   wait   retry  retry  retry  retry    retry  sent
-body      retry  wait   wait   retry  retry  retry  retry    retry  sent
-eod       retry  stop   retry  doubt  doubt  doubt  doubt    doubt  sent
-"""
-
 #: After the final dot the server may have the mail although it never says so.
-TAKEN = ("taken, cut", "taken, reset", "taken, silence")
+TAKEN = ("taken, cut", "taken, reset", "taken, silence", "taken, garbage")
 #: With these at that step the server has the mail which the worker doubts.
 HAVING = {*TAKEN, "late", "drip"}
 
 
-def table() -> dict[tuple[Step, str], str]:
-    """The table's cells."""
-    head, *lines = (line.split() for line in TABLE.strip().splitlines())
-    return {
-        (Step(step), fault): word
-        for step, *words in lines
-        for fault, word in zip(head[1:], words, strict=True)
-    } | {(Step.EOD, fault): "doubt" for fault in TAKEN}
-
-
-EXPECTED = table()
-CELLS = [StepCell(step, fault) for step, fault in EXPECTED]
+EXPECTED = {
+    (ROWS[row].step, ROWS[row].inside, fault): word
+    for (row, fault), word in {**table(), **{("eod", fault): "doubt" for fault in TAKEN}}.items()
+}
+CELLS = [StepCell(step, fault, inside=inside) for step, inside, fault in EXPECTED]
 CELLS += [
     StepCell(step, fault, policy)
     for policy in (OnDoubt.RESEND_ONCE, OnDoubt.RESEND)
-    for step, fault in EXPECTED
+    for step, _, fault in EXPECTED
     if step is Step.EOD
 ]
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=str)
 
 
 def expected(cell: StepCell) -> str:
-    return EXPECTED[cell.step, cell.fault]
+    return EXPECTED[cell.step, cell.inside, cell.fault]
 
 
 def has(cell: StepCell) -> bool:
@@ -80,13 +60,15 @@ def word(seen: Seen) -> str:
         case Seen(state="doubt", fails=0, attempts=("uncertain",)):
             return "doubt"
         case Seen(state="queued", fails=0, waits=1, attempts=("wait",)):
-            return "wait"
+            # The reason begins with `wait(host)` or another scope.
+            return seen.reason.partition("(")[2].partition(")")[0]
         case Seen(state="queued", fails=1, waits=0, attempts=("retry",)):
             return "retry"
         case _:
             return str(seen)
 
 
+@pytest.mark.smtplib(3, 10, 12, 13, 18)
 @each_cell
 def test_what_becomes_of_it(story: Story[StepCell], cell: StepCell) -> None:
     """The outcome is the table's, and the row says why; a copy exists only where it is sent or in doubt."""
@@ -94,6 +76,7 @@ def test_what_becomes_of_it(story: Story[StepCell], cell: StepCell) -> None:
     assert word(seen) == expected(cell), seen
     assert sum(seen.copies.values()) == (seen.state == "sent" or has(cell)), seen
     assert seen.reason or seen.state == "sent"
+    assert cell.step in seen.met, "its server never did it"
 
 
 @each_cell

@@ -25,6 +25,7 @@ def test_dots_are_doubled_and_the_body_ends_once() -> None:
     assert wire == [b"..\r\n...two\r\n\r\n..\r\n..\r\nend\r\n.\r\n"]
 
 
+@pytest.mark.smtplib(14)
 def test_size_and_body_are_declared_where_offered() -> None:
     """SIZE counts the message without doubled dots; BODY=8BITMIME is said for 8-bit bodies only."""
 
@@ -46,6 +47,7 @@ def test_size_and_body_are_declared_where_offered() -> None:
     ]
 
 
+@pytest.mark.smtplib(16)
 def test_smtputf8_is_said_for_addresses_that_need_it() -> None:
     """A local part that is not ASCII travels as UTF-8, and the next mail's commands are ASCII again."""
 
@@ -64,6 +66,7 @@ def test_smtputf8_is_said_for_addresses_that_need_it() -> None:
     assert server.lines("RCPT") == ["RCPT TO:<jörg@example.net>", "RCPT TO:<ada@example.net>"]
 
 
+@pytest.mark.smtplib(14, 16, 20, 21)
 @pytest.mark.parametrize(
     ("mail", "error"),
     [

@@ -1,5 +1,6 @@
 """The pool against real connections: what is kept, how long, what is replaced, and what threads may do."""
 
+import select
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +9,7 @@ import pytest
 
 from mailfleet_workers.account import Account
 from mailfleet_workers.smtp.base import Answer, Phase, Reply, Transport
-from mailfleet_workers.smtp.connection import SmtpTransport
+from mailfleet_workers.smtp.connection import SmtpConnection, SmtpTransport
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.smtp.pooled import PooledConnection
 from tests.integration.smtp.dialogue import Dialogue, Peer, account, envelope, noting
@@ -161,6 +162,48 @@ def test_a_reused_connection_that_dies_before_mail_is_replaced(death: Callable[[
         pool.close()
     assert answer.accepted
     assert asked == ["before_dot"]
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "421 4.4.2 timeout",
+        "451 4.7.0 Timeout waiting for client input",
+        "554 5.7.1 enough",
+        "554-5.7.1 begun",
+        "250 what",
+        "nonsense",
+    ],
+)
+def test_what_is_said_before_mail_is_no_judgement_of_it(said: str) -> None:
+    """Words out of turn end a kept connection and not the next mail, whatever their code: another one takes it."""
+    pool = _pool()
+    turn = threading.Event()
+
+    def speaking(peer: Peer) -> None:
+        peer.greet()
+        peer.accept_mail()
+        turn.wait(10)
+        peer.say(said)
+        if "-" in said[:4]:
+            peer.close()
+            return
+        assert peer.until_closed() == b""
+
+    with Dialogue(speaking, *_serving(1)) as server:
+        of = account(server.port)
+        assert _send(pool, of).accepted
+        connection = _take(pool, of)
+        turn.set()
+        assert isinstance(connection._connection, SmtpConnection)
+        sock = connection._connection._wire.sock
+        assert sock is not None
+        assert select.select([sock], [], [], 10)[0]
+        answer = connection.transmit(envelope(), before_dot=lambda: True)
+        pool.give_back(connection, answer)
+        pool.close()
+    assert answer.accepted, answer
     assert server.connections == 2
 
 

@@ -34,6 +34,7 @@ def _say_421(peer: Peer) -> None:
     peer.until_closed()
 
 
+@pytest.mark.smtplib(10, 18)
 @pytest.mark.parametrize("step", ["MAIL", "RCPT", "DATA", "EOD"])
 @pytest.mark.parametrize(
     ("how", "seen"),
@@ -55,6 +56,7 @@ def test_the_phase_of_a_silence_is_told(step: str, how: Callable[[Peer], None], 
     assert not answer.reusable
 
 
+@pytest.mark.smtplib(8)
 @pytest.mark.parametrize("step", ["MAIL", "RCPT", "DATA", "EOD"])
 def test_421_is_a_reply_and_ends_the_connection(step: str) -> None:
     """421 at any command is kept as the reply that ended it; nothing more is said on that connection."""
@@ -71,6 +73,7 @@ def test_421_is_a_reply_and_ends_the_connection(step: str) -> None:
     assert server.lines("rset") == []
 
 
+@pytest.mark.smtplib(6)
 def test_421_to_one_recipient_ends_the_mail_for_all() -> None:
     """With 421 to a later RCPT nothing was sent, although an earlier one had 250."""
 
@@ -90,6 +93,7 @@ def test_421_to_one_recipient_ends_the_mail_for_all() -> None:
     assert not answer.accepted
 
 
+@pytest.mark.smtplib(11)
 @pytest.mark.parametrize("after", [Peer.close, Peer.reset, Peer.until_closed])
 def test_a_refusal_in_the_middle_of_a_large_body_is_heard(after: Callable[[Peer], object]) -> None:
     """552 while the body is still coming in is the Answer's reply, whatever the server does next."""
@@ -167,6 +171,7 @@ def test_a_connection_that_ended_during_before_dot_is_no_doubt() -> None:
     assert not answer.dot_sent
 
 
+@pytest.mark.smtplib(13)
 @pytest.mark.parametrize(
     ("said", "error"),
     [
@@ -231,6 +236,7 @@ def test_a_reply_that_breaks_off_or_never_ends_still_has_its_code(said: bytes, c
     assert not answer.reusable
 
 
+@pytest.mark.smtplib(18)
 def test_a_server_that_drips_its_reply_is_left_in_time() -> None:
     """The deadline is for the whole reply: bytes that keep coming do not prolong it."""
 

@@ -69,6 +69,7 @@ def test_what_was_offered_before_tls_is_forgotten() -> None:
     assert "no AUTH mechanism" in (answer.error or "")
 
 
+@pytest.mark.smtplib(19)
 @pytest.mark.parametrize("tls", ["implicit", "starttls"])
 @pytest.mark.parametrize(
     ("certificate", "said"),

@@ -36,6 +36,7 @@ def test_a_mail_is_accepted_and_the_final_reply_kept() -> None:
     assert answer.recipients == {"ada@example.net": Reply(250, "ok")}
 
 
+@pytest.mark.smtplib(9)
 def test_several_mails_travel_over_one_connection() -> None:
     """A connection carries mail after mail, refused ones between them, because RSET is said after a refusal."""
 
@@ -59,6 +60,7 @@ def test_several_mails_travel_over_one_connection() -> None:
     assert not answers[1].dot_sent
 
 
+@pytest.mark.smtplib(17)
 def test_commands_are_sent_at_once_where_pipelining_is_offered() -> None:
     """MAIL and the RCPTs arrive before the first of them is answered; DATA waits for an accepted recipient."""
     names = tuple(f"r{n}@example.net" for n in range(120))
@@ -81,6 +83,7 @@ def test_commands_are_sent_at_once_where_pipelining_is_offered() -> None:
     assert all(_RCPT_LINE.fullmatch(line) for line in server.lines("RCPT"))
 
 
+@pytest.mark.smtplib(5)
 @pytest.mark.parametrize("extensions", [(), ("PIPELINING",)])
 def test_the_accepted_recipients_get_the_mail_when_others_are_refused(extensions: tuple[str, ...]) -> None:
     """A refused recipient does not stop the transaction, and every RCPT reply is reported by address."""
@@ -105,6 +108,7 @@ def test_the_accepted_recipients_get_the_mail_when_others_are_refused(extensions
     }
 
 
+@pytest.mark.smtplib(4)
 @pytest.mark.parametrize("extensions", [(), ("PIPELINING",)])
 def test_data_is_not_said_when_every_recipient_is_refused(extensions: tuple[str, ...]) -> None:
     """All refused ends in phase RCPT with the last reply, RSET, and a connection that can be used again."""
@@ -126,6 +130,7 @@ def test_data_is_not_said_when_every_recipient_is_refused(extensions: tuple[str,
     assert server.lines("DATA") == []
 
 
+@pytest.mark.smtplib(9, 17)
 def test_a_refused_sender_leaves_a_pipelined_connection_in_order() -> None:
     """After a refused MAIL the replies to the RCPTs sent along are read and not taken for anything else."""
 
@@ -216,6 +221,7 @@ def test_failpoints_are_passed_in_order_around_before_dot() -> None:
     assert passed == ["after_connect", "after_mail", "after_body", "before_dot", "after_dot"]
 
 
+@pytest.mark.smtplib(12)
 @pytest.mark.parametrize("quit_reply", ["421 closing", "500 what", ""])
 def test_what_is_said_to_quit_does_not_matter(quit_reply: str) -> None:
     """An accepted mail stays accepted, and close() returns, when QUIT is refused or met with EOF."""

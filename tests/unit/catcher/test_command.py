@@ -2,8 +2,8 @@
 
 import pytest
 
+from mailfleet_workers.catcher.actions import Say
 from mailfleet_workers.catcher.command import Command, Path, parse_line, parse_mail, parse_rcpt
-from mailfleet_workers.catcher.script import Say
 
 
 def code_of(outcome: Path | Say) -> int | None:
@@ -80,3 +80,42 @@ def test_bad_mail(argument: str, code: int) -> None:
 def test_rcpt(argument: str, options: tuple[str, ...], code: int | None) -> None:
     """Recipients are never null, have no parameters, and are ASCII unless MAIL said SMTPUTF8."""
     assert code_of(parse_rcpt(argument, mail_options=options)) == code
+
+
+@pytest.mark.parametrize(
+    ("argument", "code"),
+    [
+        ("FROM:<a@x.test> RET=HDRS ENVID=m+2B1-2@x", None),
+        ("FROM:<a@x.test> ret=full SIZE=12", None),
+        ("FROM:<a@x.test> RET=BODY", 501),
+        ("FROM:<a@x.test> RET=FULL RET=FULL", 501),
+        ("FROM:<a@x.test> ENVID=", 501),
+        ("FROM:<a@x.test> ENVID=a=b", 501),
+        ("FROM:<a@x.test> ENVID=a+2b", 501),
+        (f"FROM:<a@x.test> ENVID={'x' * 101}", 501),
+        ("FROM:<a@x.test> NOTIFY=NEVER", 555),
+    ],
+)
+def test_mail_where_dsn_is_offered(argument: str, code: int | None) -> None:
+    """RET and ENVID are read as RFC 3461 writes them."""
+    assert code_of(parse_mail(argument, max_size=1000, dsn=True)) == code
+
+
+@pytest.mark.parametrize(
+    ("argument", "code"),
+    [
+        ("TO:<b@x.test> NOTIFY=NEVER", None),
+        ("TO:<b@x.test> NOTIFY=SUCCESS,failure,DELAY ORCPT=rfc822;b+2Bc@x.test", None),
+        ("TO:<b@x.test> ORCPT=utf-8;jürgen@x.test", None),
+        ("TO:<b@x.test> NOTIFY=NEVER,FAILURE", 501),
+        ("TO:<b@x.test> NOTIFY=FAILURE,", 501),
+        ("TO:<b@x.test> NOTIFY=", 501),
+        ("TO:<b@x.test> NOTIFY", 501),
+        ("TO:<b@x.test> ORCPT=b@x.test", 501),
+        ("TO:<b@x.test> ORCPT=rfc822;b=c@x.test", 501),
+        ("TO:<b@x.test> RET=FULL", 555),
+    ],
+)
+def test_rcpt_where_dsn_is_offered(argument: str, code: int | None) -> None:
+    """NOTIFY and ORCPT are read as RFC 3461 writes them."""
+    assert code_of(parse_rcpt(argument, mail_options=(), dsn=True)) == code

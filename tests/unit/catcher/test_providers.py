@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailfleet_workers.catcher.actions import Action, Cut, Default, Keep, Say
 from mailfleet_workers.catcher.providers import Providers
-from mailfleet_workers.catcher.script import Action, Cut, Default, Event, Keep, Say, Step
+from mailfleet_workers.catcher.script import Event, Step
 
 SENDER = "app@fleet.test"
 

@@ -4,25 +4,25 @@ import threading
 
 import pytest
 
-from mailfleet_workers.catcher.script import (
+from mailfleet_workers.catcher.actions import (
     Action,
-    Credentials,
+    Challenge,
     Cut,
     Default,
     Delay,
     Drip,
-    Event,
+    Endless,
     Hold,
     Keep,
-    Latch,
-    Plan,
+    Long,
     Raw,
     Reset,
     Say,
     Silent,
-    Step,
     keeps,
 )
+from mailfleet_workers.catcher.latch import Latch
+from mailfleet_workers.catcher.script import Credentials, Event, Plan, Step
 
 
 def event(step: Step, *, sender: str | None = None) -> Event:
@@ -44,6 +44,9 @@ def event(step: Step, *, sender: str | None = None) -> Event:
         Keep(Silent()),
         Keep(Say(451, "4.3.0 taken all the same")),
         Keep(Raw(b"nonsense")),
+        Endless(),
+        Long(Say(250, "2.0.0 Ok")),
+        Challenge("", Default()),
     ],
 )
 def test_what_accepts_keeps(action: Action) -> None:
@@ -62,6 +65,9 @@ def test_what_accepts_keeps(action: Action) -> None:
         Hold(Latch(), Silent()),
         Drip(Say(550, "no"), 0.1),
         Raw(b"250 looks like a reply\r\n"),
+        Endless(Say(451, "4.3.0 no")),
+        Long(Say(550, "5.7.1 no")),
+        Challenge("", Cut()),
         Cut(),
         Reset(),
         Silent(),

@@ -101,6 +101,7 @@ def test_date_message_id_and_sender_are_set() -> None:
     assert own["From"] == "me@example.com"
 
 
+@pytest.mark.smtplib(22)
 @pytest.mark.tinymail("44", "D11")
 def test_bcc_is_in_no_header() -> None:
     """Hidden recipients stay hidden, also when there are no others."""

@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ class Cut(InMemory):
             start += length
 
 
+@pytest.mark.smtplib(21)
 @given(_CANONICAL | _DOTTY, st.lists(st.integers(1, 9), min_size=1))
 def test_the_body_ends_once_and_comes_back(message: bytes, cuts: Sequence[int]) -> None:
     """The wire holds one end-of-data only, at its end, and a server that undoes the stuffing has the message."""

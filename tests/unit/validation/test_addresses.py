@@ -159,6 +159,7 @@ HOSTILE = [
 
 
 @pytest.mark.tinymail("44")
+@pytest.mark.smtplib(16)
 @pytest.mark.parametrize(("given", "stored"), GOOD)
 def test_good_address(given: str, stored: str) -> None:
     """An ordinary address is stored with its local part as given and its domain in lower-case ASCII."""

@@ -4,42 +4,44 @@
 `Providers` is a script that answers as real providers do.
 """
 
-from mailfleet_workers.catcher.providers import Providers
-from mailfleet_workers.catcher.script import (
+from mailfleet_workers.catcher.actions import (
     Action,
-    Credentials,
+    Challenge,
     Cut,
     Default,
     Delay,
     Drip,
-    Event,
+    Endless,
     Hold,
     Keep,
-    Latch,
-    Plan,
+    Long,
     Raw,
     Reset,
     Say,
-    Script,
     Silent,
-    Step,
 )
+from mailfleet_workers.catcher.latch import Latch
+from mailfleet_workers.catcher.providers import Providers
+from mailfleet_workers.catcher.script import Credentials, Event, Plan, Script, Step
 from mailfleet_workers.catcher.server import Catcher
 from mailfleet_workers.catcher.store import DirectoryStore, MemoryStore, Receipt, Store
 
 __all__ = [
     "Action",
     "Catcher",
+    "Challenge",
     "Credentials",
     "Cut",
     "Default",
     "Delay",
     "DirectoryStore",
     "Drip",
+    "Endless",
     "Event",
     "Hold",
     "Keep",
     "Latch",
+    "Long",
     "MemoryStore",
     "Plan",
     "Providers",

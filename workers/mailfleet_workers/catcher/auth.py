@@ -1,15 +1,24 @@
-"""The dialogue of AUTH PLAIN (RFC 4616) and AUTH LOGIN, without a judgement: who may log in is up to a script."""
+"""The dialogue of AUTH PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195) and XOAUTH2, without a judgement.
+
+Who may log in is up to a script.
+"""
 
 import base64
 import binascii
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mailfleet_workers.catcher.script import Credentials, Say
+from mailfleet_workers.catcher.actions import Say
+from mailfleet_workers.catcher.script import Credentials
 
-MECHANISMS = ("PLAIN", "LOGIN")
+USUAL_MECHANISMS = ("PLAIN", "LOGIN")
+MECHANISMS = (*USUAL_MECHANISMS, "CRAM-MD5", "XOAUTH2")
 
 _BAD = Say(501, "5.5.2 Cannot decode the response")
+_UNKNOWN = Say(504, "5.5.4 Unrecognized authentication type")
+#: As Google and Microsoft document it: user and bearer token, each field ended by a control character.
+_XOAUTH2 = re.compile("user=([^\x01]+)\x01auth=Bearer ([^\x01]+)\x01\x01", re.IGNORECASE)
 _CANCELLED = Say(501, "5.7.0 Authentication cancelled")
 
 
@@ -24,16 +33,26 @@ class Prompt:
 Outcome = Prompt | Credentials | Say
 
 
-def begin(argument: str) -> Outcome:
-    """What follows `AUTH argument`: a prompt, the credentials if they came along, or the reply that ends it."""
+def begin(argument: str, offered: Sequence[str] = USUAL_MECHANISMS, stamp: str = "<0@catcher>") -> Outcome:
+    """What follows `AUTH argument`: a prompt, the credentials if they came along, or the reply that ends it.
+
+    *offered* are the mechanisms there are, *stamp* is what CRAM-MD5 asks to be signed: another one each time.
+    """
     mechanism, _, initial = argument.partition(" ")
-    match mechanism.upper():
+    name = mechanism.upper()
+    match name if name in offered else None:
         case "PLAIN":
             return _plain(initial.encode()) if initial else Prompt("", _plain)
         case "LOGIN":
             return _login_user(initial.encode()) if initial else Prompt("VXNlcm5hbWU6", _login_user)
+        case "XOAUTH2":
+            return _xoauth2(initial.encode()) if initial else Prompt("", _xoauth2)
+        case "CRAM-MD5" if not initial:
+            return Prompt(base64.b64encode(stamp.encode()).decode(), lambda answer: _cram_md5(stamp, answer))
+        case "CRAM-MD5":
+            return _BAD
         case _:
-            return Say(504, "5.5.4 Unrecognized authentication type")
+            return _UNKNOWN
 
 
 def _decode(line: bytes) -> str | Say:
@@ -68,3 +87,19 @@ def _login_password(user: str, line: bytes) -> Outcome:
     if isinstance(password, Say):
         return password
     return Credentials("LOGIN", user, password)
+
+
+def _cram_md5(stamp: str, line: bytes) -> Outcome:
+    text = _decode(line)
+    if isinstance(text, Say):
+        return text
+    user, _, digest = text.rpartition(" ")
+    return Credentials("CRAM-MD5", user, digest, stamp) if user else _BAD
+
+
+def _xoauth2(line: bytes) -> Outcome:
+    text = _decode(line)
+    if isinstance(text, Say):
+        return text
+    found = _XOAUTH2.fullmatch(text)
+    return Credentials("XOAUTH2", found[1], found[2]) if found else _BAD

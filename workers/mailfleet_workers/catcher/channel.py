@@ -15,14 +15,17 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import assert_never
 
-from mailfleet_workers.catcher.script import (
+from mailfleet_workers.catcher.actions import (
     Action,
+    Challenge,
     Cut,
     Default,
     Delay,
     Drip,
+    Endless,
     Hold,
     Keep,
+    Long,
     Raw,
     Reset,
     Say,
@@ -35,6 +38,9 @@ Done = Callable[[int], None]
 #: How long a closed connection still reads, so that unread input does not reset it before the client saw the reply.
 _LINGER_S = 1.0
 _HANDSHAKE_S = 10.0
+#: An endless reply is said in pieces of so many bytes, the next one when less than that waits to be sent.
+_PIECE = 65_536
+_PIECE_S = 0.005
 
 
 @lru_cache(maxsize=256)
@@ -62,6 +68,10 @@ class Channel(asyncio.Protocol, ABC):
     @abstractmethod
     def advance(self) -> None:
         """Handle what has arrived, until the input or the channel's readiness ends; flush at the end."""
+
+    @abstractmethod
+    def hear(self, then: Callable[[], None]) -> None:
+        """Call *then* when the client has said its next line, which means nothing else."""
 
     @abstractmethod
     def gone(self) -> None:
@@ -124,13 +134,15 @@ class Channel(asyncio.Protocol, ABC):
             case Hold(latch=latch, then=then):
                 self._pause()
                 latch.enter(partial(self._wake, then, default, done))
-            case Drip(reply=reply, seconds_per_byte=pace):
+            case Challenge(text=text, then=then):
+                self.send(encode(Say(334, text)))
+                self.hear(partial(self.perform, then, default, done))
+            case Drip(reply=reply) | Endless(reply=reply) | Long(reply=reply):
                 said = default if isinstance(reply, Default) else reply
                 if said is None:
                     done(0)
                 else:
-                    self._pause()
-                    self._drip(said, encode(said), pace, done)
+                    self._say_oddly(action, said, done)
             case Cut():
                 self._end()
                 if self._transport is not None:
@@ -203,6 +215,30 @@ class Channel(asyncio.Protocol, ABC):
             self.hang_up()
         else:
             done(reply.code)
+
+    def _say_oddly(self, action: Drip | Endless | Long, reply: Say, done: Done) -> None:
+        match action:
+            case Drip(seconds_per_byte=pace):
+                self._pause()
+                self._drip(reply, encode(reply), pace, done)
+            case Long(size=size):
+                said = encode(reply).removesuffix(b"\r\n")
+                begin = said.rfind(b"\n") + 1
+                self.send(said[:begin] + said[begin:].ljust(size - 2, b"x") + b"\r\n")
+                self._said(reply, done)
+            case Endless():
+                last = encode(reply).splitlines(keepends=True)[-1]
+                line = last[:3] + b"-" + last[4:]
+                self._end()
+                self._flood(line * (_PIECE // len(line) + 1))
+            case _:
+                assert_never(action)
+
+    def _flood(self, piece: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            if self._transport.get_write_buffer_size() < _PIECE:
+                self._transport.write(piece)
+            self._timer = self._loop.call_later(_PIECE_S, self._flood, piece)
 
     def _drip(self, reply: Say, rest: bytes, pace: float, done: Done) -> None:
         if rest:

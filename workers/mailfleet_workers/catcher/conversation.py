@@ -6,12 +6,14 @@ What the commands mean is `Session`'s affair.
 import asyncio
 import logging
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailfleet_workers.catcher import command
+from mailfleet_workers.catcher.actions import Action, Default, Say
 from mailfleet_workers.catcher.body import Body
 from mailfleet_workers.catcher.channel import Channel, Done
-from mailfleet_workers.catcher.script import Action, Credentials, Default, Event, Say, Step
+from mailfleet_workers.catcher.script import Credentials, Event, Step
 from mailfleet_workers.catcher.sessions import Sessions
 
 _log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ class Transaction:
     sender: str | None = None
     options: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
+    recipient_options: tuple[tuple[str, ...], ...] = ()
     body_bytes: int = 0
     message: bytes = b""
 
@@ -42,6 +45,7 @@ class Conversation(Channel):
         self._message_number = 1
         self._helo: str | None = None
         self._user: str | None = None
+        self._heard: Callable[[], None] | None = None
 
     @abstractmethod
     def greet(self) -> None:
@@ -78,6 +82,9 @@ class Conversation(Channel):
     def gone(self) -> None:
         self._shared.leave(self)
 
+    def hear(self, then: Callable[[], None]) -> None:
+        self._heard = then
+
     def reading_body(self) -> bool:
         return self._body is not None
 
@@ -87,7 +94,11 @@ class Conversation(Channel):
                 line = self._next_line()
                 if line is None:
                     break
-                self.on_line(line)
+                if self._heard is None:
+                    self.on_line(line)
+                else:
+                    then, self._heard = self._heard, None
+                    then()
             elif self._buffer:
                 block = bytes(self._buffer)
                 self._buffer.clear()

@@ -44,7 +44,8 @@ import math
 import random
 from collections import Counter
 
-from mailfleet_workers.catcher.script import Action, Cut, Default, Event, Keep, Say, Step
+from mailfleet_workers.catcher.actions import Action, Cut, Default, Keep, Say
+from mailfleet_workers.catcher.script import Event, Step
 
 GREY = "grey.example"
 BUSY = "busy.example"

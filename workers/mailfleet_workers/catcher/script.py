@@ -1,4 +1,4 @@
-"""What a catcher does at each step of a conversation, as data.
+"""Who decides what a catcher does at each step of a conversation.
 
 A `Script` is asked once per `Event` and returns an `Action`; no script means `Default()` everywhere. Scripts run in
 the catcher's own thread, one call at a time, so their state needs no lock of its own; they must not block, since
@@ -6,16 +6,18 @@ every session of the catcher would wait with them (`Delay` and `Hold` wait witho
 is answered with 421 and recorded in `Catcher.faults`.
 """
 
-import threading
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from mailfleet_workers.catcher.actions import Action, Default
 
 
 class Step(StrEnum):
     """Where in the conversation a script is asked.
 
-    `ehlo` stands for HELO too. `auth` comes when the credentials are known. `data` comes before the 354. `body` comes
+    `ehlo` stands for HELO too. `challenge` comes before each 334 of AUTH, `auth` when the credentials are known. `data` comes before the 354. `body` comes
     for every block of body bytes that arrived, at least once per mail and always before `eod`. `eod` comes after the
     final dot, before its reply; `after_reply` once after that reply was sent.
     """
@@ -23,6 +25,7 @@ class Step(StrEnum):
     CONNECT = "connect"
     EHLO = "ehlo"
     STARTTLS = "starttls"
+    CHALLENGE = "challenge"
     AUTH = "auth"
     MAIL = "mail"
     RCPT = "rcpt"
@@ -38,11 +41,22 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client offered with AUTH: mechanism (PLAIN or LOGIN), user and password, never checked here."""
+    """What a client offered with AUTH, never checked here.
+
+    `password` is the password itself with PLAIN and LOGIN, the access token with XOAUTH2, and with CRAM-MD5 the digest
+    in hexadecimal digits of `challenge`, which is "" with the others.
+    """
 
     mechanism: str
     user: str
     password: str = field(repr=False)
+    challenge: str = ""
+
+    def prove(self, password: str) -> bool:
+        """Whether the client knows *password*, or with XOAUTH2 this access token."""
+        if self.mechanism == "CRAM-MD5":
+            password = hmac.new(password.encode(), self.challenge.encode(), "md5").hexdigest()
+        return hmac.compare_digest(self.password.encode(), password.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,144 +87,7 @@ class Event:
     credentials: Credentials | None = None
 
 
-class Latch:
-    """A point at which a catcher waits until a test lets it go on.
-
-    Passing a latch that was released does not wait. Safe to use from any thread.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: list[Callable[[], None]] = []
-        self._arrived = 0
-        self._released = False
-
-    @property
-    def arrived(self) -> int:
-        """How many sessions have come to this latch so far, also those that went on since."""
-        with self._changed:
-            return self._arrived
-
-    def release(self) -> None:
-        """Let every session go on, those that wait and those still to come."""
-        with self._changed:
-            self._released = True
-            waiting, self._waiting = self._waiting, []
-        for go_on in waiting:
-            go_on()
-
-    def wait_for_arrival(self, count: int = 1, *, deadline_s: float) -> None:
-        """Return when *count* sessions have come here; TimeoutError names how many had after *deadline_s*."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._arrived >= count, deadline_s):
-                raise TimeoutError(f"{self._arrived} of {count} sessions arrived within {deadline_s} s")
-
-    def enter(self, go_on: Callable[[], None]) -> None:
-        """Call *go_on* once: now if released, else from the thread that releases."""
-        with self._changed:
-            self._arrived += 1
-            self._changed.notify_all()
-            if not self._released:
-                self._waiting.append(go_on)
-                return
-        go_on()
-
-
-@dataclass(frozen=True, slots=True)
-class Default:
-    """What a well-meaning server does: the usual positive reply, or going on where there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """A reply; newlines in *text* make it a multi-line one, an enhanced code is part of the text.
-
-    The reply decides what the server does: a command answered with 2xx (354 at `data`) has its effect, with anything
-    else it has none. At `body` the reply is sent in the middle of the body and the connection is closed. 421 closes
-    the connection (RFC 5321 3.8), and so does *close*. Closing after a reply means: no more is sent, and what the
-    client still sends is thrown away for up to a second, so that a reset does not overtake the reply.
-    """
-
-    code: int
-    text: str
-    close: bool = False
-
-    @property
-    def positive(self) -> bool:
-        return 200 <= self.code < 300
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """These bytes instead of a reply, for replies that are none. The command has no effect; the mail is not kept."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Delay:
-    """Wait, then act. At `body` the socket is not read meanwhile; elsewhere further commands wait unanswered."""
-
-    seconds: float
-    then: "Action" = Default()
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Wait until a test releases the latch, then act."""
-
-    latch: Latch
-    then: "Action" = Default()
-
-
-@dataclass(frozen=True, slots=True)
-class Drip:
-    """The reply byte by byte, with a pause before each byte."""
-
-    reply: Say | Default
-    seconds_per_byte: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Close without a word. A client that is still sending sees a reset instead of an end of file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """Close with a TCP reset (SO_LINGER 0)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Silent:
-    """Never answer again and keep the socket open. At `body` the socket is not read any more either."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """At `eod`: commit the mail to the store, then act, whatever the action says. Elsewhere just the action."""
-
-    then: "Action"
-
-
-Action = Default | Say | Raw | Delay | Hold | Drip | Cut | Reset | Silent | Keep
-
 Script = Callable[[Event], Action]
-
-
-def keeps(action: Action) -> bool:
-    """Whether *action* at `eod` takes the mail over, so that it is committed before the action is carried out."""
-    match action:
-        case Default() | Keep():
-            return True
-        case Say():
-            return action.positive
-        case Delay(then=then) | Hold(then=then):
-            return keeps(then)
-        case Drip(reply=reply):
-            return keeps(reply)
-        case Raw() | Cut() | Reset() | Silent():
-            return False
 
 
 class Plan:

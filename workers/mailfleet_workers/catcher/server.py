@@ -8,11 +8,12 @@ import asyncio
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
+from mailfleet_workers.catcher.auth import MECHANISMS, USUAL_MECHANISMS
 from mailfleet_workers.catcher.script import Script
 from mailfleet_workers.catcher.session import Session
 from mailfleet_workers.catcher.sessions import Sessions
@@ -33,8 +34,10 @@ class Catcher:
         hostname: the name the server gives itself.
         tls: a server-side context; offers STARTTLS, or with *implicit_tls* encrypts from the first byte.
         implicit_tls: see *tls*.
-        auth: offer AUTH PLAIN and LOGIN, inside TLS only where there is *tls*. Everybody is let in unless the script
+        auth: offer AUTH, inside TLS only where there is *tls*. Everybody is let in unless the script
             says otherwise, and nobody needs to log in unless the script asks for it at `mail`.
+        mechanisms: of AUTH, out of PLAIN, LOGIN, CRAM-MD5 and XOAUTH2, in the order in which they are offered.
+        dsn: offer DSN; what is asked for is in the receipts, and nothing is ever reported.
         lenient: accept bare LF and CR as line ends, as careless servers do; see `catcher.body`.
         max_size: the most bytes of a message, offered as SIZE; larger ones are refused after the dot with 552.
         wall_clock: gives `Receipt.received_at`.
@@ -52,6 +55,8 @@ class Catcher:
         tls: ssl.SSLContext | None = None,
         implicit_tls: bool = False,
         auth: bool = False,
+        mechanisms: Sequence[str] = USUAL_MECHANISMS,
+        dsn: bool = False,
         lenient: bool = False,
         max_size: int = 64 * 1024 * 1024,
         wall_clock: Callable[[], float] = time.time,
@@ -59,6 +64,9 @@ class Catcher:
     ) -> None:
         if implicit_tls and tls is None:
             raise ValueError("implicit_tls: expected a context in tls, got None")
+        for name in mechanisms:
+            if name not in MECHANISMS:
+                raise ValueError(f"mechanisms: expected some of {', '.join(MECHANISMS)}, got {name!r}")
         self.store = store
         self.host = host
         self._wanted_port = port
@@ -66,7 +74,8 @@ class Catcher:
         self._hostname = hostname
         self._tls = tls
         self._implicit_tls = implicit_tls
-        self._auth = auth
+        self._mechanisms = tuple(mechanisms) if auth else ()
+        self._dsn = dsn
         self._lenient = lenient
         self._max_size = max_size
         self._wall_clock = wall_clock
@@ -171,7 +180,8 @@ class Catcher:
             hostname=self._hostname,
             max_size=self._max_size,
             lenient=self._lenient,
-            offer_auth=self._auth,
+            mechanisms=self._mechanisms,
+            dsn=self._dsn,
             tls=self._tls,
             implicit_tls=self._implicit_tls,
             wall_clock=self._wall_clock,

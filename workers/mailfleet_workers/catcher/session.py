@@ -1,8 +1,8 @@
 """The server's side of an SMTP conversation (RFC 5321), every step of which a script may change.
 
 Offered are PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), ENHANCEDSTATUSCODES
-(RFC 2034), and AUTH (RFC 4954) and STARTTLS (RFC 3207) where asked for. There is no CHUNKING and no DSN. Nothing is
-relayed: every address exists unless the script says otherwise.
+(RFC 2034), and AUTH (RFC 4954), STARTTLS (RFC 3207) and DSN (RFC 3461) where asked for. There is no CHUNKING. Nothing is
+relayed and nothing reported: every address exists unless the script says otherwise.
 """
 
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from functools import partial
 from typing import assert_never
 
 from mailfleet_workers.catcher import auth, command
+from mailfleet_workers.catcher.actions import Say, keeps
 from mailfleet_workers.catcher.body import Body
-from mailfleet_workers.catcher.channel import encode
 from mailfleet_workers.catcher.conversation import Conversation, Transaction, nothing
-from mailfleet_workers.catcher.script import Credentials, Say, Step, keeps
+from mailfleet_workers.catcher.script import Credentials, Step
 from mailfleet_workers.catcher.sessions import Sessions
 from mailfleet_workers.catcher.store import Receipt
 
@@ -104,20 +104,20 @@ class Session(Conversation):
             self.encrypt(self._shared.tls, lambda: None)
 
     def _auth(self, argument: str) -> None:
-        if not self._shared.offer_auth:
+        if not self._shared.mechanisms:
             self.refuse(Say(502, "5.5.1 AUTH is not offered"))
         elif not self._shared.may_login(encrypted=self.tls):
             self.refuse(Say(530, "5.7.0 Must issue a STARTTLS command first"))
         elif self._helo is None or self._user is not None or self._transaction.sender is not None:
             self.refuse(_OUT_OF_ORDER)
         else:
-            self._authenticate(auth.begin(argument))
+            stamp = f"<{self._number}.{self._shared.monotonic_clock()}@{self._shared.hostname}>"
+            self._authenticate(auth.begin(argument, self._shared.mechanisms, stamp))
 
     def _authenticate(self, outcome: auth.Outcome) -> None:
         match outcome:
             case auth.Prompt(challenge=challenge):
-                self._prompt = outcome
-                self.send(encode(Say(334, challenge)))
+                self.ask(Step.CHALLENGE, Say(334, challenge), partial(self._challenged, outcome))
             case Credentials(user=user):
                 action = self.decide(Step.AUTH, user, outcome)
                 welcome = Say(235, "2.7.0 Authentication successful")
@@ -126,6 +126,10 @@ class Session(Conversation):
                 self.refuse(outcome)
             case _:
                 assert_never(outcome)
+
+    def _challenged(self, prompt: auth.Prompt, code: int) -> None:
+        if code == 334:
+            self._prompt = prompt
 
     def _auth_said(self, user: str, code: int) -> None:
         if code == 235:
@@ -140,7 +144,7 @@ class Session(Conversation):
         if self._transaction.sender is not None:
             self.refuse(Say(503, "5.5.1 Nested MAIL command"))
             return
-        path = command.parse_mail(argument, max_size=self._shared.max_size)
+        path = command.parse_mail(argument, max_size=self._shared.max_size, dsn=self._shared.dsn)
         if isinstance(path, Say):
             self.refuse(path)
         else:
@@ -154,15 +158,17 @@ class Session(Conversation):
         if self._transaction.sender is None:
             self.refuse(Say(503, "5.5.1 Need MAIL command"))
             return
-        path = command.parse_rcpt(argument, mail_options=self._transaction.options)
+        options = self._transaction.options
+        path = command.parse_rcpt(argument, mail_options=options, dsn=self._shared.dsn)
         if isinstance(path, Say):
             self.refuse(path)
         else:
-            self.ask(Step.RCPT, Say(250, "2.1.5 Ok"), partial(self._rcpt_said, path.address), path.address)
+            self.ask(Step.RCPT, Say(250, "2.1.5 Ok"), partial(self._rcpt_said, path), path.address)
 
-    def _rcpt_said(self, address: str, code: int) -> None:
+    def _rcpt_said(self, path: command.Path, code: int) -> None:
         if _positive(code):
-            self._transaction.recipients += (address,)
+            self._transaction.recipients += (path.address,)
+            self._transaction.recipient_options += (path.options,)
 
     def _data(self, argument: str) -> None:
         if self._transaction.sender is None:
@@ -225,6 +231,7 @@ class Session(Conversation):
                 received_at=self._shared.wall_clock(),
                 monotonic=arrived,
                 mail_options=mail.options,
+                recipient_options=mail.recipient_options,
             )
         )
 

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mailfleet_workers.catcher.auth import MECHANISMS
 from mailfleet_workers.catcher.channel import Channel
 from mailfleet_workers.catcher.script import Script
 from mailfleet_workers.catcher.store import Store
@@ -28,7 +27,8 @@ class Sessions:
     hostname: str
     max_size: int
     lenient: bool
-    offer_auth: bool
+    mechanisms: tuple[str, ...]
+    dsn: bool
     tls: ssl.SSLContext | None
     implicit_tls: bool
     wall_clock: Callable[[], float]
@@ -62,7 +62,7 @@ class Sessions:
 
     def may_login(self, *, encrypted: bool) -> bool:
         """Whether AUTH is offered now: where there is TLS, only inside it."""
-        return self.offer_auth and not self.may_encrypt(encrypted=encrypted)
+        return bool(self.mechanisms) and not self.may_encrypt(encrypted=encrypted)
 
     def capabilities(self, *, encrypted: bool) -> str:
         """The text of the EHLO reply."""
@@ -74,8 +74,10 @@ class Sessions:
             "SMTPUTF8",
             "ENHANCEDSTATUSCODES",
         ]
+        if self.dsn:
+            lines.append("DSN")
         if self.may_encrypt(encrypted=encrypted):
             lines.append("STARTTLS")
         if self.may_login(encrypted=encrypted):
-            lines.append(f"AUTH {' '.join(MECHANISMS)}")
+            lines.append(f"AUTH {' '.join(self.mechanisms)}")
         return "\n".join(lines)

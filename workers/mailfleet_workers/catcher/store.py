@@ -23,9 +23,9 @@ class Receipt:
     """One mail as a server took it over.
 
     `number` counts from 1 in the order of arrival at the store (0: not stored yet). `recipients` are those that were
-    accepted. `message` is without dot-stuffing. `mail_options` are the parameters of MAIL as they were sent.
-    `helo` and `user` are None when the client did not say them. `received_at` is wall clock (seconds since 1970),
-    `monotonic` the monotonic clock at the arrival of the final dot, comparable within one boot of one machine.
+    accepted. `message` is without dot-stuffing. `mail_options` are the parameters of MAIL as they were sent,
+    `recipient_options` those of RCPT, for each of `recipients` in their order. `helo` and `user` are None when the
+    client did not say them. `received_at` is wall clock (seconds since 1970), `monotonic` the monotonic clock at the arrival of the final dot, comparable within one boot of one machine.
     """
 
     number: int = 0
@@ -40,6 +40,7 @@ class Receipt:
     received_at: float
     monotonic: float
     mail_options: tuple[str, ...] = ()
+    recipient_options: tuple[tuple[str, ...], ...] = ()
 
 
 class Store(ABC):
@@ -219,6 +220,8 @@ class DirectoryStore(Store):
             peer=(host, port),
             recipients=tuple(about.pop("recipients")),
             mail_options=tuple(about.pop("mail_options")),
+            # Older ones have none.
+            recipient_options=tuple(map(tuple, about.pop("recipient_options", ()))),
             message=self._file(number, "eml").read_bytes() if with_message else b"",
             **about,
         )

@@ -106,7 +106,7 @@ class Transaction:
         DATA is never sent along: with no recipient accepted a server may still say 354, and then only a lone dot
         gets out of it (RFC 2920 3.1).
         """
-        if ended := self._unasked():
+        if ended := self._beforehand():
             return ended
         self._watch.begin("mail")
         self._wire.command_encoding = "utf-8" if self._utf8 else "ascii"
@@ -191,6 +191,16 @@ class Transaction:
             return self._answer(None, f"unexpected reply {reply.code} to the final dot")
         self._watch.end()
         return self._answer(reply, reusable=self._quiet())
+
+    def _beforehand(self) -> Answer | None:
+        """As `_unasked`, before a word of this mail was said: but for 421 no reply is told, since none is about this mail."""
+        try:
+            ended = self._unasked()
+        except WireError as error:
+            raise WireError(str(error)) from None
+        if ended is None or ended.reply is None or ended.reply.code == 421:
+            return ended
+        return self._answer(None, f"unexpected reply {ended.reply.code}")
 
     def _unasked(self) -> Answer | None:
         """The end of the transaction if the server spoke when it was not its turn, None if it kept quiet."""

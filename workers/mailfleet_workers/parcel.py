@@ -25,7 +25,7 @@ class Parcel:
     """What goes over the wire for `row`; `before` is what earlier attempts made of single recipients.
 
     With `dry_run` it does not. `note` is the reason that it ends with where not everybody gets it. `purge` says that its
-    content is removed when it is sent.
+    content is removed when it is sent. `rest` are those who are open too, and come at once after the envelope's recipients.
     """
 
     row: Claimed
@@ -34,6 +34,7 @@ class Parcel:
     dry_run: bool = False
     note: str | None = None
     purge: bool = False
+    rest: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

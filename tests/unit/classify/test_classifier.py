@@ -57,7 +57,7 @@ def test_some_accepted_lists_every_recipient() -> None:
 def test_all_refused_for_good_is_a_stop() -> None:
     """When every recipient is refused alike the mail shares the verdict, and nobody is listed."""
     judgement = _judge(_at(Phase.RCPT, UNKNOWN, {A: UNKNOWN, B: UNKNOWN}), A, B)
-    assert judgement == Judgement(Stop("recipient unknown", UNKNOWN))
+    assert judgement == Judgement(Stop("recipient unknown", UNKNOWN), each=True)
 
 
 @pytest.mark.parametrize("order", [(UNKNOWN, GREY), (GREY, UNKNOWN)])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mailfleet_schema.statements.recipient import Recipient, RecipientOutcome
 from mailfleet_schema.states import OnDoubt, Phase, Place, State, is_legal
-from mailfleet_workers.outcome import MAX_TEXT, Outcome, Policy, decide
+from mailfleet_workers.decision import decide
+from mailfleet_workers.outcome import MAX_TEXT, Outcome, Policy
 from mailfleet_workers.smtp.base import Reply
 from mailfleet_workers.verdict import (
     Accepted,

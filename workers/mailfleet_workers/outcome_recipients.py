@@ -33,6 +33,7 @@ def turns(
     """
     had = {one.address for one in before if one.outcome == "open" and one.text is not None}
     waiting = [address for address in recipients if address not in had] or list(recipients)
+    most = len(waiting) if most is None else most
     return tuple(waiting[:most]), tuple(waiting[most:])
 
 

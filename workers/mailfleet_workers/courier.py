@@ -100,7 +100,8 @@ class Courier:
 
     def _send_chunk(self, way: Way, parcels: Sequence[Parcel]) -> None:
         asked_at = self._desk.pulse.now()
-        recorded = self._desk.ledger.advance(self._results.take(), [parcel.row for parcel in parcels])
+        named = [one for parcel in parcels for one in parcel.named]
+        recorded = self._desk.ledger.advance(self._results.take(), [parcel.row for parcel in parcels], named)
         if recorded is None:
             return
         recorded_at = time.monotonic()
@@ -134,7 +135,7 @@ class Courier:
         def record_and_say() -> bool:
             nonlocal recorded
             asked_at = self._desk.pulse.now()
-            result = self._desk.ledger.advance(self._results.take(), [parcel.row])
+            result = self._desk.ledger.advance(self._results.take(), [parcel.row], parcel.named)
             recorded = result is not None and parcel.row.id in result.dot
             return recorded and self._say_dot(parcel.row, asked_at)
 

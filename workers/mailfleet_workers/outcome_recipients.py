@@ -2,14 +2,14 @@
 
 A mail to more recipients than its server takes at once goes in several transactions, one claim each. Until all of them had
 their turn it is due at once; those who were told to wait come after. The rows say who is who: one that is open and has no text
-has not had its turn, nor has anybody without a row.
+has not had its turn, nor has anybody without a row. Those in doubt have it again, before the others.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from mailfleet_schema.statements.recipient import Recipient
+from mailfleet_schema.statements.recipient import IN_DOUBT, Recipient
 from mailfleet_workers.outcome import Tried, cut
 from mailfleet_workers.smtp.base import Reply
 from mailfleet_workers.verdict import (
@@ -31,10 +31,24 @@ def turns(
 
     *before* is what earlier attempts made of them. Whoever had a turn waits until all had one.
     """
-    had = {one.address for one in before if one.outcome == "open" and one.text is not None}
+    had = {one.address for one in before if one.outcome == "open" and one.text not in {None, IN_DOUBT}}
     waiting = [address for address in recipients if address not in had] or list(recipients)
     most = len(waiting) if most is None else most
     return tuple(waiting[:most]), tuple(waiting[most:])
+
+
+def named_rows(
+    mail_id: int, named: Sequence[str], rest: Sequence[str], before: Sequence[Recipient]
+) -> tuple[Recipient, ...]:
+    """What is written with the record before the dot: who is *named*, should nobody ever know what came of it.
+
+    Nothing where all recipients are in one transaction, and no *before* tells them apart.
+    """
+    if not (rest or before):
+        return ()
+    known = {one.address for one in before}
+    doubt = tuple(Recipient(mail_id, address, "open", text=IN_DOUBT) for address in named)
+    return doubt + tuple(Recipient(mail_id, address, "open") for address in rest if address not in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +68,7 @@ class Parts:
     def of(cls, mail_id: int, judgement: Judgement, tried: Tried, before: Sequence[Recipient]) -> "Parts":
         rest = tuple(dict.fromkeys((*judgement.rest, *tried.rest)))
         told = judgement.recipients
-        apart = before or (rest and (judgement.each or isinstance(judgement.verdict, Accepted)))
-        if apart and not told:
+        if (before or rest) and not told:
             # Outcomes are told apart already, or from now on: what this attempt says is written for each.
             named = [address for address in tried.recipients if address not in judgement.rest]
             told = tuple(RecipientVerdict(address, judgement.verdict) for address in named)

@@ -13,6 +13,7 @@ from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_workers.account import Account
 from mailfleet_workers.files import Fetch, gather, note_of
 from mailfleet_workers.mime import MimeMismatch, build
+from mailfleet_workers.outcome_recipients import named_rows
 from mailfleet_workers.outgoing import AS_IT_IS, Outgoing
 from mailfleet_workers.smtp.base import Envelope
 from mailfleet_workers.smtp.message import InMemory
@@ -35,6 +36,11 @@ class Parcel:
     note: str | None = None
     purge: bool = False
     rest: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[Recipient, ...]:
+        """What is written of its recipients with the record before its dot."""
+        return named_rows(self.row.id, self.envelope.recipients, self.rest, self.before)
 
 
 @dataclass(frozen=True, slots=True)

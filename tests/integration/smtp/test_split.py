@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import Engine, select
 
 from mailfleet_schema.engine import read_only
+from mailfleet_schema.statements.operate import CONFIRM
+from mailfleet_schema.statements.recipient import IN_DOUBT, recipients_of
 from mailfleet_schema.states import OnDoubt
 from mailfleet_workers.catcher import (
     Action,
@@ -23,6 +25,7 @@ from mailfleet_workers.catcher import (
     Script,
     Step,
 )
+from mailfleet_workers.operators.mails import by_ids
 from tests.integration.smtp.branch import Branch, account, stamped
 from tests.integration.smtp.dialogue import Dialogue, Peer
 
@@ -242,6 +245,33 @@ def test_a_doubt_in_one_transaction_is_of_its_recipients(scene: Make) -> None:
     assert at.branch.state(mail) == "sent"
     assert at.taken == dict.fromkeys(names, 1) | dict.fromkeys(names[2:4], 2)
     at.branch.end()
+
+
+def test_a_confirmed_doubt_is_of_its_transaction(scene: Make) -> None:
+    """Policy hold, the host is lost after the second dot: whoever confirms what arrived does not end the mail for the rest."""
+    names, cuts = people(6), [Keep(Cut())]
+    at = scene(
+        lambda event: (
+            cuts.pop() if event.step is Step.EOD and names[2] in event.recipients and cuts else Default()
+        )
+    )
+    at.cap(2)
+    mail = at.branch.write("news", *names)
+    at.send_now(mail)
+    at.branch.reconciler().run_once()
+    assert at.branch.row(mail)["state"] == "held"
+    assert {one for one, text in texts_of(at.branch, mail).items() if text == IN_DOUBT} == set(names[2:4])
+    assert by_ids(at.branch.engine, CONFIRM, [mail]).changed == (mail,)
+    at.send_now(mail)
+    assert at.branch.state(mail) == "sent"
+    assert at.taken == dict.fromkeys(names, 1)
+    assert set(at.branch.outcomes(mail).values()) == {"accepted"}
+    at.branch.end()
+
+
+def texts_of(branch: Branch, mail_id: int) -> dict[str, str | None]:
+    with read_only(branch.engine) as connection:
+        return {one.address: one.text for one in recipients_of(connection, [mail_id])}
 
 
 @pytest.mark.smtplib(16)

@@ -5,7 +5,7 @@ a Wait of the host or the account. Silence from MAIL to the dot is a Retry, sile
 there is a reply, a time stated in it comes first, then the table of rules, whose last lines know codes only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from mailfleet_workers.classify.rules import Rule, Rules
@@ -22,6 +22,9 @@ from mailfleet_workers.verdict import (
     Verdict,
     Wait,
 )
+
+#: The reason of the rules that speak of a server that takes so many recipients at once.
+NO_ROOM = "too many recipients for one mail"
 
 #: No mail has been named yet.
 _BEFORE_MAIL = frozenset({Phase.CONNECT, Phase.EHLO, Phase.AUTH})
@@ -65,7 +68,7 @@ def classify(
         if reply.code >= 400 and address in recipients
     }
     refused |= {address: Stop(why) for address, why in answer.kept_back.items()}
-    surplus = _without_room(answer, host, rules, now) & refused.keys()
+    surplus = _without_room(answer, refused)
     refused = {address: own for address, own in refused.items() if address not in surplus}
     if refused and len(refused) == len(set(recipients)):
         verdict = max(refused.values(), key=_openness)
@@ -82,17 +85,15 @@ def classify(
     return Judgement(verdict, tuple(_listed(named, refused, verdict)), rest)
 
 
-def _without_room(answer: Answer, host: str, rules: Rules, now: datetime) -> frozenset[str]:
-    """Those who were refused only because others were accepted before them."""
+def _without_room(answer: Answer, refused: Mapping[str, Verdict]) -> frozenset[str]:
+    """Those who were *refused* only because others were accepted before them."""
     if not any(reply.code < 300 for reply in answer.recipients.values()):
         return frozenset()
-    refused = {address: reply for address, reply in answer.recipients.items() if reply.code >= 400}
     return frozenset(
         address
-        for address, reply in refused.items()
-        if (rule := rules.find(host, Phase.RCPT, reply)) is not None
-        and rule.split
-        and stated_wait(reply.text, now) is None
+        for address, own in refused.items()
+        # A time that the server stated makes a Wait of it.
+        if isinstance(own, Stop | Retry) and own.reason == NO_ROOM
     )
 
 

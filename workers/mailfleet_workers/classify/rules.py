@@ -38,7 +38,6 @@ _RULE_KEYS = {
     "text",
     "unless",
     "source",
-    "split",
 }
 _SILENCE_KEYS = {"reason", "error", "scope", "wait_s"}
 
@@ -49,8 +48,7 @@ class Rule:
 
     `scope` and `wait_s` (seconds) are None where the phase's defaults apply, and for stop and retry. Empty `phases` or
     `hosts` mean all. `code` and `enhanced` must fit as a whole, `text` and `unless` anywhere in the text as
-    `plain_text` makes it; None does not ask. `source` says where the meaning is documented. `split` says that a recipient was refused
-    because there were others before it: it goes in a transaction of its own.
+    `plain_text` makes it; None does not ask. `source` says where the meaning is documented.
     """
 
     reason: str
@@ -64,7 +62,6 @@ class Rule:
     text: re.Pattern[str] | None
     unless: re.Pattern[str] | None
     source: str
-    split: bool = False
 
     def fits(self, phase: Phase, families: frozenset[str], reply: Reply, text: str) -> bool:
         """Whether this rule speaks for *reply*, whose text is given as `plain_text` made it."""
@@ -180,7 +177,6 @@ def _rule(entry: Mapping[str, Any], where: str, families: Mapping[str, Any]) -> 
         text=_pattern(entry, "text", where),
         unless=_pattern(entry, "unless", where),
         source=_text(entry, "source", where),
-        split=_flag(entry, "split", where),
     )
 
 
@@ -203,13 +199,6 @@ def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
         raise SettingsError(f"{where}: {key}", "text", value)
-    return value
-
-
-def _flag(entry: Mapping[str, Any], key: str, where: str) -> bool:
-    value = entry.get(key, False)
-    if not isinstance(value, bool):
-        raise SettingsError(f"{where}: {key}", "true or false", value)
     return value
 
 

@@ -1,7 +1,7 @@
 """A process that runs the embedded mode for the tests that kill it: `python -m tests.acceptance.embedded_child PLAN`.
 
-PLAN is JSON: data_dir, port (of the sink), emit (how many mails), on_doubt, chunk, deadline_s. The process prints `done` and
-the states when nothing is open any more. Failpoints come with MAILFLEET_FAILPOINTS.
+PLAN is JSON: data_dir, port (of the sink), emit (how many mails), on_doubt, chunk, deadline_s; if need be recipients (of each mail) and
+cap (of them in one transaction). The process prints `done` and the states when nothing is open any more. Failpoints come with MAILFLEET_FAILPOINTS.
 """
 
 import json
@@ -32,6 +32,7 @@ def settings(plan: dict[str, Any]) -> Settings:
                     "port": plan["port"],
                     "tls": "plain",
                     "from": "Billing <billing@example.com>",
+                    "recipients_per_message": plan.get("cap"),
                 }
             },
             "apps": {APP: {"threads": 4}},
@@ -58,7 +59,7 @@ def main(plan: dict[str, Any]) -> int:
             mailer.emit_many(
                 [
                     Mail(
-                        to=[f"person-{number}@example.net"],
+                        to=[f"person-{number}-{one}@example.net" for one in range(plan.get("recipients", 1))],
                         subject=f"Mail {number}",
                         text="x",
                         on_doubt=plan["on_doubt"],

@@ -45,7 +45,7 @@ def run(plan: dict[str, Any], failpoint: str | None = None) -> subprocess.Comple
     environ = dict(os.environ)
     environ.pop("MAILFLEET_FAILPOINTS", None)
     if failpoint:
-        environ["MAILFLEET_FAILPOINTS"] = f"{failpoint}=kill"
+        environ["MAILFLEET_FAILPOINTS"] = failpoint if "=" in failpoint else f"{failpoint}=kill"
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.acceptance.embedded_child", json.dumps(plan)],
         env=environ,

@@ -13,6 +13,7 @@ from typing import Literal, Self, get_args
 from mailfleet.errors import SettingsError
 from mailfleet_schema.content import Address
 from mailfleet_workers.secret import NOT_SHOWN, Secret
+from mailfleet_workers.smtp.envelope import Dsn
 
 Tls = Literal["implicit", "starttls", "plain"]
 
@@ -29,14 +30,15 @@ _PROXY = re.compile(
 class Timeouts:
     """How long to wait for the other side, in seconds per phase.
 
-    RFC 5321 4.5.3.2 asks for 5 minutes per command, 2 for DATA, 3 per block of the body and 10 for the final dot. The
-    commands before DATA have less, as in Postfix: giving up there costs nothing but a new try.
+    RFC 5321 4.5.3.2 asks for 5 minutes at least for the greeting and each command, 2 for DATA, 3 per block of the body and 10 for the
+    final dot: servers that look something up, or slow senders down on purpose, take their time. It says nothing of the connection and of QUIT.
     """
 
     connect: float = 30
-    ehlo: float = 60
+    #: The greeting too.
+    ehlo: float = 300
     #: MAIL, RCPT and each step of AUTH.
-    command: float = 60
+    command: float = 300
     data: float = 120
     #: Each 64 KiB of the body.
     block: float = 180
@@ -77,7 +79,8 @@ class Account:
     `username` None means no AUTH; `sender` None means that every mail names its own From; `helo` None means the
     machine's name if it is a full one, else the address literal of the connection (RFC 5321 4.1.3). `ca_file` None
     means the system's certificate authorities, `proxy` None a direct connection. `max_age_s` and `max_idle_s` are in
-    seconds. `dry_run` says that it never sends. `secret_version` tells the values behind its secrets from others, in this
+    seconds. `dry_run` says that it never sends. `recipients_per_message` are for one transaction, and `max_message_bytes` for one message as
+    it is sent; None for any number. `dsn` are the reports that mails ask for which do not say it themselves. `secret_version` tells the values behind its secrets from others, in this
     process only; it is empty where nobody looks after them. Raises SettingsError for a value out of range, and
     for a user name without TLS: credentials never travel in the clear.
     """
@@ -97,6 +100,9 @@ class Account:
     max_idle_s: float = 8
     proxy: Proxy | None = None
     dry_run: bool = False
+    recipients_per_message: int | None = None
+    max_message_bytes: int | None = None
+    dsn: Dsn | None = None
     secret_version: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
@@ -112,7 +118,9 @@ class Account:
         self._require("password", both, "username and password together, or neither", "only one of them")
         safe = self.username is None or self.tls != "plain"
         self._require("tls", safe, "implicit or starttls where there is a username", self.tls)
-        self._require("max_messages", self.max_messages > 0, "at least 1", self.max_messages)
+        for key in ("max_messages", "recipients_per_message", "max_message_bytes"):
+            value = getattr(self, key)
+            self._require(key, value is None or value > 0, "at least 1", value)
 
     def _require(self, key: str, holds: object, expected: str, value: object) -> None:
         if not holds:

@@ -16,11 +16,12 @@ from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.states import Phase
 from mailfleet_workers.chunk import ChunkSize
 from mailfleet_workers.classify import classify
+from mailfleet_workers.decision import decide
 from mailfleet_workers.desk import Desk, Way
 from mailfleet_workers.limits.base import Refusal, Request, Slot
 from mailfleet_workers.limits.permits import Permits
 from mailfleet_workers.limits.right import SlotRight
-from mailfleet_workers.outcome import Outcome, Tried, cut, decide
+from mailfleet_workers.outcome import Outcome, Tried, cut
 from mailfleet_workers.parcel import Parcel
 from mailfleet_workers.results import Results
 from mailfleet_workers.returns import Returns
@@ -99,7 +100,8 @@ class Courier:
 
     def _send_chunk(self, way: Way, parcels: Sequence[Parcel]) -> None:
         asked_at = self._desk.pulse.now()
-        recorded = self._desk.ledger.advance(self._results.take(), [parcel.row for parcel in parcels])
+        named = [one for parcel in parcels for one in parcel.named]
+        recorded = self._desk.ledger.advance(self._results.take(), [parcel.row for parcel in parcels], named)
         if recorded is None:
             return
         recorded_at = time.monotonic()
@@ -133,7 +135,7 @@ class Courier:
         def record_and_say() -> bool:
             nonlocal recorded
             asked_at = self._desk.pulse.now()
-            result = self._desk.ledger.advance(self._results.take(), [parcel.row])
+            result = self._desk.ledger.advance(self._results.take(), [parcel.row], parcel.named)
             recorded = result is not None and parcel.row.id in result.dot
             return recorded and self._say_dot(parcel.row, asked_at)
 
@@ -243,6 +245,9 @@ class Courier:
         judgement = classify(
             answer, parcel.envelope, host=way.account.host, rules=self._desk.rules, now=datetime.now(UTC)
         )
+        if judgement.rest:
+            taken = sum(reply.code < 300 for reply in answer.recipients.values())
+            self._desk.caps.learn(way.account, taken)
         sent_to = parcel.envelope.recipients
         return self.add(
             way,
@@ -254,6 +259,7 @@ class Courier:
             parcel.before,
             parcel.note,
             purge=parcel.purge,
+            rest=parcel.rest,
         )
 
     def _unreachable(self, way: Way, parcels: Sequence[Parcel], answer: Answer, phase: Phase) -> None:
@@ -277,6 +283,7 @@ class Courier:
         note: str | None = None,
         *,
         purge: bool = False,
+        rest: tuple[str, ...] = (),
     ) -> Outcome:
         """Gather the result of an attempt at *row*; *answer* is None when there was no conversation."""
         tried = Tried(
@@ -288,6 +295,7 @@ class Courier:
             dry_run=way.dry_run,
             note=note,
             purge=purge,
+            rest=rest,
         )
         outcome = decide(row, judgement, tried, self._desk.policy, phase=phase, before=before)
         self._results.add(row, outcome, before=before, note="dry_run" if way.dry_run else note)

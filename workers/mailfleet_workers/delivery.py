@@ -271,6 +271,13 @@ class Delivery:
         """
         desk, name, row = self._desk, way.account.name, rows[0]
         reason = f"limit: {refusal.rule}"
+        if math.isinf(refusal.wait_s) and first is not None and len(first.envelope.recipients) > 1:
+            # In several transactions it passes. All is built anew, for so many recipients each.
+            desk.caps.refused(
+                way.account, len(first.envelope.recipients), None if desk.book is None else desk.book.of(name)
+            )
+            self._packer.forget()
+            return rows
         if math.isinf(refusal.wait_s):
             never = Stop(f"more recipients than {refusal.rule} lets pass at all")
             before, purge = (first.before, first.purge) if first is not None else ((), False)

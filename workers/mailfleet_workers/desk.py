@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from mailfleet_schema.states import ContentPolicy
 from mailfleet_workers.account import Account
 from mailfleet_workers.accounts.found import Broken
+from mailfleet_workers.caps import Caps
 from mailfleet_workers.classify import Rules
 from mailfleet_workers.contained import Containment
 from mailfleet_workers.files import Fetch
@@ -57,7 +58,7 @@ class Desk:
     `stop` asks for a drain: what is begun is finished, nothing new begins. `fixed_chunk` None adapts a chunk to
     `chunk_s` seconds of SMTP. `run_mode` is what mails vote on. `crowding` says that the apps use several accounts: a slow
     one must not fill the heap then. `unknown` are accounts of other apps that we do not know. `fetch` and `stores` find a
-    mail's files. `book` has the limits of the accounts, None where nothing is limited. `content_policy` says of an app what
+    mail's files. `caps` knows how much servers take at once. `book` has the limits of the accounts, None where nothing is limited. `content_policy` says of an app what
     becomes of the content of mails that do not say it themselves.
     """
 
@@ -82,6 +83,7 @@ class Desk:
     crowding: bool = False
     book: Book | None = None
     stores: ReadStored = no_stores
+    caps: Caps = field(default_factory=Caps)
     refusals: Refusals = field(default_factory=lambda: Refusals(time.monotonic))
     hooks: Hooks = field(default_factory=lambda: Hooks(Containment("mailfleet-hook")))
     renderers: Renderers = field(default_factory=Renderers)

@@ -165,8 +165,10 @@ class Ledger:
                 raise FileHeld from error
             raise
 
-    def advance(self, results: Sequence[Result], nexts: Sequence[Claimed]) -> Recorded | None:
-        """Settle *results* and record *nexts* in one transaction, committed.
+    def advance(
+        self, results: Sequence[Result], nexts: Sequence[Claimed], named: Sequence[Recipient] = ()
+    ) -> Recorded | None:
+        """Settle *results* and record *nexts* in one transaction, committed; *named* are recipients of theirs who are told apart.
 
         None when the database did not answer: then *nexts* must not be sent (whether they were recorded is unknown;
         the reconciler frees them), and *results* are written before this returns.
@@ -178,6 +180,7 @@ class Ledger:
                 recorded = settle.record(
                     connection, [(row.id, row.fence) for row in nexts], worker_id=self._worker_id
                 )
+                recipient.put_recipients(connection, [one for one in named if one.mail_id in recorded.dot])
                 tell(connection, self._endpoints, recorded.expired)
         except Exception as error:  # noqa: BLE001 - whatever it is, results must not be lost with it
             log.warning("record_failed", extra={"error": _name(error), "mails": len(nexts)})

@@ -166,6 +166,8 @@ class Packer:
         """The parcel of *row*; None where it has ended here."""
         purge = stored is not None and stored.purges(self._desk.content_policy(row.app))
         if isinstance(packed, Parcel):
+            packed = self._desk.caps.fit(packed, way.account)
+        if isinstance(packed, Parcel):
             return replace(packed, purge=True) if purge else packed
         # Others may have got it before: then it is sent, and this was the last of it.
         self._courier.add(way, row, Judgement(packed), None, (), Phase.PREPARE, before, purge=purge)

@@ -13,6 +13,7 @@ from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_workers.account import Account
 from mailfleet_workers.files import Fetch, gather, note_of
 from mailfleet_workers.mime import MimeMismatch, build
+from mailfleet_workers.outcome_recipients import named_rows
 from mailfleet_workers.outgoing import AS_IT_IS, Outgoing
 from mailfleet_workers.smtp.base import Envelope
 from mailfleet_workers.smtp.message import InMemory
@@ -25,7 +26,7 @@ class Parcel:
     """What goes over the wire for `row`; `before` is what earlier attempts made of single recipients.
 
     With `dry_run` it does not. `note` is the reason that it ends with where not everybody gets it. `purge` says that its
-    content is removed when it is sent.
+    content is removed when it is sent. `rest` are those who are open too, and come at once after the envelope's recipients.
     """
 
     row: Claimed
@@ -34,6 +35,12 @@ class Parcel:
     dry_run: bool = False
     note: str | None = None
     purge: bool = False
+    rest: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[Recipient, ...]:
+        """What is written of its recipients with the record before its dot."""
+        return named_rows(self.row.id, self.envelope.recipients, self.rest, self.before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from dataclasses import replace
 from mailfleet_schema.reasons import HOOK
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.states import State
-from mailfleet_workers.outcome import Outcome, still_open
+from mailfleet_workers.outcome import Outcome
+from mailfleet_workers.outcome_recipients import still_open
 
 
 def stopped(

@@ -84,7 +84,12 @@ class Judgement:
     `recipients` is empty when every recipient shares `verdict`. When some were accepted, `verdict` is Accepted and
     `recipients` holds every recipient of the attempt; those with Wait or Retry are still open, and the longest
     of their waits says when to come back.
+
+    `rest` are recipients for whom an accepted transaction had no room: nothing was said of them, and they are not in `recipients`.
+    `each` says that every recipient was refused by itself: then `verdict` is no word on the mail, and none on whoever was not named.
     """
 
     verdict: Verdict
     recipients: tuple[RecipientVerdict, ...] = ()
+    rest: tuple[str, ...] = ()
+    each: bool = False

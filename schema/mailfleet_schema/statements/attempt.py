@@ -9,7 +9,11 @@ from mailfleet_schema.statements.template import template
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One line of `mail_attempt`; append-only. `verdict` is the verdict's name in lower case."""
+    """One line of `mail_attempt`; append-only. `verdict` is the verdict's name in lower case.
+
+    `code`, `enhanced` and `text` are the reply that ended it (a server's enhanced code, RFC 3463); `queue_id` is the server's name of
+    what it took over, None where it took nothing or named none.
+    """
 
     mail_id: int
     fence: int
@@ -24,6 +28,8 @@ class Attempt:
     duration_ms: int | None = None
     recipients: int = 0
     dry_run: bool = False
+    enhanced: str | None = None
+    queue_id: str | None = None
 
 
 _ATTEMPT_COLUMNS = {
@@ -40,6 +46,8 @@ _ATTEMPT_COLUMNS = {
     "duration_ms": "integer",
     "recipients": "integer",
     "dry_run": "boolean",
+    "enhanced": "text",
+    "queue_id": "text",
 }
 
 

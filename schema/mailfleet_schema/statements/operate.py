@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 from mailfleet_schema.dialects import Dialect, Executor, dialect_of
 from mailfleet_schema.statements.purge import has_content
-from mailfleet_schema.statements.recipient import forget_recipients, reopen_recipients
+from mailfleet_schema.statements.recipient import (
+    confirm_recipients,
+    forget_recipients,
+    reopen_recipients,
+    unfinished,
+)
 from mailfleet_schema.statements.template import template
 from mailfleet_schema.states import State
 
@@ -96,15 +101,30 @@ def operate(
     """Apply *operation* to those of *ids* in *apps* that are in one of its states; returns which were.
 
     A mail whose content was purged is not queued any more. A forced copy goes to every recipient again, a retry to those who were refused; in the same transaction. What
-    became `queued` is due and looked at by the next pass of a reconciler; publish a hint to be faster.
+    became `queued` is due and looked at by the next pass of a reconciler; publish a hint to be faster. A mail that goes in several
+    transactions, one of which is confirmed, is queued for those who were not named in it.
     """
     if not ids:
         return set()
-    d = dialect_of(connection)
-    bound = {"ids": d.bind_ids(ids), "apps": d.bind_names(apps), "reason": reason}
-    changed = {row.id for row in connection.execute(_STATEMENTS[operation](d), bound)}
-    if operation is FORCE:
+    if operation is CONFIRM and (more := unfinished(connection, ids)):
+        went_on = _operate(connection, RELEASE, sorted(more), apps, reason)
+        confirm_recipients(connection, sorted(went_on))
+        return went_on | operate(
+            connection, operation, [one for one in ids if one not in more], apps=apps, reason=reason
+        )
+    changed = _operate(connection, operation, ids, apps, reason)
+    if operation is CONFIRM:
+        confirm_recipients(connection, sorted(changed))
+    elif operation is FORCE:
         forget_recipients(connection, sorted(changed))
     elif operation is RETRY:
         reopen_recipients(connection, sorted(changed))
     return changed
+
+
+def _operate(
+    connection: Executor, operation: Operation, ids: Sequence[int], apps: Sequence[str], reason: str | None
+) -> set[int]:
+    d = dialect_of(connection)
+    bound = {"ids": d.bind_ids(ids), "apps": d.bind_names(apps), "reason": reason}
+    return {row.id for row in connection.execute(_STATEMENTS[operation](d), bound)}

@@ -10,10 +10,17 @@ from mailfleet_schema.statements.template import template
 
 RecipientOutcome = Literal["accepted", "refused", "open"]
 
+#: The text of an open recipient whose transaction's final dot was recorded, until its result is written.
+IN_DOUBT = "in doubt"
+
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """What became of one recipient, kept only where outcomes differ; `open` is tried again."""
+    """What became of one recipient, kept only where outcomes differ; `open` is tried again.
+
+    `code` and `text` are what was said of it last. One that is open and has no text has not had its turn yet; `IN_DOUBT` was named in
+    the transaction that is under way, or whose result nobody knows.
+    """
 
     mail_id: int
     address: str
@@ -86,6 +93,45 @@ def reopen_recipients(connection: Executor, ids: Sequence[int]) -> None:
     if ids:
         d = dialect_of(connection)
         connection.execute(_reopen_recipients(d), {"ids": d.bind_ids(ids)})
+
+
+@template
+def _unfinished(d: Dialect) -> str:
+    return d.format(
+        """
+        SELECT mail_id FROM {mail_recipient} WHERE mail_id {ids} AND outcome = 'open' GROUP BY mail_id
+        HAVING min(CASE WHEN text = :in_doubt THEN 1 ELSE 0 END) = 0
+           AND max(CASE WHEN text = :in_doubt THEN 1 ELSE 0 END) = 1
+        """,
+        ids=d.in_ids("ids"),
+    )
+
+
+def unfinished(connection: Executor, ids: Sequence[int]) -> set[int]:
+    """Those of *ids* in doubt about some of their open recipients only: the others were not named."""
+    if not ids:
+        return set()
+    d = dialect_of(connection)
+    bound = {"ids": d.bind_ids(ids), "in_doubt": IN_DOUBT}
+    return {row.mail_id for row in connection.execute(_unfinished(d), bound)}
+
+
+@template
+def _confirm_recipients(d: Dialect) -> str:
+    return d.format(
+        """
+        UPDATE {mail_recipient} SET outcome = 'accepted', changed_at = {clock}
+        WHERE mail_id {ids} AND outcome = 'open' AND text = :in_doubt
+        """,
+        ids=d.in_ids("ids"),
+    )
+
+
+def confirm_recipients(connection: Executor, ids: Sequence[int]) -> None:
+    """Those in doubt have the mail, a person says."""
+    if ids:
+        d = dialect_of(connection)
+        connection.execute(_confirm_recipients(d), {"ids": d.bind_ids(ids), "in_doubt": IN_DOUBT})
 
 
 @template

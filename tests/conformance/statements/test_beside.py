@@ -219,6 +219,8 @@ def test_attempts_are_appended(bench: Bench) -> None:
         duration_ms=12,
         recipients=2,
         dry_run=True,
+        enhanced="2.0.0",
+        queue_id="4XYZ",
     )
     bare = Attempt(full.mail_id, 3, WORKER, "default", None, None, "wait")
     with bench.engine.begin() as connection:

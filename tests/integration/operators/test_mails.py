@@ -4,7 +4,8 @@ import pytest
 from sqlalchemy import Engine
 
 from mailfleet_schema.statements.operate import CANCEL, CONFIRM, RELEASE, RETRY
-from mailfleet_schema.states import Priority, State
+from mailfleet_schema.statements.recipient import IN_DOUBT, Recipient, put_recipients, recipients_of
+from mailfleet_schema.states import ContentPolicy, Priority, State
 from mailfleet_workers.operators.mails import (
     OPERATIONS,
     STRETCH,
@@ -15,7 +16,10 @@ from mailfleet_workers.operators.mails import (
     count,
 )
 from mailfleet_workers.views import Filter, search
+from mailfleet_workers.views.detail import show_mail
 from tests.conformance.statements.bench import Bench
+
+ADA, BOB = "ada@example.net", "bob@example.net"
 
 
 @pytest.fixture
@@ -57,6 +61,34 @@ def test_held_mail_is_released_or_confirmed(bench: Bench) -> None:
     assert by_ids(bench.engine, RELEASE, [one]).changed == (one,)
     assert by_ids(bench.engine, CONFIRM, [two]).changed == (two,)
     assert states(bench) == ["queued", "sent"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "state", "after"),
+    [
+        ({ADA: IN_DOUBT, BOB: None}, "queued", {ADA: "accepted", BOB: "open"}),
+        ({ADA: IN_DOUBT, BOB: "4.2.0 later"}, "queued", {ADA: "accepted", BOB: "open"}),
+        ({ADA: IN_DOUBT}, "sent", {ADA: "accepted"}),
+        ({ADA: None, BOB: "4.2.0 later"}, "sent", {ADA: "open", BOB: "open"}),
+    ],
+    ids=["others had no turn", "others wait", "nobody else is open", "held for something else"],
+)
+def test_a_confirmed_mail_goes_on_for_those_who_were_not_in_doubt(
+    bench: Bench, rows: dict[str, str | None], state: str, after: dict[str, str]
+) -> None:
+    """Somebody saw what one transaction brought: that says nothing of recipients who were not named in it."""
+    held = bench.held(content_policy=ContentPolicy.PURGE).id
+    with bench.engine.begin() as connection:
+        put_recipients(connection, [Recipient(held, one, "open", text=text) for one, text in rows.items()])
+    assert by_ids(bench.engine, CONFIRM, [held]).changed == (held,)
+    with bench.engine.connect() as connection:
+        assert {one.address: one.outcome for one in recipients_of(connection, [held])} == after
+        shown = show_mail(connection, held)
+    assert bench.row(held).state == state
+    assert bench.row(held).sum_done == (1 if state == "sent" else 0)
+    assert shown is not None
+    assert shown.content is not None
+    assert (shown.content.purged_at is None) is (state == "queued")
 
 
 @pytest.mark.tinymail("D35")

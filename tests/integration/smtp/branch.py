@@ -74,12 +74,14 @@ class Branch(Office):
         text: str = "Hello",
         account: str = "default",
         on_doubt: OnDoubt = OnDoubt.HOLD,
+        bcc: Sequence[str] = (),
     ) -> int:
         """A committed mail, known to the checker by its *subject*."""
         to = tuple(Address("", address) for address in recipients or (ADA,))
-        content = Content(f"<{len(self._expected)}@x>", None, to, subject=subject, text=text)
+        hidden = tuple(Address("", address) for address in bcc)
+        content = Content(f"<{len(self._expected)}@x>", None, to, bcc=hidden, subject=subject, text=text)
         mail_id = self.emit(content=content, account=account, on_doubt=on_doubt)
-        self._expected.append(Expected(subject, mail_id, recipients or (ADA,), on_doubt.value))
+        self._expected.append(Expected(subject, mail_id, (*(recipients or (ADA,)), *bcc), on_doubt.value))
         return mail_id
 
     def look(self) -> None:

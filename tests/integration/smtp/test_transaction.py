@@ -130,6 +130,50 @@ def test_data_is_not_said_when_every_recipient_is_refused(extensions: tuple[str,
     assert server.lines("DATA") == []
 
 
+@pytest.mark.smtplib(9)
+@pytest.mark.parametrize("reply", ["451 4.3.0 later", "554 5.5.1 no", "552 5.3.4 too large"])
+def test_a_refused_data_is_followed_by_rset(reply: str) -> None:
+    """The next mail on that connection is not refused for the MAIL of the one before (503 nested MAIL)."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.answer("MAIL FROM:", "250 ok")
+        peer.answer("RCPT TO:", "250 ok")
+        peer.answer("DATA", reply)
+        peer.answer("rset", "250 ok")
+        peer.accept_mail()
+        peer.quit()
+
+    with Dialogue(script) as server:
+        connection = connect(server)
+        first = connection.transmit(envelope(), before_dot=lambda: True)
+        second = connection.transmit(envelope(), before_dot=lambda: True)
+        connection.close()
+    assert (first.phase, first.reply and first.reply.code) == (Phase.DATA, int(reply[:3]))
+    assert first.reusable
+    assert second.accepted
+    assert server.connections == 1
+
+
+@pytest.mark.smtplib(9)
+@pytest.mark.parametrize("said", ["421 4.3.0 closing", "503 5.5.1 no", "250 ok\r\n250 and more"])
+def test_a_connection_whose_rset_went_wrong_is_not_used_again(said: str) -> None:
+    """RSET proves that the conversation is in order; without that the next mail has a new connection."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.answer("MAIL FROM:", "250 ok")
+        peer.answer("RCPT TO:", "250 ok")
+        peer.answer("DATA", "451 4.3.0 later")
+        peer.answer("rset", said)
+        peer.until_closed()
+
+    with Dialogue(script) as server:
+        answer = send_one(server, envelope())
+    assert answer.reply == Reply(451, "4.3.0 later")
+    assert not answer.reusable
+
+
 @pytest.mark.smtplib(9, 17)
 def test_a_refused_sender_leaves_a_pipelined_connection_in_order() -> None:
     """After a refused MAIL the replies to the RCPTs sent along are read and not taken for anything else."""

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from mailfleet_workers.account import Account
 from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
@@ -38,7 +39,7 @@ class Talk:
         self.server.taken += [a for a in self.envelope.recipients if a not in refused]
         self.server.taken_by.append((self.account.name, self.envelope))
 
-    def answer(self, phase: Phase, reply: Reply | None, error: str | None = None, **more: bool) -> Answer:
+    def answer(self, phase: Phase, reply: Reply | None, error: str | None = None, **more: Any) -> Answer:
         return Answer(phase, reply, error, recipients=self.recipients, seconds=self.server.seconds, **more)
 
     def withheld(self) -> Answer:

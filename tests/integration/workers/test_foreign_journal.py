@@ -14,8 +14,9 @@ from mailfleet_schema.statements import settle, worker
 from mailfleet_schema.statements.instance import NoInstance, instance_id
 from mailfleet_schema.states import OnDoubt, Phase
 from mailfleet_workers import journal
+from mailfleet_workers.decision import decide
 from mailfleet_workers.fleet.undertaker import Undertaker
-from mailfleet_workers.outcome import Tried, decide
+from mailfleet_workers.outcome import Tried
 from mailfleet_workers.recovery import recover
 from mailfleet_workers.smtp.base import Reply
 from mailfleet_workers.verdict import Accepted, Judgement

@@ -1,5 +1,6 @@
 """A worker under limits: what is slept out, what comes back later and when, and what costs no permit."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from mailfleet_workers.limits.base import Grant, Refusal, Report, Request
 from mailfleet_workers.limits.book import Book, Limits
 from mailfleet_workers.limits.gates import EVERYBODY
 from mailfleet_workers.limits.local import LocalLimiter
+from mailfleet_workers.limits.refusals import Refusals
 from mailfleet_workers.limits.rule import Rule
 from mailfleet_workers.sender import Sender
 from mailfleet_workers.smtp.base import Answer, Phase
@@ -211,24 +213,40 @@ def test_what_goes_before_is_not_parked_with_the_rest(office_of: Make) -> None:
     office.nothing_is_left()
 
 
-def test_a_mail_that_can_never_pass_fails_visibly(office_of: Make) -> None:
-    """More recipients than a rule allows at all: that mail stops, and says why; those behind it go."""
-    office = office_of(recipients("5/h"))
-    to = tuple(Address("", f"w{n}@example.net") for n in range(6))
-    wide = office.emit("w0@example.net", content=Content("<wide@x>", None, to, subject="Hi", text="Hello"))
-    small = emitted(office, 2)
-    office.deliver(wide, *small)
-    assert office.state(wide).startswith("failed: stop")
-    assert "account recipients 5/h" in office.state(wide)
-    assert office.states(small) == ["sent"] * 2
-    assert office.server.taken == ["m0@example.net", "m1@example.net"]
+def test_a_mail_to_more_than_a_rule_allows_goes_in_several(office_of: Make) -> None:
+    """More recipients than a rule allows at all: as many as it allows at once, the others when their time has come."""
+    now = 1000.0
+    office = office_of(recipients("5/h"), clock=lambda: now)
+    office.desk = replace(office.desk, refusals=Refusals(lambda: now))
+    office.sender = Sender(office.desk)
+    names = tuple(f"w{n}@example.net" for n in range(12))
+    to = tuple(Address("", name) for name in names)
+    wide = office.emit(*names, content=Content("<wide@x>", None, to, subject="Hi", text="Hello"))
+    for allowed in (5, 10):
+        office.deliver(wide)
+        assert office.state(wide) == f"queued: open: {12 - allowed} of 12 recipients"
+        assert office.server.taken == list(names[:allowed])
+        office.deliver(wide)
+        assert office.state(wide) == "queued: limit: account recipients 5/h"
+        now += 3700
+        office.let_pass(3700)
+    office.deliver(wide)
+    assert office.state(wide) == "sent"
+    assert office.server.taken == list(names)
     office.nothing_is_left()
+
+
+class Never(LocalLimiter):
+    """One whose rules nobody knows, and let nothing pass."""
+
+    def ask(self, request: Request, reports: Sequence[Report] = ()) -> Grant | Refusal:
+        return Refusal("account recipients 0/h", math.inf)
 
 
 @pytest.mark.parametrize("policy", [ContentPolicy.KEEP, ContentPolicy.PURGE])
 def test_one_that_some_have_got_and_that_can_never_pass(office_of: Make, policy: ContentPolicy) -> None:
     """What earlier tries reached counts: the mail ends as sent in part, the others' addresses as refused, its content as it says."""
-    office = office_of(recipients("1/h"))
+    office = office_of(recipients("1/h"), limiter=Never)
     ada, others = "ada@example.net", ("bob@example.net", "eve@example.net")
     mail = office.emit(ada, *others, content_policy=policy)
     with office.engine.begin() as connection:

@@ -10,7 +10,8 @@ from sqlalchemy.exc import OperationalError
 from mailfleet_schema.statements import reconcile, settle
 from mailfleet_schema.states import OnDoubt, Phase
 from mailfleet_workers import journal, recovery
-from mailfleet_workers.outcome import Tried, decide
+from mailfleet_workers.decision import decide
+from mailfleet_workers.outcome import Tried
 from mailfleet_workers.recovery import recover
 from mailfleet_workers.smtp.base import Reply
 from mailfleet_workers.verdict import Accepted, Judgement, Retry, Stop, Verdict

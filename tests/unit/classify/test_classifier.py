@@ -57,7 +57,51 @@ def test_some_accepted_lists_every_recipient() -> None:
 def test_all_refused_for_good_is_a_stop() -> None:
     """When every recipient is refused alike the mail shares the verdict, and nobody is listed."""
     judgement = _judge(_at(Phase.RCPT, UNKNOWN, {A: UNKNOWN, B: UNKNOWN}), A, B)
-    assert judgement == Judgement(Stop("recipient unknown", UNKNOWN))
+    assert judgement == Judgement(Stop("recipient unknown", UNKNOWN), each=True)
+
+
+FULL = (
+    Reply(452, "4.5.3 Too many recipients"),
+    Reply(452, "4.5.3 no"),
+    Reply(552, "too many recipients"),
+    Reply(550, "5.5.3 Too many recipients"),
+)
+
+
+@pytest.mark.parametrize("full", FULL, ids=lambda reply: f"{reply.code} {reply.text}")
+def test_those_without_room_are_the_rest(full: Reply) -> None:
+    """A server that has enough recipients refuses the others for that only: nothing is said of them, and they are not listed."""
+    judgement = _judge(_at(Phase.EOD, QUEUED, {A: OK, B: full, C: full}, dot_sent=True), A, B, C)
+    assert judgement == Judgement(Accepted(QUEUED, "4ABC"), (), rest=(B, C))
+    judgement = _judge(_at(Phase.EOD, QUEUED, {A: OK, B: UNKNOWN, C: full}, dot_sent=True), A, B, C)
+    assert ([one.address for one in judgement.recipients], judgement.rest) == ([A, B], (C,))
+
+
+@pytest.mark.parametrize("full", FULL, ids=lambda reply: f"{reply.code} {reply.text}")
+def test_there_is_no_rest_of_what_nobody_has(full: Reply) -> None:
+    """Where nobody is accepted it is a refusal as any other; where the message is refused, everybody shares that."""
+    nobody = _judge(_at(Phase.RCPT, full, {A: full, B: full}), A, B)
+    assert (nobody.rest, nobody.each) == ((), True)
+    refused = Reply(554, "5.6.0 no such message")
+    message = _judge(_at(Phase.EOD, refused, {A: OK, B: full}, dot_sent=True), A, B)
+    assert (type(message.verdict), message.recipients, message.rest) == (Stop, (), ())
+
+
+def test_a_time_that_is_stated_with_it_is_waited_for() -> None:
+    """Then it is no matter of one transaction."""
+    full = Reply(452, "4.5.3 Too many recipients, try again in 5 minutes")
+    judgement = _judge(_at(Phase.EOD, QUEUED, {A: OK, B: full}, dot_sent=True), A, B)
+    assert judgement.rest == ()
+    assert isinstance(judgement.recipients[1].verdict, Wait)
+
+
+def test_whom_we_kept_back_is_refused_alone() -> None:
+    """An address that the server cannot take: a Stop of that recipient, with our reason; all of them are one of the mail."""
+    one = _judge(_at(Phase.EOD, QUEUED, {A: OK}, dot_sent=True, kept_back={B: "not ASCII"}), A, B)
+    assert one.recipients[1] == RecipientVerdict(B, Stop("not ASCII"))
+    both = Answer(Phase.MAIL, None, "not ASCII", refused_locally=True, kept_back={A: "not ASCII", B: "no"})
+    judgement = _judge(both, A, B)
+    assert (type(judgement.verdict), judgement.each) == (Stop, True)
 
 
 @pytest.mark.parametrize("order", [(UNKNOWN, GREY), (GREY, UNKNOWN)])

@@ -253,6 +253,24 @@ def test_messages_of_a_connection(tmp_path: Path, text: str, expected: int) -> N
     assert load(tmp_path, HOST + text).account("default").max_messages == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", (None, None)),
+        ('preset = "m365"', (None, None)),
+        ('preset = "ses"', (50, 40 * 2**20)),
+        ('preset = "aliyun-mail/free"', (100, None)),
+        ('preset = "ses"\nrecipients_per_message = 7\nmax_message_bytes = 1000', (7, 1000)),
+    ],
+)
+def test_what_one_message_may_hold(
+    tmp_path: Path, text: str, expected: tuple[int | None, int | None]
+) -> None:
+    """The keys, else the preset's figures, else nothing is limited here."""
+    found = load(tmp_path, HOST + text).account("default")
+    assert (found.recipients_per_message, found.max_message_bytes) == expected
+
+
 def test_notes_name_what_limits_nothing(tmp_path: Path) -> None:
     """A preset without figures and a host that no account has are worth a word."""
     text = f"""{HOST}

@@ -21,12 +21,15 @@ DEFAULT: dict[str, Any] = {
     "ca_file": "/etc/ca.pem",
     "preset": "m365",
     "max_messages": 7,
+    "recipients_per_message": 5,
+    "max_message_bytes": 1000,
     "max_age_s": 60,
     "max_idle_s": 3,
     "dry_run": True,
     "dry_run_prefix": "[TRY]",
     "limits": {"messages": ["5/min"], "connections": 2, "login_gap_ms": 50, "max_idle_ms": 10},
     "timeouts": {"connect": 3, "dot": 90},
+    "dsn": {"notify": ["failure"], "ret": "hdrs"},
 }
 
 
@@ -68,6 +71,7 @@ def test_an_account_with_a_host_has_nothing_of_another_server(host: str) -> None
     assert (found.host, found.port, found.tls) == (host, None, None)
     assert (found.username, found.password, found.ca_file) == (None, None, None)
     assert (found.preset, found.max_messages) == (None, None)
+    assert (found.recipients_per_message, found.max_message_bytes) == (None, None)
     assert (found.limits.messages, found.limits.recipients, found.limits.connections) == (None, None, None)
     assert (found.limits.login_gap_ms, found.limits.max_idle_ms) == (0, 10)
     assert (found.sender and found.sender.address, found.helo) == ("billing@example.com", "mail.example.com")
@@ -98,6 +102,7 @@ def test_a_port_goes_with_the_encryption_and_figures_with_the_preset() -> None:
     assert (found.tls, found.port, found.username) == ("starttls", None, "billing")
     found = account({"preset": "ses"})
     assert (found.preset, found.max_messages) == ("ses", None)
+    assert (found.recipients_per_message, found.max_message_bytes) == (None, None)
     assert (found.limits.messages, found.limits.connections, found.limits.login_gap_ms) == (None, None, 50)
 
 

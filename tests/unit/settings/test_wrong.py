@@ -63,6 +63,18 @@ WRONG = {
         "at least one address, because delivery is redirect",
         "()",
     ),
+    "reports never and sometimes": of_file(
+        '[accounts.default.dsn]\nnotify = ["never", "delay"]',
+        "accounts.default.dsn.notify",
+        "never alone, or some of success, failure and delay, each once",
+        "'never, delay'",
+    ),
+    "a report of another kind": of_file(
+        '[accounts.default.dsn]\nnotify = ["always"]',
+        "accounts.default.dsn.notify[0]",
+        "one of never, success",
+        "'always'",
+    ),
     "an empty allowlist": of_file(
         'delivery = "allowlist"',
         "outgoing.allow",

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.account import Account
+from mailfleet_workers.account import Account, Timeouts
 from mailfleet_workers.secret import Secret
+from mailfleet_workers.settings.timeouts import TimeoutSettings
 
 CANARY = "canary-4711"
 
@@ -111,6 +112,8 @@ def test_accounts_are_the_same_only_with_the_same_credentials() -> None:
         ({"password": Secret.literal("p")}, "accounts.default.password"),
         ({"tls": "plain", "username": "u", "password": Secret.literal("p")}, "accounts.default.tls"),
         ({"max_messages": 0}, "accounts.default.max_messages"),
+        ({"recipients_per_message": 0}, "accounts.default.recipients_per_message"),
+        ({"max_message_bytes": 0}, "accounts.default.max_message_bytes"),
     ],
 )
 def test_a_wrong_setting_names_its_key(settings: dict[str, object], key: str) -> None:
@@ -118,3 +121,12 @@ def test_a_wrong_setting_names_its_key(settings: dict[str, object], key: str) ->
     with pytest.raises(SettingsError) as caught:
         _account(**settings)
     assert caught.value.key == key
+
+
+@pytest.mark.smtplib(18)
+def test_no_default_is_below_what_the_rfc_asks_for() -> None:
+    """RFC 5321 4.5.3.2: at least so many seconds for the greeting, each command, DATA, a block of the body and the final dot."""
+    least = {"ehlo": 300, "command": 300, "data": 120, "block": 180, "dot": 600}
+    found = dataclasses.asdict(Timeouts())
+    assert {name: found[name] for name in least if found[name] < least[name]} == {}
+    assert TimeoutSettings().model_dump() == found

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailfleet_workers.smtp.base import Envelope, Reply
+from mailfleet_workers.smtp.base import Reply
 from mailfleet_workers.smtp.message import InMemory
 from mailfleet_workers.smtp.stuffing import stuffed
 
@@ -52,10 +52,3 @@ def test_an_enhanced_code_is_found_at_the_start_only() -> None:
     assert Reply(250, "2.0.0").enhanced == "2.0.0"
     assert Reply(550, "see 5.1.1").enhanced is None
     assert Reply(550, "5.1.1.2 odd").enhanced is None
-
-
-def test_smtputf8_is_needed_for_local_parts_only() -> None:
-    """Any address of the envelope that is not ASCII needs it, the sender's included."""
-    assert not Envelope("a@x.example", ("b@xn--bcher-kva.example",), InMemory(b"\r\n")).needs_smtputf8
-    assert Envelope("ä@x.example", ("b@x.example",), InMemory(b"\r\n")).needs_smtputf8
-    assert Envelope("a@x.example", ("b@x.example", "ü@x.example"), InMemory(b"\r\n")).needs_smtputf8

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from mailfleet_schema.states import OnDoubt, Phase, Place, State, is_legal
-from mailfleet_workers.outcome import GateWish, Policy, decide, retry_in_s
+from mailfleet_workers.decision import decide, retry_in_s
+from mailfleet_workers.outcome import GateWish, Policy
 from mailfleet_workers.smtp.base import Reply
 from mailfleet_workers.verdict import (
     Judgement,

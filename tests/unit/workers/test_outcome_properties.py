@@ -8,9 +8,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailfleet_schema.statements.recipient import Recipient, RecipientOutcome
+from mailfleet_schema.statements.recipient import IN_DOUBT, Recipient, RecipientOutcome
 from mailfleet_schema.states import OnDoubt, Phase, Place, State, is_legal
-from mailfleet_workers.outcome import MAX_TEXT, Outcome, Policy, decide
+from mailfleet_workers.decision import decide
+from mailfleet_workers.outcome import MAX_TEXT, Outcome, Policy
 from mailfleet_workers.smtp.base import Reply
 from mailfleet_workers.verdict import (
     Accepted,
@@ -35,6 +36,7 @@ WAITS = st.builds(Wait, st.sampled_from(Scope), SECONDS, TEXTS, st.none() | REPL
 RETRIES = st.builds(Retry, TEXTS, st.none() | REPLIES)
 UNCERTAINS = st.builds(Uncertain, TEXTS)
 ADDRESSES = ("a@x.net", "b@x.net", "c@x.net")
+REST = {"x@x.net", "y@x.net", "z@x.net"}
 ROWS = st.fixed_dictionaries(
     {
         "retry": st.booleans(),
@@ -60,13 +62,18 @@ def decisions(draw: st.DrawFn) -> tuple[Outcome, Phase, Judgement]:
         others = draw(st.lists(st.one_of(STOPS, WAITS, RETRIES), min_size=1, max_size=2))
         each = (verdict, *others)
         recipients = tuple(RecipientVerdict(a, v) for a, v in zip(ADDRESSES, each, strict=False))
-    judgement = Judgement(verdict, recipients)
-    known = [Recipient(5, address, outcome) for address, outcome in draw(BEFORE).items()]
+    # Nobody of those is in the attempt; who is turned away is turned away by an accepted one.
+    turned_away = draw(st.sampled_from([(), ("x@x.net",)])) if isinstance(verdict, Accepted) else ()
+    by_itself = isinstance(verdict, Stop | Wait | Retry) and draw(st.booleans())
+    judgement = Judgement(verdict, recipients, turned_away, by_itself)
+    known = [
+        Recipient(5, address, outcome, text=draw(st.sampled_from([None, "later", IN_DOUBT])))
+        for address, outcome in draw(BEFORE).items()
+    ]
     row = claimed(5, 2, **draw(ROWS))
-    outcome = decide(
-        row, judgement, tried(*ADDRESSES, dry_run=draw(st.booleans())), Policy(), phase=phase, before=known
-    )
-    return outcome, phase, judgement
+    was = tried(*ADDRESSES, dry_run=draw(st.booleans()))
+    was = replace(was, rest=draw(st.sampled_from([(), ("y@x.net", "z@x.net")])))
+    return decide(row, judgement, was, Policy(), phase=phase, before=known), phase, judgement
 
 
 @given(decisions())
@@ -80,7 +87,8 @@ def test_every_settlement_is_a_legal_arrow(decision: tuple[Outcome, Phase, Judge
 @given(decisions())
 def test_counters_fit_the_state(decision: tuple[Outcome, Phase, Judgement]) -> None:
     """`sent` has a copy done, `failed` has none, `queued` is due again, only a doubt is looked at later."""
-    settlement = decision[0].settlement
+    outcome = decision[0]
+    settlement = outcome.settlement
     assert settlement.sends == 1
     assert settlement.fails + settlement.waits <= 1
     match settlement.state:
@@ -88,7 +96,10 @@ def test_counters_fit_the_state(decision: tuple[Outcome, Phase, Judgement]) -> N
             assert settlement.dones == 1
         case State.QUEUED:
             assert settlement.due_in_s is not None
-            assert settlement.due_in_s > 0
+            # At once only for somebody who had no turn: that is neither a failure nor a wait.
+            at_once = settlement.due_in_s == 0
+            assert not at_once or (settlement.fails, settlement.waits, settlement.dones) == (0, 0, 0)
+            assert not at_once or any(one.address in REST for one in outcome.recipients)
         case State.FAILED:
             assert (settlement.dones, settlement.fails) == (0, 1)
         case _:
@@ -111,6 +122,20 @@ def test_nobody_is_open_in_a_mail_that_ended(decision: tuple[Outcome, Phase, Jud
     outcome, _, _ = decision
     if outcome.settlement.state in {State.SENT, State.FAILED}:
         assert all(one.outcome != "open" for one in outcome.recipients)
+
+
+@given(decisions())
+def test_whoever_had_no_turn_is_never_given_up_by_anothers_refusal(
+    decision: tuple[Outcome, Phase, Judgement],
+) -> None:
+    """As long as nothing was said of the mail itself, it goes on for them."""
+    outcome, _, judgement = decision
+    if REST.intersection(judgement.rest) or (
+        (judgement.each or isinstance(judgement.verdict, Accepted))
+        and REST.intersection(one.address for one in outcome.recipients)
+    ):
+        assert outcome.settlement.state is State.QUEUED
+        assert not any(one.outcome == "refused" and one.address in REST for one in outcome.recipients)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -7,7 +7,8 @@ import pytest
 
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.states import Phase, State
-from mailfleet_workers.outcome import Outcome, decide
+from mailfleet_workers.decision import decide
+from mailfleet_workers.outcome import Outcome
 from mailfleet_workers.verdict import Judgement, RecipientVerdict, Scope, Verdict
 from tests.unit.workers.making import accepted, claimed, tried
 from tests.unit.workers.test_outcome import POLICY, RETRY, STOP, UNCERTAIN, wait

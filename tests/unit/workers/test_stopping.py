@@ -7,7 +7,8 @@ import pytest
 
 from mailfleet_schema.statements.recipient import Recipient
 from mailfleet_schema.states import OnDoubt, Phase, Place, State, is_legal
-from mailfleet_workers.outcome import Outcome, Policy, decide
+from mailfleet_workers.decision import decide
+from mailfleet_workers.outcome import Outcome, Policy
 from mailfleet_workers.smtp.base import Reply
 from mailfleet_workers.stopping import stopped
 from mailfleet_workers.verdict import (

@@ -5,7 +5,7 @@ a Wait of the host or the account. Silence from MAIL to the dot is a Retry, sile
 there is a reply, a time stated in it comes first, then the table of rules, whose last lines know codes only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from mailfleet_workers.classify.rules import Rule, Rules
@@ -22,6 +22,9 @@ from mailfleet_workers.verdict import (
     Verdict,
     Wait,
 )
+
+#: The reason of the rules that speak of a server that takes so many recipients at once.
+NO_ROOM = "too many recipients for one mail"
 
 #: No mail has been named yet.
 _BEFORE_MAIL = frozenset({Phase.CONNECT, Phase.EHLO, Phase.AUTH})
@@ -53,24 +56,45 @@ def classify(
 
     When the dot was accepted, `verdict` is Accepted and `recipients` is empty or holds everybody. Otherwise recipients
     refused at RCPT keep their own verdicts, the others share `verdict`; when all were refused, `verdict` is the one
-    that keeps the mail open longest. A recipient's Wait may be of the account or host: the caller parks those too.
+    that keeps the mail open longest. A recipient's Wait may be of the account or host: the caller parks those too. Those for
+    whom a transaction had no room that was accepted for others are its `rest` (RFC 5321 4.5.3.1.10).
     """
     if answer.withheld:
         raise ValueError("an answer that is withheld has no verdict")
     recipients = envelope.recipients if envelope is not None else ()
-    refused = {
+    refused: dict[str, Verdict] = {
         address: of_reply(reply, Phase.RCPT, host=host, rules=rules, now=now)
         for address, reply in answer.recipients.items()
         if reply.code >= 400 and address in recipients
     }
+    refused |= {address: Stop(why) for address, why in answer.kept_back.items()}
+    surplus = _without_room(answer, refused)
+    refused = {address: own for address, own in refused.items() if address not in surplus}
     if refused and len(refused) == len(set(recipients)):
         verdict = max(refused.values(), key=_openness)
-    else:
-        verdict = _of_answer(answer, host=host, rules=rules, now=now)
-        if answer.phase is Phase.RCPT and isinstance(verdict, Stop) and not answer.refused_locally:
-            # It was said of one recipient and ended the conversation before the others were heard.
-            verdict = Retry(verdict.reason, verdict.reply)
-    return Judgement(verdict, tuple(_listed(recipients, refused, verdict)))
+        return Judgement(verdict, tuple(_listed(recipients, refused, verdict)), each=True)
+    verdict = _of_answer(answer, host=host, rules=rules, now=now)
+    if answer.phase is Phase.RCPT and isinstance(verdict, Stop) and not answer.refused_locally:
+        # It was said of one recipient and ended the conversation before the others were heard.
+        verdict = Retry(verdict.reason, verdict.reply)
+    if not isinstance(verdict, Accepted):
+        # What became of the mail is true of everybody who was not refused himself.
+        return Judgement(verdict, tuple(_listed(recipients, refused, verdict)))
+    named = tuple(address for address in recipients if address not in surplus)
+    rest = tuple(address for address in dict.fromkeys(recipients) if address in surplus)
+    return Judgement(verdict, tuple(_listed(named, refused, verdict)), rest)
+
+
+def _without_room(answer: Answer, refused: Mapping[str, Verdict]) -> frozenset[str]:
+    """Those who were *refused* only because others were accepted before them."""
+    if not any(reply.code < 300 for reply in answer.recipients.values()):
+        return frozenset()
+    return frozenset(
+        address
+        for address, own in refused.items()
+        # A time that the server stated makes a Wait of it.
+        if isinstance(own, Stop | Retry) and own.reason == NO_ROOM
+    )
 
 
 def _listed(

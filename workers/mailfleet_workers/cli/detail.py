@@ -168,6 +168,8 @@ def _try(tried: Try, now: datetime) -> Text:
     said = _said(tried.code, tried.text or tried.reason)
     if said:
         line.append_text(screen.cell(f" - {said}"))
+    if tried.queue_id:
+        line.append_text(screen.cell(f", queue id {tried.queue_id}"))
     return line
 
 

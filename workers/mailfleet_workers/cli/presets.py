@@ -101,11 +101,13 @@ def _facts(one: Preset) -> Iterator[tuple[str, object]]:
     yield "servers", ", ".join(f"{each.host}:{each.port} {each.tls}" for each in one.servers) or None
     yield "login", ", ".join(one.auth) or None
     yield "sender", one.sender
-    most = f"{one.recipients_per_message:,} (not enforced)" if one.recipients_per_message else None
-    yield "recipients of a message", most
-    size = (
-        f"{one.max_message_bytes / 2**20:.0f} MiB, encoded (not enforced)" if one.max_message_bytes else None
+    most = (
+        f"{one.recipients_per_message:,}, a mail to more goes in several"
+        if one.recipients_per_message
+        else None
     )
+    yield "recipients of a message", most
+    size = f"{one.max_message_bytes / 2**20:.0f} MiB, encoded" if one.max_message_bytes else None
     yield "size of a message", size
     yield "who sends more", one.after
     yield "looked up", seen()

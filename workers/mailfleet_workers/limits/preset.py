@@ -13,7 +13,7 @@ tells a customer wins. Each was read so that the limits hold whatever is meant:
 * One recipient a second (the sandbox of Amazon SES) would keep every mail to two from being sent for ever: it is one
   message a second and sixty recipients a minute.
 * Gaps between logins are documented by nobody, and so they are in no preset. What a message may hold (recipients, bytes)
-  is shown and not enforced.
+  is no limit of a time: a mail to more recipients goes in several transactions, a larger one is never sent.
 """
 
 import difflib

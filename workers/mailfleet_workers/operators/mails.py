@@ -193,7 +193,9 @@ def _operate(
         connection, operation, ids, apps=sorted(apps), reason=None if reason is None else cut(reason)
     )
     if operation.target is State.SENT:
-        purge_sent(connection, sorted(changed), policy_of)
+        # One that goes on for those who were not in doubt needs its content.
+        query = select(mail.c.id).where(mail.c.id.in_(changed), mail.c.state == State.SENT.value)
+        purge_sent(connection, sorted(connection.execute(query).scalars()), policy_of)
     if changed and operation is not QUEUE:
         # A draft that is queued was not tried before.
         tell(connection, registered_endpoints(connection), changed)

@@ -12,11 +12,14 @@ from mailfleet_schema.content import Address
 from mailfleet_workers.account import Account, Proxy, Timeouts
 from mailfleet_workers.limits.preset import UnknownPreset, preset
 from mailfleet_workers.secret import Secret
+from mailfleet_workers.settings.dsn import DsnSettings
 from mailfleet_workers.settings.limits import AccountLimitSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, Words, wrong
 from mailfleet_workers.settings.timeouts import TimeoutSettings
 
 Tls = Literal["implicit", "starttls", "plain"]
+#: What a preset says of one connection or message; the account's key of that name wins.
+Figure = Literal["max_messages", "recipients_per_message", "max_message_bytes"]
 
 #: The port that goes with each way to encrypt (RFC 8314 3.3, RFC 6409, RFC 5321).
 PORTS: dict[Tls, int] = {"implicit": 465, "starttls": 587, "plain": 25}
@@ -101,9 +104,22 @@ class AccountSettings(BaseModel):
         description="A connection is closed after so many mails.",
         json_schema_extra={"without": "the preset's, else 50"},
     )
+    recipients_per_message: int | None = Field(
+        None,
+        ge=1,
+        description="So many recipients go in one transaction; a mail to more goes in several.",
+        json_schema_extra={"without": "the preset's, else any number"},
+    )
+    max_message_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="A larger mail, encoded, is never sent; the server is not asked.",
+        json_schema_extra={"without": "the preset's, else what the server says"},
+    )
     max_age_s: float = Field(300, gt=0, description="A connection is closed at this age.")
     max_idle_s: float = Field(8, gt=0, description="A connection is closed when it was idle for so long.")
     timeouts: TimeoutSettings = Field(TimeoutSettings())
+    dsn: DsnSettings = Field(DsnSettings())
     dry_run: bool = Field(
         False,
         description="Whether this account never sends, whatever `delivery` says. Its mails end as sent, with reason dry_run.",
@@ -220,7 +236,10 @@ class AccountSettings(BaseModel):
             helo=self.helo,
             ca_file=self.ca_file,
             timeouts=Timeouts(**self.timeouts.model_dump()),
-            max_messages=self._most_messages(),
+            max_messages=self._figure("max_messages") or MAX_MESSAGES,
+            recipients_per_message=self._figure("recipients_per_message"),
+            max_message_bytes=self._figure("max_message_bytes"),
+            dsn=self.dsn.reports(),
             max_age_s=self.max_age_s,
             max_idle_s=self.max_idle_s,
             # The catching server is in this process.
@@ -228,11 +247,10 @@ class AccountSettings(BaseModel):
             dry_run=self.dry_run,
         )
 
-    def _most_messages(self) -> int:
-        if self.max_messages is not None:
-            return self.max_messages
-        known = None if self.preset is None else preset(self.preset).max_messages
-        return MAX_MESSAGES if known is None else known
+    def _figure(self, key: Figure) -> int | None:
+        """What is set here, else what the preset says; None where nobody says it."""
+        own: int | None = getattr(self, key)
+        return own if own is not None or self.preset is None else getattr(preset(self.preset), key)
 
 
 def _address(value: str) -> Address:

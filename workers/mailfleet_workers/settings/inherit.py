@@ -24,6 +24,8 @@ _OF_SERVER = frozenset(
         "ca_file",
         "preset",
         "max_messages",
+        "recipients_per_message",
+        "max_message_bytes",
         "limits.messages",
         "limits.recipients",
         "limits.connections",
@@ -33,11 +35,20 @@ _OF_SERVER = frozenset(
 #: Taken over together or not at all: a password is one user's.
 _LOGIN = frozenset({"username", "password"})
 #: What a preset says: an account that names one has its figures, not those that were set beside another.
-_OF_PRESET = frozenset({"max_messages", "limits.messages", "limits.recipients", "limits.connections"})
+_OF_PRESET = frozenset(
+    {
+        "max_messages",
+        "recipients_per_message",
+        "max_message_bytes",
+        "limits.messages",
+        "limits.recipients",
+        "limits.connections",
+    }
+)
 #: Where one of these is wrong in `default`, nothing is said of what others would have made of it.
 _ESSENTIAL = frozenset({"host", "port", "tls", "username", "password"})
 
-_TABLES = ("limits", "timeouts")
+_TABLES = ("limits", "timeouts", "dsn")
 
 
 def inherits(key: str, given: Collection[str]) -> bool:

@@ -11,8 +11,8 @@ class TimeoutSettings(BaseModel):
     model_config = STRICT
 
     connect: float = Field(30, gt=0, description="Until the server's host answers the connection.")
-    ehlo: float = Field(60, gt=0, description="The greeting, and the reply to EHLO.")
-    command: float = Field(60, gt=0, description="The reply to MAIL, RCPT and each step of AUTH.")
+    ehlo: float = Field(300, gt=0, description="The greeting, and the reply to EHLO.")
+    command: float = Field(300, gt=0, description="The reply to MAIL, RCPT and each step of AUTH.")
     data: float = Field(120, gt=0, description="The reply to DATA.")
     block: float = Field(180, gt=0, description="Each 64 KiB of the message.")
     dot: float = Field(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from mailfleet_workers.smtp.message import Message
+from mailfleet_workers.smtp.envelope import Envelope as Envelope  # noqa: PLC0414 - one of the values that a transport speaks in
 
 _ENHANCED = re.compile(r"\A([245]\.\d{1,3}\.\d{1,3})(?=\s|\Z)")
 
@@ -43,20 +43,6 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
-    """One mail for one transaction. `message` is canonical: CRLF line ends only, not dot-stuffed, ends in CRLF."""
-
-    sender: str
-    recipients: tuple[str, ...]
-    message: Message
-
-    @property
-    def needs_smtputf8(self) -> bool:
-        """Whether an address is not ASCII (domains already are), so that RFC 6531 is needed."""
-        return not all(address.isascii() for address in (self.sender, *self.recipients))
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """How one transaction, or the opening of a connection, ended.
 
@@ -65,7 +51,8 @@ class Answer:
     moment the first byte of the final dot may have left; with `reply` None it means that the server may have the
     mail. `withheld` is True when `before_dot` refused and nothing final was said. `refused_locally` is True when
     we kept the mail back ourselves because this server can never take it as it is (`error` says why). `recipients`
-    holds the RCPT replies seen, by address; an address that is missing was not tried. `reusable` says whether the
+    holds the RCPT replies seen, by address; an address that is missing was not tried. `kept_back` has, by address, why nothing was said
+    of a recipient: this server can never take such a one. `reusable` says whether the
     connection may carry another mail. `seconds` is the time it took.
     """
 
@@ -78,6 +65,7 @@ class Answer:
     reusable: bool = False
     seconds: float = 0.0
     refused_locally: bool = False
+    kept_back: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:

@@ -4,12 +4,12 @@ The promise: the final dot leaves at most once, only after `before_dot` agreed, 
 speaks against it; the Answer says whether it may have left. What the replies mean for a mail is decided elsewhere.
 """
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from mailfleet.failpoints import failpoint
 from mailfleet_workers.account import Timeouts
 from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
+from mailfleet_workers.smtp.commands import Commands
 from mailfleet_workers.smtp.stuffing import stuffed
 from mailfleet_workers.smtp.wire import Wire, WireError
 from mailfleet_workers.telemetry.stopwatch import Stopwatch
@@ -17,9 +17,6 @@ from mailfleet_workers.telemetry.stopwatch import Stopwatch
 #: Commands sent at once where PIPELINING is offered. Their replies must fit into the socket's buffers, or both sides
 #: would wait for each other (RFC 2920 3.1).
 GROUP = 50
-
-#: What fits between the angle brackets of MAIL and RCPT and cannot begin another command or parameter.
-_PATH = re.compile(r"[^\s<>\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class Transaction:
@@ -42,12 +39,11 @@ class Transaction:
         self._phase = Phase.MAIL
         self._dot_sent = False
         self._recipients: dict[str, Reply] = {}
-        self._utf8 = envelope.needs_smtputf8 or not envelope.message.header.isascii()
-        self._eight_bit = not envelope.message.is_ascii
+        self._commands = Commands(envelope, wire)
 
     def run(self, before_dot: Callable[[], bool]) -> Answer:
         """The Answer; an exception only from `before_dot`, a failpoint or a bug, and then the dot may not leave."""
-        if refusal := self._refusal():
+        if refusal := self._commands.objection():
             return self._answer(None, refusal, refused_locally=True, reusable=not self._wire.broken)
         try:
             return self._address() or self._data() or self._body() or self._finish(before_dot)
@@ -58,48 +54,6 @@ class Transaction:
                 return self._answer(said)
             return self._answer(None, str(error))
 
-    def _refusal(self) -> str | None:
-        """Why this server can never take this mail as it is; None if nothing speaks against trying."""
-        message, wire = self._envelope.message, self._wire
-        for what, address in (
-            # The null sender is a legal one (RFC 5321 4.5.5).
-            ("sender", self._envelope.sender or "-"),
-            *((f"recipient {n}", a) for n, a in enumerate(self._envelope.recipients)),
-        ):
-            if not _PATH.fullmatch(address):
-                return f"{what} is no address that a command can carry"
-        if not self._envelope.recipients:
-            return "no recipient"
-        if not message.is_canonical:
-            return "message is not canonical: bare CR, bare LF, NUL or no line end at its end"
-        if self._utf8 and not wire.has_extn("smtputf8"):
-            return "an address is not ASCII and the server does not offer SMTPUTF8"
-        if self._eight_bit and not wire.has_extn("8bitmime"):
-            return "message has 8-bit bytes and the server does not offer 8BITMIME"
-        limit = self._size_limit()
-        if limit and message.size > limit:
-            return f"message of {message.size} bytes exceeds the server's SIZE limit {limit}"
-        return None
-
-    def _size_limit(self) -> int:
-        """What EHLO said after SIZE; 0 for no limit or none stated (RFC 1870)."""
-        said = self._wire.esmtp_features.get("size", "").strip()
-        return int(said) if said.isdecimal() and len(said) < 19 else 0
-
-    def _commands(self) -> Iterator[tuple[str | None, str]]:
-        """MAIL (no recipient), then each RCPT with its recipient."""
-        parameters = ""
-        if self._wire.has_extn("size"):
-            # Without the doubled dots, as RFC 1870 3 counts.
-            parameters += f" SIZE={self._envelope.message.size}"
-        if self._eight_bit:
-            parameters += " BODY=8BITMIME"
-        if self._utf8:
-            parameters += " SMTPUTF8"
-        yield None, f"MAIL FROM:<{self._envelope.sender}>{parameters}\r\n"
-        for address in self._envelope.recipients:
-            yield address, f"RCPT TO:<{address}>\r\n"
-
     def _address(self) -> Answer | None:
         """MAIL and every RCPT; an Answer when the transaction ends here, None when somebody was accepted.
 
@@ -109,9 +63,9 @@ class Transaction:
         if ended := self._beforehand():
             return ended
         self._watch.begin("mail")
-        self._wire.command_encoding = "utf-8" if self._utf8 else "ascii"
+        self._wire.command_encoding = "utf-8" if self._commands.utf8 else "ascii"
         self._wire.patience = self._timeouts.command
-        commands = list(self._commands())
+        commands = list(self._commands)
         size = GROUP if self._wire.has_extn("pipelining") else 1
         for start in range(0, len(commands), size):
             group = commands[start : start + size]
@@ -120,7 +74,7 @@ class Transaction:
                 if ended := self._judge(address, behind=len(group) - sent):
                     return ended
         if not any(reply.code < 300 for reply in self._recipients.values()):
-            return self._refused(self._recipients[self._envelope.recipients[-1]])
+            return self._refused(self._recipients[self._commands.recipients[-1]])
         return None
 
     def _judge(self, address: str | None, *, behind: int) -> Answer | None:
@@ -251,4 +205,5 @@ class Transaction:
             reusable=reusable,
             seconds=self._clock() - self._started,
             refused_locally=refused_locally,
+            kept_back=self._commands.kept_back,
         )

@@ -53,13 +53,16 @@ class Reply(View):
 
 @dataclass(frozen=True, slots=True)
 class LastTry(View):
-    """The last line of the mail's history."""
+    """The last line of the mail's history; `queue_id` is the server's name of what it took over."""
 
     ended_at: datetime
     ago_s: float
     verdict: str
     phase: str | None
     host: str | None
+    code: int | None = None
+    enhanced: str | None = None
+    queue_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,9 @@ class Try(View):
     phase: str | None
     reason: str | None
     code: int | None
+    enhanced: str | None
     text: str | None
+    queue_id: str | None
     duration_ms: int | None
     recipients: int
     account: str

@@ -152,6 +152,9 @@ def _query(dialect: Dialect, mail_id: int) -> Select[Any]:
             attempt.c.verdict,
             attempt.c.phase.label("tried_phase"),
             attempt.c.host.label("tried_host"),
+            attempt.c.code.label("tried_code"),
+            attempt.c.enhanced.label("tried_enhanced"),
+            attempt.c.queue_id.label("tried_queue_id"),
             content.c.to,
             content.c.cc,
             content.c.bcc,
@@ -178,7 +181,16 @@ def _facts(row: Row[Any], quiet_s: float) -> Facts:
     tried = None
     if row.tried_at is not None:
         ago = (now - row.tried_at).total_seconds()
-        tried = LastTry(row.tried_at, ago, row.verdict, row.tried_phase, row.tried_host)
+        tried = LastTry(
+            row.tried_at,
+            ago,
+            row.verdict,
+            row.tried_phase,
+            row.tried_host,
+            row.tried_code,
+            row.tried_enhanced,
+            row.tried_queue_id,
+        )
     reply = None
     if row.last_code is not None or row.last_text:
         reply = Reply(row.last_code, row.last_enhanced, row.last_text)

@@ -16,6 +16,7 @@ from mailfleet_workers.mime import MimeMismatch, build
 from mailfleet_workers.outcome_recipients import named_rows
 from mailfleet_workers.outgoing import AS_IT_IS, Outgoing
 from mailfleet_workers.smtp.base import Envelope
+from mailfleet_workers.smtp.envelope import dsn_of
 from mailfleet_workers.smtp.message import InMemory
 from mailfleet_workers.stores import ReadStored, no_stores
 from mailfleet_workers.verdict import Stop, Wait
@@ -115,7 +116,8 @@ def pack(
         return Stop(f"content: {type(error).__name__}: {error}")
     if missing:
         return Stop(f"attachments: {missing[0]!r} is not stored")
-    envelope = Envelope(sender=sender.address, recipients=recipients, message=InMemory(message))
+    dsn = dsn_of(None, account.dsn, row.id)
+    envelope = Envelope(sender=sender.address, recipients=recipients, message=InMemory(message), dsn=dsn)
     note = leaving.note or note_of(gathered.left_out)
     return Parcel(row, envelope, tuple(outcomes), leaving.dry_run, note)
 

@@ -26,6 +26,7 @@ from mailfleet_workers.catcher import (
     Step,
 )
 from mailfleet_workers.operators.mails import by_ids
+from mailfleet_workers.smtp.envelope import Dsn
 from tests.integration.smtp.branch import Branch, account, stamped
 from tests.integration.smtp.dialogue import Dialogue, Peer
 
@@ -292,6 +293,32 @@ def test_a_recipient_that_is_not_ascii_fails_alone(sqlite_engine: Engine, tmp_pa
         assert branch.outcomes(mail) == {"ada@example.net": "accepted", "jörg@example.net": "refused"}
         branch.end()
     assert server.lines("RCPT") == ["RCPT TO:<ada@example.net>"]
+
+
+@pytest.mark.smtplib(15)
+@pytest.mark.parametrize("offered", [True, False])
+def test_reports_are_asked_for_of_a_server_that_offers_them(
+    sqlite_engine: Engine, tmp_path: Path, offered: bool
+) -> None:
+    """An account's wish goes with every mail that says nothing itself; a server without DSN hears nothing of it."""
+
+    def script(peer: Peer) -> None:
+        peer.greet(*(["DSN"] if offered else []))
+        peer.accept_mail()
+        peer.quit()
+
+    with Dialogue(script) as server, stamped():
+        branch = Branch(sqlite_engine, tmp_path)
+        asked = Dsn("hdrs", None, ("failure", "delay"))
+        branch.accounts["default"] = account("default", server.port, dsn=asked)
+        mail = branch.write("report", "ada+1@example.net")
+        branch.work()
+        assert branch.state(mail) == "sent"
+        branch.end()
+    of_mail = f" RET=HDRS ENVID=mail-{mail}" if offered else ""
+    of_rcpt = " NOTIFY=FAILURE,DELAY ORCPT=rfc822;ada+2B1@example.net" if offered else ""
+    assert server.lines("MAIL") == [f"MAIL FROM:<us@example.com>{of_mail}"]
+    assert server.lines("RCPT") == [f"RCPT TO:<ada+1@example.net>{of_rcpt}"]
 
 
 def test_a_message_larger_than_the_account_allows_is_not_offered(scene: Make) -> None:

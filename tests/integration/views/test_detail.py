@@ -45,7 +45,9 @@ def test_history_and_outcomes(engine: Engine, read: Connection) -> None:
     mail_id = rows.insert()
     row = rows.claim(mail_id, worker)
     rows.attempt(row, worker)
-    rows.attempt(row, worker, verdict="accepted", code=250, text="2.0.0 Ok")
+    rows.attempt(
+        row, worker, verdict="accepted", code=250, text="2.0.0 Ok", enhanced="2.0.0", queue_id="4XYZ"
+    )
     with engine.begin() as connection:
         put_recipients(connection, [Recipient(mail_id, "bob@example.net", "refused", 550, "5.1.1 unknown")])
     found = show_mail(read, mail_id)
@@ -55,6 +57,7 @@ def test_history_and_outcomes(engine: Engine, read: Connection) -> None:
         ("wait", 450, GREYLISTED),
         ("accepted", 250, "2.0.0 Ok"),
     ]
+    assert [(one.enhanced, one.queue_id) for one in found.tries] == [(None, None), ("2.0.0", "4XYZ")]
     assert [(one.address, one.outcome) for one in found.recipients] == [("bob@example.net", "refused")]
     assert not found.earlier_tries
 

@@ -379,6 +379,7 @@ def test_fields_for_programs(engine: Engine, read: Connection) -> None:
     assert 300 < plain["look_in_s"] <= 310
     assert plain["last_reply"] == {"code": 450, "enhanced": "4.7.1", "text": GREYLISTED}
     assert plain["last_try"]["host"] == "smtp.example.com"
+    assert (plain["last_try"]["code"], plain["last_try"]["queue_id"]) == (450, None)
     assert plain["gate"]["scope"] == "host"
     assert plain["due_at"].endswith("Z")
 

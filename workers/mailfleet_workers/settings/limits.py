@@ -54,8 +54,8 @@ class HostLimitSettings(BaseModel):
     )
     recipients: Rates = Field(
         None,
-        description="How many recipients, counted with every message; a message with more than a rule allows is"
-        " never sent.",
+        description="How many recipients, counted with every message; a mail to more than a rule allows goes in"
+        " several.",
         json_schema_extra={"without": "any number"},
     )
     connections: int | None = Field(
@@ -84,8 +84,8 @@ class AccountLimitSettings(HostLimitSettings):
     )
     recipients: Rates = Field(
         None,
-        description="How many recipients, counted with every message; a message with more than a rule allows is"
-        " never sent. `[]` lifts the preset's.",
+        description="How many recipients, counted with every message; a mail to more than a rule allows goes in"
+        " several. `[]` lifts the preset's.",
         json_schema_extra={"without": "the preset's, else any number"},
     )
     connections: int | None = Field(

@@ -13,7 +13,7 @@ from mailfleet_workers.decision import decide
 from mailfleet_workers.outcome import Outcome
 from mailfleet_workers.outcome_recipients import named_rows, turns
 from mailfleet_workers.smtp.base import Reply
-from mailfleet_workers.verdict import Judgement, RecipientVerdict, Scope, Verdict, Wait
+from mailfleet_workers.verdict import Judgement, RecipientVerdict, Scope, Verdict
 from tests.unit.workers.making import accepted, claimed, tried
 from tests.unit.workers.test_outcome import POLICY, RETRY, STOP, UNCERTAIN, wait
 

@@ -12,6 +12,7 @@ from typing import Literal, Self, get_args
 
 from mailfleet.errors import SettingsError
 from mailfleet_schema.content import Address
+from mailfleet_workers.classify.rule import Rule
 from mailfleet_workers.secret import NOT_SHOWN, Secret
 
 Tls = Literal["implicit", "starttls", "plain"]
@@ -77,7 +78,7 @@ class Account:
     `username` None means no AUTH; `sender` None means that every mail names its own From; `helo` None means the
     machine's name if it is a full one, else the address literal of the connection (RFC 5321 4.1.3). `ca_file` None
     means the system's certificate authorities, `proxy` None a direct connection. `max_age_s` and `max_idle_s` are in
-    seconds. `dry_run` says that it never sends. `secret_version` tells the values behind its secrets from others, in this
+    seconds. `dry_run` says that it never sends. `replies` are rules for what its server answers, searched before all others. `secret_version` tells the values behind its secrets from others, in this
     process only; it is empty where nobody looks after them. Raises SettingsError for a value out of range, and
     for a user name without TLS: credentials never travel in the clear.
     """
@@ -97,6 +98,7 @@ class Account:
     max_idle_s: float = 8
     proxy: Proxy | None = None
     dry_run: bool = False
+    replies: tuple[Rule, ...] = field(default=(), repr=False)
     secret_version: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:

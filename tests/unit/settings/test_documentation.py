@@ -15,6 +15,7 @@ SECTIONS = (
     "accounts.NAME",
     "accounts.NAME.limits",
     "accounts.NAME.timeouts",
+    "hosts.NAME",
     "hosts.NAME.limits",
     "apps.NAME",
     "webhooks.NAME",

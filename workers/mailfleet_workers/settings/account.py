@@ -14,6 +14,7 @@ from mailfleet_workers.limits.preset import UnknownPreset, preset
 from mailfleet_workers.secret import Secret
 from mailfleet_workers.settings.limits import AccountLimitSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, Words, wrong
+from mailfleet_workers.settings.replies import Replies, rules_from
 from mailfleet_workers.settings.timeouts import TimeoutSettings
 
 Tls = Literal["implicit", "starttls", "plain"]
@@ -104,6 +105,11 @@ class AccountSettings(BaseModel):
     max_age_s: float = Field(300, gt=0, description="A connection is closed at this age.")
     max_idle_s: float = Field(8, gt=0, description="A connection is closed when it was idle for so long.")
     timeouts: TimeoutSettings = Field(TimeoutSettings())
+    replies: Replies = Field(
+        (),
+        description="Rules for what its server answers, searched before those of the host and mailfleet's own"
+        " ([replies](replies.md)).",
+    )
     dry_run: bool = Field(
         False,
         description="Whether this account never sends, whatever `delivery` says. Its mails end as sent, with reason dry_run.",
@@ -226,6 +232,7 @@ class AccountSettings(BaseModel):
             # The catching server is in this process.
             proxy=None if self.host is None else self.proxy_of(name),
             dry_run=self.dry_run,
+            replies=rules_from(self.replies, f"accounts.{name}.replies"),
         )
 
     def _most_messages(self) -> int:

@@ -24,6 +24,7 @@ _OF_SERVER = frozenset(
         "ca_file",
         "preset",
         "max_messages",
+        "replies",
         "limits.messages",
         "limits.recipients",
         "limits.connections",

@@ -1,6 +1,7 @@
 """One line of the table: what a rule asks of a reply, and what a reply looks like to it."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,8 @@ _ADDRESS = re.compile(r"[^\s<>()\[\]\"',;:]+@[^\s<>()\[\]\"',;:]+")
 _READ = 2000
 #: What follows the path of a URL is an identifier or a parameter, never a reason.
 _QUERY = re.compile(r"(https?://[^\s?#]*)[?#]\S*")
+#: Of Latin letters only: elsewhere such a mark makes another letter.
+_ACCENTS = re.compile(r"([A-Za-z])[\u0300-\u036f]+")
 _ENHANCED = re.compile(r"(?m)^[245]\.\d{1,3}\.\d{1,3}[ \t]+")
 
 
@@ -64,7 +67,15 @@ class Silence:
 
 def plain_text(text: str) -> str:
     """A reply's text as rules see it: one line, lower case, without the enhanced codes that providers repeat on every
-    line, and with "<address>" for addresses, so that nobody's address reads like a reason. Only the first 2000 characters are read.
+    line, without accents of Latin letters, and with "<address>" for addresses, so that nobody's address reads like a reason.
+    Only the first 2000 characters are read.
     """
-    one_line = " ".join(_ENHANCED.sub("", text[:_READ]).split()).lower()
+    one_line = " ".join(_ENHANCED.sub("", _plain_letters(text[:_READ])).split()).lower()
     return _ADDRESS.sub("address", _QUERY.sub(r"\1", one_line))
+
+
+def _plain_letters(text: str) -> str:
+    if text.isascii():
+        return text
+    apart = _ACCENTS.sub(r"\1", unicodedata.normalize("NFKD", text))
+    return unicodedata.normalize("NFC", apart)

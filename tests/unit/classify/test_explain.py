@@ -45,7 +45,7 @@ def test_rows_say_the_same_in_several_ways() -> None:
 @pytest.mark.parametrize(
     ("row", "key"),
     [
-        ([], ""),
+        ([], "row"),
         ({"code": 550, "text": "x"}, "phase"),
         ({"phase": "helo", "code": 550, "text": "x"}, "phase"),
         ({"phase": "rcpt", "text": "x"}, "code"),

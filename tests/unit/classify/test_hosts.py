@@ -14,6 +14,7 @@ FAMILIES = Rules.builtin().families
     [
         ("m365", "microsoft"),
         ("outlook.com", "microsoft"),
+        ("ses/sandbox", "ses"),
         ("smtp.office365.com", "microsoft"),
         ("SMTP.Office365.com.", "microsoft"),
         ("smtp.office365.com:2525", "microsoft"),

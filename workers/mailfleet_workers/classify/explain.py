@@ -81,7 +81,7 @@ def read_row(row: object) -> tuple[Phase, Reply | None, str, str | None]:
     before it. Raises SettingsError for a row that is none.
     """
     if not isinstance(row, Mapping):
-        raise SettingsError("", "an object with phase, code and text", _kind(row))
+        raise SettingsError("row", "an object with phase, code and text", _kind(row))
     host = row.get("host")
     if host is not None and not isinstance(host, str):
         raise SettingsError("host", "a name", host)

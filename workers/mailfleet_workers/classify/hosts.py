@@ -1,6 +1,6 @@
 """Which families a host belongs to: whose rules may speak for it.
 
-A host is the real name of a server, the key of a preset (`m365`), the name of a family, or `*`, which is nobody's. Presets say
+A host is the real name of a server, the key of a preset (`m365`, `ses/sandbox`), the name of a family, or `*`, which is nobody's. Presets say
 which servers and domains a provider has; the table groups them, and adds what no preset knows.
 """
 
@@ -23,6 +23,7 @@ def families_of(host: str, families: Families) -> frozenset[str]:
         return frozenset()
     bare, colon, port = host.rpartition(":")
     names = {host, bare} if colon and port.isdigit() and ":" not in bare else {host}
+    names.add(host.partition("/")[0])
     known = names | {preset for name in names for preset in _presets_of(name)}
     groups = {
         family

@@ -98,7 +98,8 @@ class Account:
     max_idle_s: float = 8
     proxy: Proxy | None = None
     dry_run: bool = False
-    replies: tuple[Rule, ...] = field(default=(), repr=False)
+    #: Out of the hash, which is asked for often.
+    replies: tuple[Rule, ...] = field(default=(), repr=False, hash=False)
     secret_version: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:

@@ -38,7 +38,8 @@ def table(text: str, *, origin: str, families: Collection[str] = ()) -> Table:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(origin, "TOML", str(error)) from None
     _known(read, _TABLE_KEYS, origin)
-    own = {name: tuple(hosts) for name, hosts in read.get("families", {}).items()}
+    given = read.get("families", {})
+    own = {name: _list(given, name, f"{origin}: families.{name}") for name in given}
     known = {*families, *own}
     return Table(
         families=own,

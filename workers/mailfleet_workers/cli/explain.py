@@ -63,7 +63,7 @@ class _Asked:
 
 def explain_command(
     ctx: typer.Context,
-    reply: Annotated[str | None, typer.Argument(metavar="[REPLY]", help="Code and text.")] = None,
+    reply: Annotated[str | None, typer.Argument(metavar="REPLY", help="Code and text.")] = None,
     phase: Annotated[
         str, typer.Option(metavar="PHASE", help=f"Where it was said: {', '.join(Phase)}.")
     ] = Phase.RCPT.value,
@@ -158,10 +158,10 @@ def _print_line(row: dict[str, Any], found: Explanation) -> None:
 
 
 def _lines(file: str) -> Iterator[str]:
-    if file == "-":
-        yield from sys.stdin
-        return
     try:
+        if file == "-":
+            yield from sys.stdin
+            return
         with Path(file).open(encoding="utf-8-sig") as lines:
             yield from lines
     except UnicodeDecodeError:

@@ -145,6 +145,16 @@ def test_a_stored_account_is_found(engine: Engine, command: Command) -> None:
     )
 
 
+def test_an_account_that_cannot_be_used_is_said_once(engine: Engine, command: Command) -> None:
+    """One line, with who gave it and the key."""
+    command.environ["MAILFLEET_DATABASE_URL"] = engine.url.render_as_string(hide_password=False)
+    given = {"host": "smtp.tenant.example", "replies": [{"reason": "r", "verdict": "maybe"}]}
+    with engine.begin() as connection:
+        stored_account.put(connection, "tenant-a", json.dumps(given))
+    [line] = command.complaints("explain", "450 no", "--account", "tenant-a")
+    assert "stored account: replies[0].verdict: expected stop, wait or retry, got 'maybe'" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "said"),
     [

@@ -1,6 +1,7 @@
 """`mailfleet explain`: what a server's reply means, and which rule says so."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.accounts.directory import Directory
+from mailfleet_workers.accounts import directory
 from mailfleet_workers.accounts.found import Broken, Known
 from mailfleet_workers.accounts.loaders import installed
 from mailfleet_workers.classify.explain import Explanation, explain, read_phase, read_reply, read_row
@@ -124,14 +125,16 @@ def _find(context: Context, account: str) -> Known | Broken | None:
             engine = context.engine()
             stack.callback(engine.dispose)
             stack.enter_context(context.expecting_database())
-        directory = Directory(
+        # What the directory would log stands in our own line; without any handler Python prints it.
+        logging.getLogger(directory.__name__).addHandler(logging.NullHandler())
+        found = directory.Directory(
             context.settings,
             environ=context.environ,
             catcher=_CATCHER,
             engine=engine,
             loaders=installed(time.monotonic, asked=context.settings.account_loaders),
         )
-        return directory.find(account)
+        return found.find(account)
 
 
 def _many(file: str, asked: _Asked) -> None:

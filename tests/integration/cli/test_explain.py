@@ -99,6 +99,7 @@ def test_many_are_explained_line_by_line(command: Command) -> None:
             key: row[key] for key in row if key not in ours
         }
         assert ours <= said.keys()
+        assert said["given"]["class"] == row["class"]
         assert said["class"] in {"stop", "wait", "retry"}
         assert (said["wait_s"] is None) == (said["class"] == "stop")
     right = sum(row["class"] == said["class"] for row, said in zip(rows, out, strict=True))

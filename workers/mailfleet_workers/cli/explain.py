@@ -155,8 +155,10 @@ def _many(file: str, asked: _Asked) -> None:
 
 
 def _print_line(row: dict[str, Any], found: Explanation) -> None:
-    """*row* with what was *found*; its own keys stay, but for those of the same names."""
-    text = json.dumps({**row, **found.as_json()}, ensure_ascii=True)
+    """*row* with what was *found*; what stood under the same names goes to `given`."""
+    said = found.as_json()
+    given = {key: value for key, value in row.items() if key in said}
+    text = json.dumps({**row, **said, **({"given": given} if given else {})}, ensure_ascii=True)
     sys.stdout.write(text + "\n")
 
 

@@ -25,10 +25,10 @@ def test_the_given_replies_are_read_as_labelled() -> None:
 
 @pytest.mark.parametrize("number", SETS)
 def test_further_replies_are_read_as_labelled(number: int) -> None:
-    """Each set of further replies: class equal to the label in 89 %, to it or an alternative in 99 %, nothing lost."""
+    """Each set of further replies: class equal to the label in 94 %, to it or an alternative in 99 %, nothing lost."""
     found = score((row for row in MORE if row["set"] == number), RULES)
     assert found.lost == ()
-    assert (found.strict >= 89, found.either >= 99, found.scopes >= 92) == (True, True, True), found
+    assert (found.strict >= 94, found.either >= 99, found.scopes >= 92) == (True, True, True), found
 
 
 def test_nothing_is_lost_without_knowledge_of_hosts() -> None:

@@ -12,6 +12,7 @@ from typing import Literal, Self, get_args
 
 from mailfleet.errors import SettingsError
 from mailfleet_schema.content import Address
+from mailfleet_workers.classify.rule import Rule
 from mailfleet_workers.secret import NOT_SHOWN, Secret
 from mailfleet_workers.smtp.envelope import Dsn
 
@@ -80,7 +81,8 @@ class Account:
     machine's name if it is a full one, else the address literal of the connection (RFC 5321 4.1.3). `ca_file` None
     means the system's certificate authorities, `proxy` None a direct connection. `max_age_s` and `max_idle_s` are in
     seconds. `dry_run` says that it never sends. `recipients_per_message` are for one transaction, and `max_message_bytes` for one message as
-    it is sent; None for any number. `dsn` are the reports that mails ask for which do not say it themselves. `secret_version` tells the values behind its secrets from others, in this
+    it is sent; None for any number. `dsn` are the reports that mails ask for which do not say it themselves. `replies` are rules for what its
+    server answers, searched before all others. `secret_version` tells the values behind its secrets from others, in this
     process only; it is empty where nobody looks after them. Raises SettingsError for a value out of range, and
     for a user name without TLS: credentials never travel in the clear.
     """
@@ -103,6 +105,8 @@ class Account:
     recipients_per_message: int | None = None
     max_message_bytes: int | None = None
     dsn: Dsn | None = None
+    #: Out of the hash, which is asked for often.
+    replies: tuple[Rule, ...] = field(default=(), repr=False, hash=False)
     secret_version: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:

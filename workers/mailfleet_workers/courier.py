@@ -243,7 +243,11 @@ class Courier:
 
     def _judge(self, way: Way, parcel: Parcel, answer: Answer, phase: Phase) -> Outcome:
         judgement = classify(
-            answer, parcel.envelope, host=way.account.host, rules=self._desk.rules, now=datetime.now(UTC)
+            answer,
+            parcel.envelope,
+            host=way.host,
+            rules=self._desk.rules.under(way.account.replies),
+            now=datetime.now(UTC),
         )
         if judgement.rest:
             taken = sum(reply.code < 300 for reply in answer.recipients.values())

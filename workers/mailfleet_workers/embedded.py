@@ -33,7 +33,6 @@ from mailfleet_workers import journal
 from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.loaders import Loader, installed
 from mailfleet_workers.catcher import Catcher, DirectoryStore, Script
-from mailfleet_workers.classify import Rules
 from mailfleet_workers.clone_guard import CloneGuard
 from mailfleet_workers.intake import IntakeClosed
 from mailfleet_workers.limits.book import Book
@@ -45,6 +44,7 @@ from mailfleet_workers.pool import Pool
 from mailfleet_workers.reconciler import Pass
 from mailfleet_workers.recovery import Recovered, recover
 from mailfleet_workers.settings import Settings
+from mailfleet_workers.settings.replies import rules_of
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.stores import Stores, shelves_of
 from mailfleet_workers.ways import Ways
@@ -243,7 +243,7 @@ class Embedded:
         limiter = LocalLimiter(
             Book(directory.limits()), time.monotonic, lease_s=self._settings.limits.lease_s, empty=False
         )
-        rules = Rules.builtin()
+        rules = rules_of(self._settings)
         self._stores = Stores(self._settings.stores, self._apps)
         for app in self._apps:
             pool = Pool(

@@ -1,11 +1,10 @@
 """Reading the table: what a rule may say, and which mistake is named how."""
 
-from pathlib import Path
-
 import pytest
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.classify.rules import Rules, plain_text
+from mailfleet_workers.classify.rule import plain_text
+from mailfleet_workers.classify.rules import Rules
 from mailfleet_workers.smtp.base import Phase, Reply
 from mailfleet_workers.verdict import Scope
 
@@ -75,21 +74,10 @@ def test_a_wrong_silence_is_named(line: str) -> None:
         Rules.parse(f'[[silence]]\nreason = "r"\nscope = "host"\n{line}', origin="t")
 
 
-def test_an_operators_table_is_read_from_a_file(tmp_path: Path) -> None:
-    """`load` reads a whole table, and errors name the file."""
-    path = tmp_path / "own.toml"
-    path.write_text(RULE, encoding="utf-8")
-    assert len(Rules.load(path).rules) == 1
-    path.write_text("nonsense", encoding="utf-8")
-    with pytest.raises(SettingsError, match=r"own\.toml"):
-        Rules.load(path)
-
-
 def test_the_builtin_table_is_read_once() -> None:
     """Every rule of the product's own table is well formed and says where it comes from."""
     rules = Rules.builtin()
     assert rules is Rules.builtin()
-    assert rules is Rules.load()
     assert len(rules.rules) > 60
     assert all(rule.source for rule in rules.rules)
 

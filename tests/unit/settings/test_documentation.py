@@ -16,6 +16,7 @@ SECTIONS = (
     "accounts.NAME.limits",
     "accounts.NAME.timeouts",
     "accounts.NAME.dsn",
+    "hosts.NAME",
     "hosts.NAME.limits",
     "apps.NAME",
     "webhooks.NAME",

@@ -1,10 +1,12 @@
-"""What an Answer means for a mail: one pure function over a table of rules.
+"""What an Answer means for a mail: pure functions over a table of rules.
 
-`classify` turns an `Answer` into a `Judgement`; `Rules` is the table (`replies.toml` by default, an operator's own file
-if there is one).
+`classify` turns an `Answer` into a `Judgement`, `rule_on` one refusal into a `Ruling` that says which rule spoke. `Rules` is the
+table: the files in `replies/`, and before them what an account's or a host's settings add.
 """
 
 from mailfleet_workers.classify.classifier import classify
-from mailfleet_workers.classify.rules import Rule, Rules, Silence
+from mailfleet_workers.classify.rule import Rule, Silence
+from mailfleet_workers.classify.rules import Rules
+from mailfleet_workers.classify.ruling import Ruling, rule_on
 
-__all__ = ["Rule", "Rules", "Silence", "classify"]
+__all__ = ["Rule", "Rules", "Ruling", "Silence", "classify", "rule_on"]

@@ -8,8 +8,9 @@ there is a reply, a time stated in it comes first, then the table of rules, whos
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from mailfleet_workers.classify.rules import Rule, Rules
-from mailfleet_workers.classify.stated import queue_id, stated_wait
+from mailfleet_workers.classify.rules import Rules
+from mailfleet_workers.classify.ruling import BEFORE_MAIL, rule_on, rule_on_silence
+from mailfleet_workers.classify.stated import queue_id
 from mailfleet_workers.smtp.base import Answer, Envelope, Phase, Reply
 from mailfleet_workers.verdict import (
     Accepted,
@@ -25,25 +26,6 @@ from mailfleet_workers.verdict import (
 
 #: The reason of the rules that speak of a server that takes so many recipients at once.
 NO_ROOM = "too many recipients for one mail"
-
-#: No mail has been named yet.
-_BEFORE_MAIL = frozenset({Phase.CONNECT, Phase.EHLO, Phase.AUTH})
-
-_SCOPES = {
-    Phase.CONNECT: Scope.HOST,
-    Phase.EHLO: Scope.HOST,
-    Phase.AUTH: Scope.ACCOUNT,
-    Phase.MAIL: Scope.ACCOUNT,
-    Phase.RCPT: Scope.RECIPIENT,
-    Phase.DATA: Scope.MAIL,
-    Phase.EOD: Scope.MAIL,
-}
-
-#: Seconds where the table says wait and names no time, by who waits.
-_WAITS = {Scope.MAIL: 600.0, Scope.RECIPIENT: 3600.0, Scope.ACCOUNT: 3600.0, Scope.HOST: 300.0}
-
-#: Seconds before MAIL, for what a rule calls final, passing, or does not know.
-_FINAL, _PASSING = 86400.0, 60.0
 
 
 def classify(
@@ -126,36 +108,11 @@ def _of_answer(answer: Answer, *, host: str, rules: Rules, now: datetime) -> Ver
         return of_reply(answer.reply, answer.phase, host=host, rules=rules, now=now)
     if answer.dot_sent:
         return Uncertain(error)
-    if answer.phase not in _BEFORE_MAIL:
+    if answer.phase not in BEFORE_MAIL:
         return Retry(error)
-    silence = rules.find_silence(error)
-    if silence is None:
-        return Wait(Scope.HOST, _WAITS[Scope.HOST], error)
-    return Wait(silence.scope, silence.wait_s, f"{silence.reason}: {error}")
+    return rule_on_silence(error, rules=rules).verdict
 
 
 def of_reply(reply: Reply, phase: Phase, *, host: str, rules: Rules, now: datetime) -> Verdict:
     """What one refusal means, by itself."""
-    rule = rules.find(host, phase, reply)
-    reason = rule.reason if rule is not None else "unknown refusal"
-    seconds = stated_wait(reply.text, now)
-    if seconds is not None:
-        scope = rule.scope if rule is not None and rule.scope is not None else _SCOPES[phase]
-        return Wait(scope, seconds, reason, reply)
-    if rule is None:
-        return Retry(reason, reply) if phase not in _BEFORE_MAIL else _wait(None, phase, reason, reply)
-    if phase in _BEFORE_MAIL and rule.kind != "wait":
-        return Wait(_SCOPES[phase], _FINAL if rule.kind == "stop" else _PASSING, reason, reply)
-    match rule.kind:
-        case "stop":
-            return Stop(reason, reply)
-        case "retry":
-            return Retry(reason, reply)
-        case "wait":
-            return _wait(rule, phase, reason, reply)
-
-
-def _wait(rule: Rule | None, phase: Phase, reason: str, reply: Reply) -> Wait:
-    scope = (rule.scope if rule is not None else None) or _SCOPES[phase]
-    seconds = (rule.wait_s if rule is not None else None) or _WAITS[scope]
-    return Wait(scope, seconds, reason, reply)
+    return rule_on(reply, phase, host=host, rules=rules, now=now).verdict

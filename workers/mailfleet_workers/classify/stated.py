@@ -29,6 +29,17 @@ _WINDOW = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
+#: The same elsewhere: a word that means "after", or "again" not far before a number.
+_ELSEWHERE = re.compile(
+    r"""(?: \b(?: dans | через ) \s+ | \b(?: erneut | wieder | nochmal\w* | sp(?:ä|ae)ter | warten )\b [^.;]{0,30}? \bin\s+ )
+        (?P<count>\d{1,6})\s*
+        (?P<unit> secondes? | sekunden? | секунд\w* | minut\w* | минут\w* | heures? | stunden? | час\w* )
+      | (?P<digits>\d{1,6})\s*(?P<sign> 秒 | 分 | 小时 | 小時 | 時間 )(?:钟|鐘)?\s*(?:之?后|之?後)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_FIRST = {"сек": 1, "мин": 60, "час": 3600, "sec": 1, "sek": 1, "min": 60, "heu": 3600, "stu": 3600}
+_SIGNS = {"秒": 1, "分": 60}
+
 _MOMENT = re.compile(
     r"""\b(?: after | until | till | at | before )\s+
         (?P<when> (?:[A-Za-z]{3},\s+)? \d{1,2}\s+[A-Za-z]{3}\s+\d{4}\s+\d\d:\d\d:\d\d\s+ (?:[+-]\d{4}|UTC|GMT|Z)
@@ -49,8 +60,19 @@ def stated_wait(text: str, now: datetime) -> float | None:
         return None if left is None or left <= 0 else min(max(left, LEAST), MOST)
     found = _DURATION.search(text) or _WINDOW.search(text)
     if found is None or not (found["count"] or found["unit"]):
-        return None
+        return _stated_elsewhere(text)
     seconds = _number(found["count"]) * _UNITS[(found["unit"] or "s")[0].lower()]
+    return min(max(float(seconds), LEAST), MOST)
+
+
+def _stated_elsewhere(text: str) -> float | None:
+    found = _ELSEWHERE.search(text)
+    if found is None:
+        return None
+    if found["sign"]:
+        seconds = int(found["digits"]) * _SIGNS.get(found["sign"], 3600)
+    else:
+        seconds = int(found["count"]) * _FIRST[found["unit"][:3].lower()]
     return min(max(float(seconds), LEAST), MOST)
 
 

@@ -15,6 +15,7 @@ from mailfleet_workers.cli import (
     database,
     demo,
     detail,
+    explain,
     limits,
     locate,
     mails,
@@ -95,6 +96,9 @@ app.command("status", short_help="Show how everything stands, by app and state."
 app.command("presets", help=presets.HELP, short_help="Show the limits that providers document.")(
     presets.presets_command
 )
+app.command(
+    "explain", help=explain.HELP, short_help="Say what a server's reply means, and which rule says so."
+)(explain.explain_command)
 app.command("locate", help=locate.HELP, short_help="Find the mail that an answer or bounce is about.")(
     locate.locate_command
 )

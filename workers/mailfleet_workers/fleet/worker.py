@@ -24,7 +24,6 @@ from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import ACTOR, SHARED_APP, queue_name
 from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.loaders import installed
-from mailfleet_workers.classify import Rules
 from mailfleet_workers.clone_guard import CloneGuard
 from mailfleet_workers.fleet.check import check_settings
 from mailfleet_workers.fleet.limiter import limiter_of
@@ -35,6 +34,7 @@ from mailfleet_workers.plan import PoolPlan
 from mailfleet_workers.pool import Pool
 from mailfleet_workers.reconciler import PAGE, SPREAD
 from mailfleet_workers.settings import Settings
+from mailfleet_workers.settings.replies import rules_of
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.stores import Stores
 from mailfleet_workers.telemetry.hint_counts import HintCounts
@@ -118,7 +118,7 @@ class Worker:
             resolve=directory.limits,
             directory=directory,
             connections=self._connections,
-            rules=Rules.builtin(),
+            rules=rules_of(settings),
             way=ways,
             notify=publisher_notify(self._publisher),
             rng=rng or random.Random(),

@@ -18,7 +18,6 @@ from mailfleet.results import Invalid
 from mailfleet.validation import DEFAULT_LIMITS, Limits
 from mailfleet_schema.names import EXPECTATION, InvalidName, check_name
 from mailfleet_workers.account import Account
-from mailfleet_workers.classify import Rules
 from mailfleet_workers.notice import processes
 from mailfleet_workers.notice.brake import Brake
 from mailfleet_workers.notice.letter import Letter, Writing
@@ -26,6 +25,7 @@ from mailfleet_workers.notice.outbox import Entry, Outbox
 from mailfleet_workers.notice.results import Dropped, NoticeNotSent, Result, Sent, word
 from mailfleet_workers.notice.round import Round
 from mailfleet_workers.settings import Settings
+from mailfleet_workers.settings.replies import rules_of
 from mailfleet_workers.smtp.connection import SmtpTransport
 from mailfleet_workers.smtp.pool import ConnectionPool
 from mailfleet_workers.telemetry.meter import SILENT, Meter
@@ -81,7 +81,7 @@ class Notice:
         self._meter = meter
         self._clock = clock
         self.exit_s = exit_s
-        self._rules = Rules.builtin()
+        self._rules = rules_of(settings)
         self._writing = Writing(settings, app, clock=clock, limits=limits, catcher=catcher)
         self._outbox = Outbox(self._send_entries, self._drop)
         self._counts: Counter[str] = Counter()

@@ -168,7 +168,13 @@ class Round:
         account, host = letter.way.account, letter.way.host
         if not letter.dry_run:
             self._meter.replied(account.name, host, answer.reply.code if answer.reply else None)
-        judgement = classify(answer, letter.envelope, host=account.host, rules=self._rules, now=self._now())
+        judgement = classify(
+            answer,
+            letter.envelope,
+            host=host,
+            rules=self._rules.under(account.replies),
+            now=self._now(),
+        )
         for verdict in (judgement.verdict, *(one.verdict for one in judgement.recipients)):
             if isinstance(verdict, Wait) and verdict.scope in {Scope.ACCOUNT, Scope.HOST}:
                 self._closed = verdict

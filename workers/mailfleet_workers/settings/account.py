@@ -15,6 +15,7 @@ from mailfleet_workers.secret import Secret
 from mailfleet_workers.settings.dsn import DsnSettings
 from mailfleet_workers.settings.limits import AccountLimitSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, Words, wrong
+from mailfleet_workers.settings.replies import Replies, rules_from
 from mailfleet_workers.settings.timeouts import TimeoutSettings
 
 Tls = Literal["implicit", "starttls", "plain"]
@@ -120,6 +121,11 @@ class AccountSettings(BaseModel):
     max_idle_s: float = Field(8, gt=0, description="A connection is closed when it was idle for so long.")
     timeouts: TimeoutSettings = Field(TimeoutSettings())
     dsn: DsnSettings = Field(DsnSettings())
+    replies: Replies = Field(
+        (),
+        description="Rules for what its server answers, searched before those of the host and mailfleet's own"
+        " ([replies](replies.md)).",
+    )
     dry_run: bool = Field(
         False,
         description="Whether this account never sends, whatever `delivery` says. Its mails end as sent, with reason dry_run.",
@@ -245,6 +251,7 @@ class AccountSettings(BaseModel):
             # The catching server is in this process.
             proxy=None if self.host is None else self.proxy_of(name),
             dry_run=self.dry_run,
+            replies=rules_from(self.replies, f"accounts.{name}.replies"),
         )
 
     def _figure(self, key: Figure) -> int | None:

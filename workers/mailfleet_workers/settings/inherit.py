@@ -26,6 +26,7 @@ _OF_SERVER = frozenset(
         "max_messages",
         "recipients_per_message",
         "max_message_bytes",
+        "replies",
         "limits.messages",
         "limits.recipients",
         "limits.connections",

@@ -4,7 +4,7 @@ Read from the models themselves, so that files, variables, errors, `config check
 speak of different keys.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -66,6 +66,8 @@ def in_file(value: Any) -> str:
             return "true" if value else "false"
         case int() | float():
             return f"{value:g}" if abs(value) < 1e6 else f"{value:.0f}"
+        case Mapping():
+            return "{" + ", ".join(f"{key} = {in_file(one)}" for key, one in value.items()) + "}"
         case list() | tuple():
             return "[" + ", ".join(in_file(one) for one in value) + "]"
         case _:

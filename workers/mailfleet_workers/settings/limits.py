@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, Validat
 from mailfleet.errors import SettingsError
 from mailfleet_workers.limits.rule import EXPECTED, InvalidRule, Rate
 from mailfleet_workers.settings.problems import STRICT, Words, from_pydantic, wrong
+from mailfleet_workers.settings.replies import Replies
 
 #: Each rule costs time with every permit.
 MOST_RULES = 8
@@ -109,6 +110,11 @@ class HostSettings(BaseModel):
 
     model_config = STRICT
 
+    replies: Replies = Field(
+        (),
+        description="Rules for what this server answers, searched after those of the account and before mailfleet's own"
+        " ([replies](replies.md)).",
+    )
     limits: HostLimitSettings = Field(HostLimitSettings())
 
 

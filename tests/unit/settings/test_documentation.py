@@ -15,6 +15,7 @@ SECTIONS = (
     "accounts.NAME",
     "accounts.NAME.limits",
     "accounts.NAME.timeouts",
+    "accounts.NAME.oauth",
     "hosts.NAME.limits",
     "apps.NAME",
     "webhooks.NAME",

@@ -33,11 +33,11 @@ _OF_SERVER = frozenset(
     }
 )
 #: Taken over together or not at all: a password is one user's, and so is every key of `oauth`.
-_LOGIN = frozenset({"username", "password", "mechanism", "oauth"})
+_LOGIN = frozenset({"username", "password", "oauth"})
 #: What a preset says: an account that names one has its figures, not those that were set beside another.
 _OF_PRESET = frozenset({"max_messages", "limits.messages", "limits.recipients", "limits.connections"})
 #: Where one of these is wrong in `default`, nothing is said of what others would have made of it.
-_ESSENTIAL = frozenset({"host", "port", "tls", *_LOGIN})
+_ESSENTIAL = frozenset({"host", "port", "tls", "mechanism", *_LOGIN})
 
 _TABLES = ("limits", "timeouts", "oauth")
 
@@ -47,7 +47,7 @@ def inherits(key: str, given: Collection[str]) -> bool:
     whole = _whole(key)
     if key in given or ("host" in given and (key in _OF_SERVER or whole in _OF_SERVER)):
         return False
-    if whole in _LOGIN:
+    if whole in _LOGIN or key == "mechanism":
         return not _LOGIN.intersection(_whole(one) for one in given)
     if key in _OF_PRESET:
         return "preset" not in given

@@ -3,7 +3,7 @@
 import base64
 import http.client
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from mailfleet_workers.accounts.oauth.client import OAuthClient
@@ -14,7 +14,13 @@ from mailfleet_workers.secret import Secret
 MOST = 65_536
 
 
-def ask(client: OAuthClient, environ: Mapping[str, str], refresh_token: Secret | None) -> Issue:
+#: Hears of the connection before it is used, so that somebody else can break it off.
+Opened = Callable[[http.client.HTTPConnection], object]
+
+
+def ask(
+    client: OAuthClient, environ: Mapping[str, str], refresh_token: Secret | None, opened: Opened
+) -> Issue:
     """What the endpoint of *client* says. May take longer than `timeout_s` where a server dawdles; the caller contains that.
 
     *refresh_token* is the one to use, None for a grant without. Raises SettingsError where a secret is missing.
@@ -48,6 +54,7 @@ def ask(client: OAuthClient, environ: Mapping[str, str], refresh_token: Secret |
     connection = http.client.HTTPSConnection(
         parts.hostname or "", parts.port, timeout=client.timeout_s, context=context
     )
+    opened(connection)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request("POST", target, body=urlencode(fields).encode(), headers=headers)

@@ -5,6 +5,7 @@ endpoint, and the others wait for what it writes. One that is killed meanwhile i
 value with a reason, never an exception, and nothing of it was a login.
 """
 
+import http.client
 import logging
 import random
 import threading
@@ -24,6 +25,7 @@ from mailfleet_workers.accounts.oauth.rows import MemoryRows, Rows
 from mailfleet_workers.accounts.oauth.seal import Seal
 from mailfleet_workers.contained import Containment, Overdue, Raised, Returned
 from mailfleet_workers.secret import Secret
+from mailfleet_workers.webhooks.posting import break_off
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ EARLY_S = 300.0
 MARGIN_S = 5.0
 #: After a refresh that failed nobody asks for so long, or for as long as the endpoint said, at most `MOST_REST_S`.
 REST_S, MOST_REST_S = 30.0, 900.0
+#: After a refusal, where no token is left: the account waits by itself, and must be let when somebody opens it.
+REFUSED_REST_S = 5.0
 #: How often those who wait look at the row, in seconds.
 LOOK_S = 0.25
 #: A token that a server refused in its first seconds is not to blame.
@@ -98,7 +102,8 @@ class Tokens:
         self._find = find
         self._pause = pause
         self._margin_s = margin_s
-        self._contained = Containment("mailfleet-oauth")
+        #: By provider, "" for token endpoints: who hangs keeps only its own accounts waiting.
+        self._contained: dict[str, Containment] = {}
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
 
@@ -141,7 +146,10 @@ class Tokens:
 
     def close(self) -> None:
         """End the threads that wait for work."""
-        self._contained.close()
+        with self._lock:
+            contained = list(self._contained.values())
+        for one in contained:
+            one.close()
 
     def _of(self, name: str) -> _Known:
         with self._lock:
@@ -180,7 +188,7 @@ class Tokens:
                     done = (
                         NoToken(f"{FAILED}the new one ended at once")
                         if renewed
-                        else self._renew(account, client, seal, issued, generation)
+                        else self._renew(account, client, seal, issued, generation, good=good)
                     )
                     if isinstance(done, NoToken):
                         return (self._good(known) if good else None) or done
@@ -202,7 +210,14 @@ class Tokens:
         known.renew = known.expires - early_s
 
     def _renew(
-        self, account: str, client: OAuthClient, seal: Seal, before: Issued | None, generation: int
+        self,
+        account: str,
+        client: OAuthClient,
+        seal: Seal,
+        before: Issued | None,
+        generation: int,
+        *,
+        good: bool,
     ) -> NoToken | bool:
         """Renew the token, True when that is done; False where somebody else does, or has since the row was read."""
         by, lease_s = uuid.uuid4().hex, client.timeout_s + self._margin_s
@@ -220,7 +235,7 @@ class Tokens:
                 return True
             case Refused(why):
                 log.error("oauth_token_refused", extra={"account": account, "error": why})
-                failed, rest_s = NoToken(f"{REFUSED}{why}"), REST_S
+                failed, rest_s = NoToken(f"{REFUSED}{why}"), REST_S if good else REFUSED_REST_S
             case Unavailable(why, retry_after_s):
                 log.warning("oauth_token_unavailable", extra={"account": account, "error": why})
                 failed, rest_s = (
@@ -247,11 +262,12 @@ class Tokens:
 
     def _ask(self, account: str, client: OAuthClient, following: Secret | None) -> Issue:
         """One refresh, within the timeout of *client*. *following* is the refresh token that the server gave last."""
+        asking: list[http.client.HTTPConnection] = []
 
         def once(refresh_token: Secret | None) -> Issue:
             if client.provider is not None:
                 return providers.ask(account, client, self._environ, refresh_token, self._find)
-            return endpoint.ask(client, self._environ, refresh_token)
+            return endpoint.ask(client, self._environ, refresh_token, asking.append)
 
         def call() -> Issue:
             if client.grant != "refresh_token":
@@ -262,7 +278,14 @@ class Tokens:
                 return once(client.refresh_token)
             return found
 
-        match self._contained.run(call, client.timeout_s):
+        with self._lock:
+            name = client.provider or ""
+            contained = self._contained.setdefault(name, Containment(f"mailfleet-oauth-{name}".strip("-")))
+        outcome = contained.run(call, client.timeout_s)
+        for connection in asking:
+            # A server may say one byte at a time: no timeout of a socket ends that.
+            break_off(connection)
+        match outcome:
             case Returned(value=issue):
                 return issue
             case Raised(error=error):

@@ -5,24 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from sqlalchemy import Engine
 
 from mailfleet_workers.accounts.oauth.rows import DatabaseRows
-from tests.integration.oauth.test_tokens import rows
+from tests.integration.oauth.fleet import rows
 from tests.stage.token_endpoint import TokenEndpoint
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def endpoint() -> Iterator[TokenEndpoint]:
-    with TokenEndpoint() as endpoint:
-        yield endpoint
 
 
 def asker(

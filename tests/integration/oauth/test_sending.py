@@ -18,12 +18,6 @@ from tests.waiting import wait_until
 
 
 @pytest.fixture
-def endpoint() -> Iterator[TokenEndpoint]:
-    with TokenEndpoint() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
 def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     monkeypatch.setattr(watch, "HEARD_S", 2.0)
     office = Office(tmp_path)

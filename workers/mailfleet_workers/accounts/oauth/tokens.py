@@ -5,7 +5,6 @@ endpoint, and the others wait for what it writes. One that is killed meanwhile i
 value with a reason, never an exception, and nothing of it was a login.
 """
 
-import http.client
 import logging
 import random
 import threading
@@ -17,15 +16,14 @@ from typing import assert_never
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from mailfleet_workers.accounts.oauth import endpoint, providers
+from mailfleet_workers.accounts.oauth import providers
 from mailfleet_workers.accounts.oauth.client import OAuthClient
 from mailfleet_workers.accounts.oauth.decision import LAST_S, Await, Renew, Rest, Use, decide
-from mailfleet_workers.accounts.oauth.issued import Issue, Issued, Refused, Unavailable
+from mailfleet_workers.accounts.oauth.issued import Issued, Refused, Unavailable
+from mailfleet_workers.accounts.oauth.issuer import Issuer
 from mailfleet_workers.accounts.oauth.rows import MemoryRows, Rows
 from mailfleet_workers.accounts.oauth.seal import Seal
-from mailfleet_workers.contained import Containment, Overdue, Raised, Returned
 from mailfleet_workers.secret import Secret
-from mailfleet_workers.webhooks.posting import break_off
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +97,9 @@ class Tokens:
         self._rows = MemoryRows(clock) if rows is None else rows
         self._clock = clock
         self._rng = rng or random.Random()
-        self._find = find
+        self._issuer = Issuer(environ, find)
         self._pause = pause
         self._margin_s = margin_s
-        #: By provider, "" for token endpoints: who hangs keeps only its own accounts waiting.
-        self._contained: dict[str, Containment] = {}
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
 
@@ -146,10 +142,7 @@ class Tokens:
 
     def close(self) -> None:
         """End the threads that wait for work."""
-        with self._lock:
-            contained = list(self._contained.values())
-        for one in contained:
-            one.close()
+        self._issuer.close()
 
     def _of(self, name: str) -> _Known:
         with self._lock:
@@ -224,10 +217,8 @@ class Tokens:
         if not self._rows.lease(seal.name, generation=generation, by=by, lease_s=lease_s):
             return False
         started = self._clock()
-        match self._ask(account, client, None if before is None else before.refresh_token):
+        match self._issuer.ask(account, client, None if before is None else before.refresh_token):
             case Issued() as issued:
-                if issued.refresh_token is None and before is not None:
-                    issued = Issued(issued.access_token, issued.lifetime_s, before.refresh_token)
                 left_s = issued.lifetime_s - (self._clock() - started)
                 self._write(seal, issued, by, left_s)
                 seconds = round(issued.lifetime_s)
@@ -259,39 +250,3 @@ class Tokens:
                 self._pause(WRITE_PAUSE_S)
             else:
                 return
-
-    def _ask(self, account: str, client: OAuthClient, following: Secret | None) -> Issue:
-        """One refresh, within the timeout of *client*. *following* is the refresh token that the server gave last."""
-        asking: list[http.client.HTTPConnection] = []
-
-        def once(refresh_token: Secret | None) -> Issue:
-            if client.provider is not None:
-                return providers.ask(account, client, self._environ, refresh_token, self._find)
-            return endpoint.ask(client, self._environ, refresh_token, asking.append)
-
-        def call() -> Issue:
-            if client.grant != "refresh_token":
-                return once(None)
-            found = once(following or client.refresh_token)
-            if isinstance(found, Refused) and following is not None:
-                # Servers that change them may still know the first.
-                return once(client.refresh_token)
-            return found
-
-        with self._lock:
-            name = client.provider or ""
-            contained = self._contained.setdefault(name, Containment(f"mailfleet-oauth-{name}".strip("-")))
-        outcome = contained.run(call, client.timeout_s)
-        for connection in asking:
-            # A server may say one byte at a time: no timeout of a socket ends that.
-            break_off(connection)
-        match outcome:
-            case Returned(value=issue):
-                return issue
-            case Raised(error=error):
-                # Its text may hold anything, a token even.
-                return Unavailable(type(error).__name__)
-            case Overdue(after_s=None):
-                return Unavailable("earlier requests still hang")
-            case Overdue():
-                return Unavailable(f"no answer within {client.timeout_s:g} s")

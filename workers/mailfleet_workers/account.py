@@ -77,10 +77,11 @@ class Proxy:
 class Account:
     """One named SMTP configuration.
 
-    `username` None means no AUTH; with one there is either `password` or `oauth`. `mechanism` None means the first that both sides know. `sender` None means that every mail names its own From; `helo` None means the
-    machine's name if it is a full one, else the address literal of the connection (RFC 5321 4.1.3). `ca_file` None
-    means the system's certificate authorities, `proxy` None a direct connection. `max_age_s` and `max_idle_s` are in
-    seconds. `dry_run` says that it never sends. `secret_version` tells the values behind its secrets from others, in this
+    `username` None means no AUTH; with one there is either `password` or `oauth`. `mechanism` None means the first that
+    both sides know; `sender` None means that every mail names its own From; `helo` None means the machine's name if it
+    is a full one, else the address literal of the connection (RFC 5321 4.1.3). `ca_file` None means the system's
+    certificate authorities, `proxy` None a direct connection. `max_age_s` and `max_idle_s` are in seconds. `dry_run`
+    says that it never sends. `secret_version` tells the values behind its secrets from others, in this
     process only; it is empty where nobody looks after them. Raises SettingsError for a value out of range, and
     for a user name without TLS: credentials never travel in the clear.
     """

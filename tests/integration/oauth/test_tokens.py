@@ -12,7 +12,7 @@ from mailfleet_workers.accounts.oauth.client import OAuthClient
 from mailfleet_workers.accounts.oauth.tokens import NoToken, Token, Tokens
 from mailfleet_workers.secret import Secret
 from tests.integration.oauth.fleet import ENVIRON, REFRESHING, SECRET, Clock, ago, process, rows, token, why
-from tests.stage.token_endpoint import Says, TokenEndpoint, document
+from tests.stage.token_endpoint import Says, TokenEndpoint, document, numbered
 from tests.waiting import wait_until
 
 
@@ -201,3 +201,43 @@ def test_own_providers_are_shared_in_the_same_way(engine: Engine) -> None:
     assert failed == NoToken("token not renewed: RuntimeError")
     absent = process(engine).token("other", client)
     assert absent == NoToken("token not renewed: provider vault is not installed here")
+
+
+def test_a_row_that_begins_anew_is_another_token(engine: Engine, endpoint: TokenEndpoint) -> None:
+    """Somebody removed it, and its generations count from 1 again: what a process remembers of the first is not mistaken for it."""
+    clock, client = Clock(), endpoint.client()
+    tokens = process(engine, clock=clock)
+    assert token(tokens, client) == "canary-token-1"
+    with engine.begin() as connection:
+        connection.execute(text(dialect_named(engine.dialect.name).format("DELETE FROM {oauth_token}")))
+    assert token(process(engine), client) == "canary-token-2"
+    clock.now += 3600
+    assert token(tokens, client) == "canary-token-2"
+    assert len(endpoint.asked) == 2
+
+
+def test_a_process_whose_clock_is_fast_believes_the_row(engine: Engine, endpoint: TokenEndpoint) -> None:
+    """The database says how long a token is good."""
+    clock, client = Clock(), endpoint.client()
+    tokens = process(engine, clock=clock)
+    for _ in range(2):
+        assert token(tokens, client) == "canary-token-1"
+        clock.now += 3600
+    assert len(endpoint.asked) == 1
+
+
+def test_a_lease_that_was_lost_meanwhile_leaves_the_row_to_its_heir(
+    engine: Engine, endpoint: TokenEndpoint
+) -> None:
+    """Whoever slept with the lease does not write over what came after it, and has what is there."""
+    client = endpoint.client()
+
+    def overtaken(number: int) -> Says:
+        if number == 1:
+            ago(engine, "refreshing_until", 60)
+            assert token(process(engine), client) == "canary-token-2"
+        return numbered()(number)
+
+    endpoint.answer = overtaken
+    assert token(process(engine), client) == "canary-token-2"
+    assert [row.generation for row in rows(engine)] == [1]

@@ -43,8 +43,8 @@ class Logins:
     def credentials_of(self, account: Account) -> Credentials | NoCredentials | None:
         """What *account* logs in with now; None where it does not log in. Never raises for what is missing.
 
-        An access token may have to be renewed first, which takes at most twice its timeout and ten seconds: call it before
-        a connection is opened. Nothing that it returns shows a secret by repr.
+        An access token may have to be renewed first, perhaps after somebody else who dies in it: that takes at most three
+        times its timeout and ten seconds. Call it before a connection is opened. Nothing that it returns shows a secret by repr.
         """
         if account.username is None:
             return None

@@ -78,7 +78,8 @@ def _changed(one: Summary, now: datetime) -> str:
 def show_command(ctx: typer.Context, name: Name, as_json: Json = False) -> None:
     """Show an account as workers find it, merged with `default`, and where each setting comes from. Secrets are references.
 
-    With `oauth` also the state of its access tokens, never a token. Asks the loaders that are installed here. Ends with status 2 when the account cannot be used.
+    With `oauth` also the state of its access tokens, never a token. Asks the loaders that are installed here. Ends with status 2 when
+    the account cannot be used.
     """
     found = _shown(of(ctx), name)
     if as_json:

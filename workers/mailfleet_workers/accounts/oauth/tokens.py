@@ -62,16 +62,24 @@ class NoToken:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A token as it was read last, by the clock of this process; replaced as a whole."""
+
+    value: Secret
+    generation: int
+    lifetime_s: float
+    #: When it ends, and for how long before that it is to be renewed.
+    expires: float
+    early_s: float
+
+
 @dataclass(slots=True)
 class _Known:
-    """What this process knows of one row."""
+    """What this process knows of one row; the lock is for whoever looks at it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    token: Secret | None = None
-    generation: int = 0
-    lifetime_s: float = 0.0
-    expires: float = 0.0
-    renew: float = 0.0
+    held: _Held | None = None
     rejected: int | None = None
 
 
@@ -120,7 +128,7 @@ class Tokens:
             if not known.lock.acquire(timeout=patience_s):
                 return NoToken(f"{FAILED}another thread has not done it in time")
         try:
-            if self._clock() < known.renew and (token := self._good(known)) is not None:
+            if (token := self._good(known, early=True)) is not None:
                 return token
             return self._look(account, client, seal, known, until)
         except SQLAlchemyError as error:
@@ -133,7 +141,7 @@ class Tokens:
         """A server refused *token*; whether another may do better: not where this one was new. Raises SettingsError."""
         known = self._of(Seal.of(account, client, self._environ).name)
         with known.lock:
-            if known.generation != token.generation:
+            if known.held is not None and known.held.generation != token.generation:
                 return True
             if token.age_s < FRESH_S:
                 return False
@@ -148,13 +156,15 @@ class Tokens:
         with self._lock:
             return self._known.setdefault(name, _Known())
 
-    def _good(self, known: _Known) -> Token | None:
-        left_s = known.expires - self._clock()
-        if known.token is None or known.rejected == known.generation:
+    def _good(self, known: _Known, *, early: bool = False) -> Token | None:
+        """The token that is there, if it can be used; *early*: if it need not even be renewed."""
+        held = known.held
+        if held is None or known.rejected == held.generation:
             return None
-        if left_s <= min(LAST_S, known.lifetime_s / 10):
+        left_s = held.expires - self._clock()
+        if left_s <= max(min(LAST_S, held.lifetime_s / 10), held.early_s if early else 0.0):
             return None
-        return Token(known.token, known.generation, known.lifetime_s - left_s)
+        return Token(held.value, held.generation, held.lifetime_s - left_s)
 
     def _look(
         self, account: str, client: OAuthClient, seal: Seal, known: _Known, until: float
@@ -167,7 +177,7 @@ class Tokens:
             if row is not None and issued is not None:
                 self._keep(known, issued, row.generation, row.left_s or 0.0)
             lifetime_s = None if issued is None else issued.lifetime_s
-            early_s = max(known.expires - known.renew, 0.0)
+            early_s = 0.0 if known.held is None else known.held.early_s
             match decide(row, lifetime_s=lifetime_s, early_s=early_s, rejected=known.rejected):
                 case Use():
                     if (token := self._good(known)) is not None:
@@ -194,13 +204,13 @@ class Tokens:
             self._pause(LOOK_S)
 
     def _keep(self, known: _Known, issued: Issued, generation: int, left_s: float) -> None:
-        if known.token is not None and known.generation == generation:
-            return
-        known.token, known.generation, known.lifetime_s = issued.access_token, generation, issued.lifetime_s
-        known.expires = self._clock() + left_s
-        # Not all at the same moment: the first one to be there does it for all.
-        early_s = min(EARLY_S, issued.lifetime_s / 5) * self._rng.uniform(0.5, 1.0)
-        known.renew = known.expires - early_s
+        if known.held is not None and known.held.value == issued.access_token:
+            early_s = known.held.early_s
+        else:
+            # Not all at the same moment: the first one to be there does it for all.
+            early_s = min(EARLY_S, issued.lifetime_s / 5) * self._rng.uniform(0.5, 1.0)
+        expires = self._clock() + left_s
+        known.held = _Held(issued.access_token, generation, issued.lifetime_s, expires, early_s)
 
     def _renew(
         self,
@@ -220,7 +230,8 @@ class Tokens:
         match self._issuer.ask(account, client, None if before is None else before.refresh_token):
             case Issued() as issued:
                 left_s = issued.lifetime_s - (self._clock() - started)
-                self._write(seal, issued, by, left_s)
+                if not self._write(seal, issued, by, left_s):
+                    return False
                 seconds = round(issued.lifetime_s)
                 log.info("oauth_token_renewed", extra={"account": account, "seconds": seconds})
                 return True
@@ -238,15 +249,15 @@ class Tokens:
         self._rows.fail(seal.name, by=by, reason=failed.why, rest_s=rest_s)
         return failed
 
-    def _write(self, seal: Seal, issued: Issued, by: str, left_s: float) -> None:
-        """Write what was got. Nobody else has it, and a server that changes refresh tokens takes the old one no more."""
+    def _write(self, seal: Seal, issued: Issued, by: str, left_s: float) -> bool:
+        """Write what was got; False where the lease is somebody else's by now.
+
+        It is tried again: nobody else has it, and a server that changes refresh tokens takes the old one no more.
+        """
         sealed = seal.close(issued)
-        for left in reversed(range(WRITES)):
+        for _ in range(WRITES - 1):
             try:
-                self._rows.store(seal.name, by=by, sealed=sealed, expires_s=left_s)
+                return self._rows.store(seal.name, by=by, sealed=sealed, expires_s=left_s) is not None
             except SQLAlchemyError:
-                if not left:
-                    raise
                 self._pause(WRITE_PAUSE_S)
-            else:
-                return
+        return self._rows.store(seal.name, by=by, sealed=sealed, expires_s=left_s) is not None

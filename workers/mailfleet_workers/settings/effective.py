@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mailfleet.errors import SettingsError
+from mailfleet_workers.accounts.oauth import providers
 from mailfleet_workers.limits.book import Limits
 from mailfleet_workers.limits.preset import preset
 from mailfleet_workers.limits.resolve import limited, limits_of
@@ -99,7 +100,7 @@ def limits(settings: Settings) -> dict[str, Limits]:
 
 
 def missing(settings: Settings, environ: Mapping[str, str]) -> list[SettingsError]:
-    """What the settings refer to and is not there: variables and files of secrets, files of authorities, directories of stores."""
+    """What the settings refer to and is not there: secrets, authorities, providers of tokens, directories of stores."""
     problems: list[SettingsError] = []
     for name, account in settings.accounts.items():
         for secret in account.secrets(name):
@@ -112,6 +113,10 @@ def missing(settings: Settings, environ: Mapping[str, str]) -> list[SettingsErro
         for key, file in (("ca_file", account.ca_file), ("oauth.ca_file", account.oauth.ca_file)):
             if file is not None and not Path(file).is_file():
                 problems.append(SettingsError(f"accounts.{name}.{key}", "a readable file", file))
+        provider = account.oauth.provider
+        if provider is not None and not providers.known(provider):
+            expected = f"an installed entry point of {providers.GROUP}"
+            problems.append(SettingsError(f"accounts.{name}.oauth.provider", expected, provider))
     for name, webhook in settings.webhooks.items():
         try:
             keys_of(webhook.signing_secret(name), environ)

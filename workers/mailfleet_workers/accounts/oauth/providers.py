@@ -29,6 +29,11 @@ def installed(name: str) -> Provide | None:
     return found
 
 
+def known(name: str) -> bool:
+    """Whether provider *name* is installed; imports nothing."""
+    return bool(entry_points(group=GROUP, name=name))
+
+
 def ask(
     account: str, client: OAuthClient, environ: Mapping[str, str], refresh_token: Secret | None, find: Find
 ) -> Issue:

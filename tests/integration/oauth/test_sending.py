@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from mailfleet import Mail
 from mailfleet_schema.statements import oauth_token
 from mailfleet_workers.accounts import watch
 from mailfleet_workers.accounts.oauth import tokens
+from mailfleet_workers.notice import Notice, Sent
+from mailfleet_workers.settings import Settings
 from tests.integration.embedded.test_accounts import Office
 from tests.integration.oauth.mail_server import MailServer
 from tests.integration.smtp.dialogue import AUTHORITY
@@ -115,3 +118,18 @@ def test_a_token_that_was_revoked_is_replaced_in_place(
         (row,) = oauth_token.beginning(connection, "tenant-a/")
     assert (row.generation, row.reason) == (2, None)
     wait_until(lambda: len(endpoint.asked) == 2, 5, lambda: str(len(endpoint.asked)))
+
+
+def test_a_notice_has_a_token_of_its_own(endpoint: TokenEndpoint, secret: Path, tmp_path: Path) -> None:
+    """Without a database it is kept in the process, for all its mails."""
+    with MailServer({"canary-token-1"}) as server:
+        account = server.account(**oauth(endpoint, secret)) | {"from": "us@example.com", "max_messages": 1}
+        settings = Settings.model_validate(
+            {"data_dir": tmp_path, "delivery": "live", "accounts": {"default": account}}
+        )
+        with Notice(settings, environ={}) as notice:
+            for number in (1, 2):
+                mail = Mail(to=["ada@example.net"], subject=f"Number {number}", text="Hello")
+                assert isinstance(notice.post(mail), Sent)
+        assert server.tried == ["canary-token-1"] * 2
+    assert len(endpoint.asked) == 1

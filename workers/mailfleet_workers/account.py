@@ -12,10 +12,13 @@ from typing import Literal, Self, get_args
 
 from mailfleet.errors import SettingsError
 from mailfleet_schema.content import Address
+from mailfleet_workers.accounts.oauth.client import OAuthClient
 from mailfleet_workers.classify.rule import Rule
 from mailfleet_workers.secret import NOT_SHOWN, Secret
 from mailfleet_workers.smtp.envelope import Dsn
 
+#: How a client proves who it is (RFC 4954): with a password, or with an access token.
+Mechanism = Literal["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"]
 Tls = Literal["implicit", "starttls", "plain"]
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -77,7 +80,8 @@ class Proxy:
 class Account:
     """One named SMTP configuration.
 
-    `username` None means no AUTH; `sender` None means that every mail names its own From; `helo` None means the
+    `username` None means no AUTH; with one there is either `password` or `oauth`. `mechanism` None means the first that both sides know;
+    `sender` None means that every mail names its own From; `helo` None means the
     machine's name if it is a full one, else the address literal of the connection (RFC 5321 4.1.3). `ca_file` None
     means the system's certificate authorities, `proxy` None a direct connection. `max_age_s` and `max_idle_s` are in
     seconds. `dry_run` says that it never sends. `recipients_per_message` are for one transaction, and `max_message_bytes` for one message as
@@ -93,6 +97,8 @@ class Account:
     tls: Tls = "implicit"
     username: str | None = field(default=None, repr=False)
     password: Secret | None = field(default=None, repr=False)
+    oauth: OAuthClient | None = None
+    mechanism: Mechanism | None = None
     sender: Address | None = None
     helo: str | None = None
     ca_file: str | None = None
@@ -118,13 +124,24 @@ class Account:
         self._require(
             "helo", self.helo is None or _HOST.fullmatch(self.helo), "a host name in ASCII", self.helo
         )
-        both = (self.username is None) == (self.password is None)
+        both = (self.username is None) == (self.password is None and self.oauth is None)
         self._require("password", both, "username and password together, or neither", "only one of them")
+        one = self.password is None or self.oauth is None
+        self._require("password", one, "either a password or oauth", "both")
+        fits = self.mechanism is None or (self.mechanism == "XOAUTH2") == (self.oauth is not None)
+        self._require("mechanism", fits, "XOAUTH2 with oauth, another one with a password", self.mechanism)
         safe = self.username is None or self.tls != "plain"
         self._require("tls", safe, "implicit or starttls where there is a username", self.tls)
         for key in ("max_messages", "recipients_per_message", "max_message_bytes"):
             value = getattr(self, key)
             self._require(key, value is None or value > 0, "at least 1", value)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Every reference to a secret that its connections need."""
+        proxy = None if self.proxy is None else self.proxy.password
+        login = () if self.oauth is None else self.oauth.secrets
+        return tuple(one for one in (self.password, *login, proxy) if one is not None)
 
     def _require(self, key: str, holds: object, expected: str, value: object) -> None:
         if not holds:

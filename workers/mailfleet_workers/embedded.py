@@ -30,8 +30,11 @@ from mailfleet_schema.statements import reconcile, worker
 from mailfleet_schema.states import OnDoubt, Priority
 from mailfleet_schema.topology import ACTOR, SHARED_APP, queue_name
 from mailfleet_workers import journal
+from mailfleet_workers.accounts.credentials import Logins
 from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.loaders import Loader, installed
+from mailfleet_workers.accounts.oauth.rows import DatabaseRows
+from mailfleet_workers.accounts.oauth.tokens import Tokens
 from mailfleet_workers.catcher import Catcher, DirectoryStore, Script
 from mailfleet_workers.clone_guard import CloneGuard
 from mailfleet_workers.intake import IntakeClosed
@@ -188,6 +191,7 @@ class Embedded:
         _together(pool.stop for pool in self._pools.values())
         if self._pools:
             self._connections.close()
+            self._logins.close()
             for loader in self._loaders:
                 loader.close()
             self._stores.close()
@@ -237,7 +241,10 @@ class Embedded:
             engine=self.engine,
             loaders=self._loaders,
         )
-        ways = Ways(self._settings, environ=self._environ, catcher=catcher, directory=directory)
+        self._logins = Logins(self._environ, Tokens(self._environ, DatabaseRows(self.engine)))
+        ways = Ways(
+            self._settings, environ=self._environ, catcher=catcher, directory=directory, logins=self._logins
+        )
         self._connections = ConnectionPool(ways.transport, time.monotonic)
         directory.listen(self._connections.heard)
         limiter = LocalLimiter(

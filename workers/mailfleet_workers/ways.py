@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 from mailfleet.errors import SettingsError
 from mailfleet_workers.account import Account
+from mailfleet_workers.accounts.credentials import Logins
 from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.found import Broken, Known
 from mailfleet_workers.desk import Way
@@ -23,7 +24,8 @@ class Ways:
 
     *counted* says that limits are kept. *catcher* is where its own catching server listens, None where there is none.
 
-    *environ* is where `env:` secrets are looked up. *directory* says what accounts mean; None: what the settings say.
+    *environ* is where `env:` secrets are looked up. *directory* says what accounts mean; None: what the settings say. *logins*
+    are the process's; None: access tokens are shared with nobody.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Ways:
         catcher: tuple[str, int] | None = None,
         meter: Meter = SILENT,
         directory: Directory | None = None,
+        logins: Logins | None = None,
     ) -> None:
         self._settings = settings
         self._own = None if own is None else frozenset(own)
@@ -43,6 +46,7 @@ class Ways:
         self._environ = environ
         self._catcher = catcher
         self._meter = meter
+        self._logins = Logins(environ) if logins is None else logins
         self._directory = directory or Directory(settings, environ=environ, catcher=catcher)
         self._made: dict[str, tuple[Known, Way]] = {}
         #: Accounts that have all that other apps' mail needs; what lacks something may get it.
@@ -88,9 +92,8 @@ class Ways:
             if limited(limits[account.name]):
                 return False
         try:
-            for secret in (account.password, None if account.proxy is None else account.proxy.password):
-                if secret is not None and not way.dry_run:
-                    secret.reveal(self._environ)
+            for secret in () if way.dry_run else account.secrets:
+                secret.reveal(self._environ)
         except SettingsError as error:
             log.warning("account_unusable", extra={"app": app, "account": account.name, "error": str(error)})
             return False
@@ -103,7 +106,7 @@ class Ways:
         """What opens connections of *account*."""
         if way_of(self._settings, account, catcher=self._catcher).dry_run:
             return DryRunTransport()
-        return SmtpTransport(account, environ=self._environ, meter=self._meter)
+        return SmtpTransport(account, environ=self._environ, meter=self._meter, logins=self._logins)
 
 
 def way_of(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from mailfleet_schema.statements import gate, stored_account
+from mailfleet_schema.statements import gate, oauth_token, stored_account
 from tests.integration.cli.conftest import Command
 
 SETTINGS = """
@@ -181,3 +181,53 @@ def test_a_refused_login_is_tried_again(engine: Engine, command: Command) -> Non
         assert ("its login is tried again" in said) == (name == "tenant-a")
     with engine.connect() as connection:
         assert [one.key for one in gate.closed_gates(connection)] == ["tenant-b"]
+
+
+TOKENS = (
+    "oauth.token_url=https://login.example.com/token",
+    "oauth.client_id=app",
+    "oauth.client_secret=env:S",
+    "oauth.refresh_token=env:R",
+)
+
+
+@pytest.mark.parametrize("where", ["stored", "settings"])
+def test_the_state_of_tokens_is_shown_and_no_token(engine: Engine, command: Command, where: str) -> None:
+    """When the last one ends, how many there were, and why the last refresh failed."""
+    if where == "stored":
+        command("account", "set", "tenant-a", "host=smtp.example.com", "username=u", *TOKENS)
+    else:
+        keys = "".join(f'{one.replace("=", chr(61) + chr(34), 1)}"\n' for one in TOKENS)
+        (command.directory / "mailfleet.toml").write_text(
+            f'{SETTINGS}[accounts.tenant-a]\nhost = "smtp.example.com"\nusername = "u"\n{keys}'
+        )
+    assert "last failure" not in command("account", "show", "tenant-a").stdout
+    name = "tenant-a/1234"
+    with engine.begin() as connection:
+        assert oauth_token.lease(connection, name, generation=0, by="w", lease_s=15)
+        assert oauth_token.store(connection, name, by="w", sealed=b"canary", expires_s=3600) == 1
+        assert oauth_token.lease(connection, name, generation=1, by="w", lease_s=15)
+        oauth_token.fail(connection, name, by="w", reason="token refused: invalid_grant", rest_s=30)
+    shown = command("account", "show", "tenant-a").stdout
+    assert "token refused: invalid_grant" in " ".join(shown.split())
+    assert "good" in shown
+    assert "env:S" in shown
+    (token,) = json.loads(command("account", "show", "tenant-a", "--json").stdout)["tokens"]
+    assert {key: token[key] for key in ("state", "renewing", "generation", "reason")} == {
+        "state": "good",
+        "renewing": False,
+        "generation": 1,
+        "reason": "token refused: invalid_grant",
+    }
+    assert "canary" not in shown + str(token)
+
+
+def test_an_account_of_the_settings_is_shown_without_a_database(command: Command) -> None:
+    """What it is made of needs none; that its tokens cannot be shown is said beside it."""
+    keys = "".join(f'{one.replace("=", chr(61) + chr(34), 1)}"\n' for one in TOKENS)
+    (command.directory / "mailfleet.toml").write_text(
+        f'{SETTINGS}[accounts.tenant-a]\nhost = "smtp.example.com"\nusername = "u"\n{keys}'
+    )
+    said = command("account", "show", "tenant-a")
+    assert "login.example.com" in said.stdout
+    assert "tokens are not shown: database: there is none yet" in said.stderr

@@ -80,6 +80,54 @@ def test_a_refused_login_keeps_the_reply_and_is_tried_once(after: Callable[[Peer
     assert len(server.lines("AUTH")) == 1
 
 
+@pytest.mark.smtplib(2)
+@pytest.mark.parametrize("code", [421, 454, 535])
+def test_a_refusal_and_a_close_at_the_last_step_is_a_reply(code: int) -> None:
+    """Also in the middle of an exchange what the server said before it closed is the Answer's, and no other mechanism follows."""
+
+    def script(peer: Peer) -> None:
+        starttls(peer, "AUTH LOGIN CRAM-MD5")
+        peer.answer("AUTH LOGIN", "334 VXNlcm5hbWU6")
+        peer.hear()
+        peer.say("334 UGFzc3dvcmQ6")
+        peer.hear()
+        peer.say(f"{code} 4.7.0 enough")
+
+    with Dialogue(script) as server:
+        answer = refused(try_connect(server, **login()))
+    assert (answer.phase, answer.reply) == (Phase.AUTH, Reply(code, "4.7.0 enough"))
+    assert server.lines("AUTH") == ["AUTH LOGIN"]
+
+
+@pytest.mark.smtplib(1)
+@pytest.mark.parametrize("wanted", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_the_mechanism_of_the_account_is_tried_and_no_other(wanted: str) -> None:
+    """Whatever else the server offers, and also after a refusal."""
+
+    def script(peer: Peer) -> None:
+        starttls(peer, "AUTH XOAUTH2 LOGIN CRAM-MD5 PLAIN")
+        peer.answer(f"AUTH {wanted}", "535 5.7.8 no")
+        peer.until_closed()
+
+    with Dialogue(script) as server:
+        answer = refused(try_connect(server, **login(mechanism=wanted)))
+    assert answer.reply == Reply(535, "5.7.8 no")
+    assert len(server.lines("AUTH")) == 1
+
+
+def test_a_mechanism_that_is_not_offered_is_not_replaced() -> None:
+    """An account that wants CRAM-MD5 gives its password to no server that wants it as it is."""
+
+    def script(peer: Peer) -> None:
+        starttls(peer, "AUTH PLAIN LOGIN")
+        assert peer.until_closed() == b""
+
+    with Dialogue(script) as server:
+        answer = refused(try_connect(server, **login(mechanism="CRAM-MD5")))
+    assert (answer.phase, answer.reply) == (Phase.AUTH, None)
+    assert answer.error == "the server does not offer the AUTH mechanism CRAM-MD5"
+
+
 def test_credentials_that_a_server_repeats_are_blotted_out() -> None:
     """User name and password, plain or encoded, are not in the Answer when the server quotes them."""
 

@@ -16,6 +16,7 @@ SECTIONS = (
     "accounts.NAME.limits",
     "accounts.NAME.timeouts",
     "accounts.NAME.dsn",
+    "accounts.NAME.oauth",
     "hosts.NAME",
     "hosts.NAME.limits",
     "apps.NAME",

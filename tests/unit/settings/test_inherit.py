@@ -63,6 +63,33 @@ def test_what_is_not_given_is_taken_over() -> None:
     )
 
 
+TOKENS: dict[str, Any] = {
+    "host": "smtp.example.com",
+    "username": "billing",
+    "mechanism": "XOAUTH2",
+    "oauth": {
+        "token_url": "https://login.example.com/token",
+        "client_id": "app",
+        "client_secret": "env:S",
+        "refresh_token": "env:R",
+    },
+}
+
+
+def test_a_login_with_tokens_is_taken_over_as_a_whole() -> None:
+    """Not a key of it beside other ones: the secret of one client never goes to another's endpoint."""
+    assert account({}, TOKENS).oauth == account({"from": "a@example.com"}, TOKENS).oauth
+    assert account({}, TOKENS).oauth.client_secret == "env:S"
+    other = account({"username": "news", "password": "env:P"}, TOKENS)
+    assert (other.oauth.used, other.mechanism) == (False, None)
+    own = {"token_url": "https://login.example.org/", "client_id": "b", "refresh_token": "env:B"}
+    own_tokens = account({"username": "news", "oauth": own}, TOKENS)
+    assert (own_tokens.oauth.client_secret, own_tokens.mechanism) == (None, None)
+    elsewhere = account({"host": "smtp.example.org"}, TOKENS)
+    assert (elsewhere.username, elsewhere.oauth.used, elsewhere.mechanism) == (None, False, None)
+    assert account({"mechanism": "LOGIN"}).password == "env:BILLING_PASSWORD"
+
+
 @pytest.mark.tinymail("51", "D25", "D26")
 @pytest.mark.parametrize("host", ["smtp.example.org", "smtp.example.com"])
 def test_an_account_with_a_host_has_nothing_of_another_server(host: str) -> None:

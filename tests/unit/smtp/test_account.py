@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mailfleet.errors import SettingsError
-from mailfleet_workers.account import Account, Timeouts
+from mailfleet_workers.account import Account, Proxy, Timeouts
+from mailfleet_workers.accounts.oauth.client import OAuthClient
 from mailfleet_workers.secret import Secret
 from mailfleet_workers.settings.timeouts import TimeoutSettings
 
@@ -76,6 +77,39 @@ def test_a_literal_is_never_shown() -> None:
         with pytest.raises(TypeError):
             pickle.dumps(secret, protocol)
     assert copy.deepcopy(secret).reveal({}) == CANARY
+
+
+OAUTH = OAuthClient("app", token_url="https://localhost/", client_secret=Secret("env:X"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"username": "u", "oauth": OAUTH, "password": Secret("env:P")}, "password"),
+        ({"oauth": OAUTH}, "password"),
+        ({"username": "u", "oauth": OAUTH, "tls": "plain"}, "tls"),
+        ({"username": "u", "oauth": OAUTH, "mechanism": "PLAIN"}, "mechanism"),
+        ({"username": "u", "password": Secret("env:P"), "mechanism": "XOAUTH2"}, "mechanism"),
+    ],
+)
+def test_a_login_is_one_thing(settings: dict[str, object], key: str) -> None:
+    """Password or token, with a mechanism for it, and never in the clear."""
+    with pytest.raises(SettingsError) as caught:
+        _account(**settings)
+    assert caught.value.key == f"accounts.default.{key}"
+
+
+def test_every_secret_of_an_account_is_listed() -> None:
+    """Whoever follows them, or looks whether they are there, sees all."""
+    proxy = Proxy("proxy", 1080, "u", Secret("env:PROXY"))
+    client = dataclasses.replace(OAUTH, refresh_token=Secret("env:R"))
+    assert _account(username="u", oauth=client, proxy=proxy).secrets == (
+        Secret("env:X"),
+        Secret("env:R"),
+        Secret("env:PROXY"),
+    )
+    assert _account(username="u", password=Secret("env:P")).secrets == (Secret("env:P"),)
+    assert _account().secrets == ()
 
 
 def test_a_reference_survives_pickling_as_a_reference() -> None:

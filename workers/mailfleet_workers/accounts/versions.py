@@ -28,8 +28,7 @@ class Versions:
 
     def of(self, account: Account) -> str:
         """What changes when a value behind *account* does, and says nothing outside this process."""
-        proxy = None if account.proxy is None else account.proxy.password
-        return "".join(self._digest(one).hex() for one in (account.password, proxy) if one is not None)
+        return "".join(self._digest(one).hex() for one in account.secrets)
 
     def _digest(self, secret: Secret) -> bytes:
         try:

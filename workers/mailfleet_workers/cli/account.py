@@ -31,6 +31,7 @@ from mailfleet_workers.operators.accounts import (
     store,
     summaries,
 )
+from mailfleet_workers.operators.tokens import TokenState, token_states
 from mailfleet_workers.settings.effective import Effective, effective
 
 HELP = "Show accounts, and store them in the database, where workers find them while they run."
@@ -77,7 +78,8 @@ def _changed(one: Summary, now: datetime) -> str:
 def show_command(ctx: typer.Context, name: Name, as_json: Json = False) -> None:
     """Show an account as workers find it, merged with `default`, and where each setting comes from. Secrets are references.
 
-    Asks the loaders that are installed here. Ends with status 2 when the account cannot be used.
+    With `oauth` also the state of its access tokens, never a token. Asks the loaders that are installed here. Ends with status 2 when
+    the account cannot be used.
     """
     found = _shown(of(ctx), name)
     if as_json:
@@ -92,6 +94,7 @@ def show_command(ctx: typer.Context, name: Name, as_json: Json = False) -> None:
             for one in found.settings
         ]
         screen.output().print(screen.folded(["setting", "value", "from"], rows))
+        _print_tokens(found.tokens)
     if found.problem is not None:
         complain(*(f"{found.origin}: {line}" for line in found.problem.splitlines()))
         raise typer.Exit(WRONG)
@@ -105,7 +108,8 @@ def _shown(context: Context, name: str) -> Shown:
             for one in effective(context.loaded)
             if one.key.startswith(start)
         )
-        return Shown(name, SETTINGS, None, settings)
+        tokens = _tokens(context, name) if context.settings.accounts[name].oauth.used else ()
+        return Shown(name, SETTINGS, None, settings, tokens)
     loaders = installed(time.monotonic, asked=context.settings.account_loaders)
     try:
         with context.reading() as connection:
@@ -113,6 +117,34 @@ def _shown(context: Context, name: str) -> Shown:
     finally:
         for loader in loaders:
             loader.close()
+
+
+def _tokens(context: Context, name: str) -> tuple[TokenState, ...]:
+    """Those of an account of the settings, which can be shown without a database too."""
+    try:
+        with context.reading() as connection:
+            return token_states(connection, name)
+    except Failure as failure:
+        complain(*(f"tokens are not shown: {line}" for line in failure.lines))
+        return ()
+
+
+def _print_tokens(tokens: Sequence[TokenState]) -> None:
+    if not tokens:
+        return
+    now = datetime.now().astimezone()
+    rows = [
+        [
+            screen.cell(f"{one.state}, being renewed" if one.renewing else one.state),
+            screen.cell("" if one.expires_at is None else short(one.expires_at, now)),
+            screen.cell(str(one.generation)),
+            screen.cell("" if one.failed_at is None else f"{short(one.failed_at, now)}: {one.reason}", "red"),
+            screen.cell(short(one.changed_at, now)),
+        ]
+        for one in tokens
+    ]
+    screen.output().print()
+    screen.output().print(screen.folded(["token", "ends", "number", "last failure", "changed"], rows))
 
 
 def _value(one: Effective) -> Text:

@@ -22,8 +22,11 @@ from mailfleet_schema.hint import InvalidHint
 from mailfleet_schema.statements.instance import instance_id
 from mailfleet_schema.states import Priority
 from mailfleet_schema.topology import ACTOR, SHARED_APP, queue_name
+from mailfleet_workers.accounts.credentials import Logins
 from mailfleet_workers.accounts.directory import Directory
 from mailfleet_workers.accounts.loaders import installed
+from mailfleet_workers.accounts.oauth.rows import DatabaseRows
+from mailfleet_workers.accounts.oauth.tokens import Tokens
 from mailfleet_workers.clone_guard import CloneGuard
 from mailfleet_workers.fleet.check import check_settings
 from mailfleet_workers.fleet.limiter import limiter_of
@@ -100,6 +103,7 @@ class Worker:
             loaders=self._loaders,
             limiting=self._counting is not None,
         )
+        self._logins = Logins(environ, Tokens(environ, DatabaseRows(self._engine)))
         ways = Ways(
             settings,
             environ=environ,
@@ -107,6 +111,7 @@ class Worker:
             counted=self._counting is not None,
             meter=meter,
             directory=directory,
+            logins=self._logins,
         )
         self._connections = ConnectionPool(ways.transport, time.monotonic, meter=meter)
         directory.listen(self._connections.heard)
@@ -241,6 +246,7 @@ class Worker:
         self._publisher.flush(2.0)
         self._dispatchers.stop()
         self._connections.close()
+        self._logins.close()
         for loader in self._loaders:
             loader.close()
         self._stores.close()

@@ -22,6 +22,7 @@ from mailfleet_workers.accounts.directory import STORED
 from mailfleet_workers.accounts.found import SETTINGS, read_account
 from mailfleet_workers.accounts.loaders import Loader, NoAnswer
 from mailfleet_workers.operators.credentials import open_refused
+from mailfleet_workers.operators.tokens import TokenState, token_states
 from mailfleet_workers.settings import AccountSettings, Settings, WrongSettings
 from mailfleet_workers.settings.effective import Effective, effective_account
 from mailfleet_workers.settings.inherit import DEFAULT, as_written, given_keys
@@ -62,12 +63,16 @@ class Summary(View):
 
 @dataclass(frozen=True, slots=True)
 class Shown(View):
-    """One account with every setting and where it comes from; empty where `problem` says what is wrong."""
+    """One account with every setting and where it comes from; empty where `problem` says what is wrong.
+
+    `tokens` are the access tokens that its workers share: empty without `oauth`, before the first, and where nobody could look.
+    """
 
     name: str
     origin: str
     problem: str | None
     settings: tuple[Effective, ...]
+    tokens: tuple[TokenState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,8 @@ def show(connection: Connection, settings: Settings, name: str, loaders: Sequenc
     except WrongSettings as error:
         return Shown(name, origin, str(error), ())
     keys = given_keys(given) if isinstance(given, Mapping) else set()
-    return Shown(name, origin, None, tuple(effective_account(account, keys, default, origin)))
+    tokens = token_states(connection, name) if account.oauth.used else ()
+    return Shown(name, origin, None, tuple(effective_account(account, keys, default, origin)), tokens)
 
 
 def checked(settings: Settings, name: str, given: Any, *, origin: str = STORED) -> AccountSettings:

@@ -9,11 +9,12 @@ from mailfleet.errors import InvalidMail, SettingsError
 from mailfleet.validation.addresses import address
 from mailfleet.validation.limits import DEFAULT_LIMITS
 from mailfleet_schema.content import Address
-from mailfleet_workers.account import Account, Proxy, Timeouts
+from mailfleet_workers.account import Account, Mechanism, Proxy, Timeouts
 from mailfleet_workers.limits.preset import UnknownPreset, preset
 from mailfleet_workers.secret import Secret
 from mailfleet_workers.settings.dsn import DsnSettings
 from mailfleet_workers.settings.limits import AccountLimitSettings
+from mailfleet_workers.settings.oauth import OAuthSettings
 from mailfleet_workers.settings.problems import NOT_SHOWN, STRICT, Words, wrong
 from mailfleet_workers.settings.replies import Replies, rules_from
 from mailfleet_workers.settings.timeouts import TimeoutSettings
@@ -68,6 +69,13 @@ class AccountSettings(BaseModel):
         description="Where the password is: `env:NAME` or `file:/path`. The password itself is refused.",
         json_schema_extra={"without": "no login"},
     )
+    mechanism: Mechanism | None = Field(
+        None,
+        description="The mechanism of AUTH: `PLAIN`, `LOGIN`, `CRAM-MD5`; `XOAUTH2` with `oauth`. One is tried, and no other"
+        " after a refusal.",
+        json_schema_extra={"without": "the first of these that the server offers"},
+    )
+    oauth: OAuthSettings = Field(OAuthSettings())
     from_: str | None = Field(
         None,
         alias="from",
@@ -180,7 +188,7 @@ class AccountSettings(BaseModel):
             _address(value)
         return value
 
-    @field_validator("port", "tls", "username", "password")
+    @field_validator("port", "tls", "username", "password", "mechanism")
     @classmethod
     def _belongs_to_host(cls, value: Any, info: ValidationInfo) -> Any:
         # `host` is missing from the data when it was refused itself: one line is enough then.
@@ -191,12 +199,18 @@ class AccountSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_login(self) -> "AccountSettings":
-        if self.username is not None and self.password is None:
+        tokens = self.oauth.used
+        if self.username is not None and self.password is None and not tokens:
             raise wrong(
                 ("password", "`env:NAME` or `file:/path`, because there is a username", Words("none"))
             )
-        if self.password is not None and self.username is None:
-            raise wrong(("username", "a user name, because there is a password", Words("none")))
+        if self.username is None and (self.password is not None or tokens):
+            what = "oauth" if tokens else "a password"
+            raise wrong(("username", f"a user name, because there is {what}", Words("none")))
+        if self.password is not None and tokens:
+            raise wrong(("password", "none, because there is oauth", NOT_SHOWN))
+        if self.mechanism is not None and (self.mechanism == "XOAUTH2") != tokens:
+            raise wrong(("mechanism", "XOAUTH2 with oauth, another one with a password", self.mechanism))
         if self.username is not None and self.tls == "plain":
             raise wrong(("tls", "implicit or starttls, because there is a username", self.tls))
         return self
@@ -209,6 +223,13 @@ class AccountSettings(BaseModel):
     def secret(self, name: str) -> Secret | None:
         """The reference to the password; *name* is the account's, for errors."""
         return None if self.password is None else Secret(self.password, key=f"accounts.{name}.password")
+
+    def secrets(self, name: str) -> tuple[Secret, ...]:
+        """The references to every secret; *name* is the account's, for errors."""
+        proxy, client = self.proxy_of(name), self.oauth.client(name)
+        login = () if client is None else client.secrets
+        found = (self.secret(name), *login, None if proxy is None else proxy.password)
+        return tuple(one for one in found if one is not None)
 
     def proxy_of(self, name: str) -> Proxy | None:
         """The proxy to go through; *name* is the account's, for errors."""
@@ -238,6 +259,8 @@ class AccountSettings(BaseModel):
             tls=tls,
             username=self.username,
             password=self.secret(name),
+            oauth=self.oauth.client(name),
+            mechanism=self.mechanism,
             sender=self.sender,
             helo=self.helo,
             ca_file=self.ca_file,

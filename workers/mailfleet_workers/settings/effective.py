@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mailfleet.errors import SettingsError
+from mailfleet_workers.accounts.oauth import providers
 from mailfleet_workers.limits.book import Limits
 from mailfleet_workers.limits.preset import preset
 from mailfleet_workers.limits.resolve import limited, limits_of
@@ -99,20 +100,23 @@ def limits(settings: Settings) -> dict[str, Limits]:
 
 
 def missing(settings: Settings, environ: Mapping[str, str]) -> list[SettingsError]:
-    """What the settings refer to and is not there: variables and files of secrets, files of authorities, directories of stores."""
+    """What the settings refer to and is not there: secrets, authorities, providers of tokens, directories of stores."""
     problems: list[SettingsError] = []
     for name, account in settings.accounts.items():
-        proxy = account.proxy_of(name)
-        for secret in (account.secret(name), None if proxy is None else proxy.password):
-            if secret is not None:
-                try:
-                    secret.reveal(environ)
-                except SettingsError as error:
-                    # One line for what several accounts have taken over.
-                    if all((error.expected, error.value) != (one.expected, one.value) for one in problems):
-                        problems.append(error)
-        if account.ca_file is not None and not Path(account.ca_file).is_file():
-            problems.append(SettingsError(f"accounts.{name}.ca_file", "a readable file", account.ca_file))
+        for secret in account.secrets(name):
+            try:
+                secret.reveal(environ)
+            except SettingsError as error:
+                # One line for what several accounts have taken over.
+                if all((error.expected, error.value) != (one.expected, one.value) for one in problems):
+                    problems.append(error)
+        for key, file in (("ca_file", account.ca_file), ("oauth.ca_file", account.oauth.ca_file)):
+            if file is not None and not Path(file).is_file():
+                problems.append(SettingsError(f"accounts.{name}.{key}", "a readable file", file))
+        provider = account.oauth.provider
+        if provider is not None and not providers.known(provider):
+            expected = f"an installed entry point of {providers.GROUP}"
+            problems.append(SettingsError(f"accounts.{name}.oauth.provider", expected, provider))
     for name, webhook in settings.webhooks.items():
         try:
             keys_of(webhook.signing_secret(name), environ)

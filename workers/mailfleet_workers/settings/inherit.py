@@ -21,6 +21,8 @@ _OF_SERVER = frozenset(
         "tls",
         "username",
         "password",
+        "mechanism",
+        "oauth",
         "ca_file",
         "preset",
         "max_messages",
@@ -33,8 +35,8 @@ _OF_SERVER = frozenset(
         "limits.login_gap_ms",
     }
 )
-#: Taken over together or not at all: a password is one user's.
-_LOGIN = frozenset({"username", "password"})
+#: Taken over together or not at all: a password is one user's, and so is every key of `oauth`.
+_LOGIN = frozenset({"username", "password", "oauth"})
 #: What a preset says: an account that names one has its figures, not those that were set beside another.
 _OF_PRESET = frozenset(
     {
@@ -47,21 +49,27 @@ _OF_PRESET = frozenset(
     }
 )
 #: Where one of these is wrong in `default`, nothing is said of what others would have made of it.
-_ESSENTIAL = frozenset({"host", "port", "tls", "username", "password"})
+_ESSENTIAL = frozenset({"host", "port", "tls", "mechanism", *_LOGIN})
 
-_TABLES = ("limits", "timeouts", "dsn")
+_TABLES = ("limits", "timeouts", "dsn", "oauth")
 
 
 def inherits(key: str, given: Collection[str]) -> bool:
     """Whether an account to which *given* keys (`port`, `limits.messages`) are given takes over *key* of `default`."""
-    if key in given or ("host" in given and key in _OF_SERVER):
+    whole = _whole(key)
+    if key in given or ("host" in given and (key in _OF_SERVER or whole in _OF_SERVER)):
         return False
-    if key in _LOGIN:
-        return not _LOGIN.intersection(given)
+    if whole in _LOGIN or key == "mechanism":
+        return not _LOGIN.intersection(_whole(one) for one in given)
     if key in _OF_PRESET:
         return "preset" not in given
     # The port goes with the way to encrypt.
     return not (key == "port" and "tls" in given)
+
+
+def _whole(key: str) -> str:
+    """What is taken over as one: all of `oauth`, whichever of its keys."""
+    return "oauth" if key.startswith("oauth.") else key
 
 
 def given_keys(account: Mapping[str, Any]) -> set[str]:

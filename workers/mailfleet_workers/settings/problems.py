@@ -17,7 +17,19 @@ from mailfleet_workers.settings.keys import known_keys, node_at, part_of_key
 #: What every model of the settings is: frozen, without keys of its own making, and silent about what it was given.
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
 
-_SECRETS = frozenset({"password", "secret", "database_url", "broker_url", "redis_url", "proxy"})
+_SECRETS = frozenset(
+    {
+        "password",
+        "secret",
+        "client_secret",
+        "refresh_token",
+        "token_url",
+        "database_url",
+        "broker_url",
+        "redis_url",
+        "proxy",
+    }
+)
 _LONGEST = 60
 
 

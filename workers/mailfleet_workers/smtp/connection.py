@@ -3,24 +3,29 @@
 Everything a server or the network does on the way becomes an `Answer` of phase connect, ehlo or auth; so do a
 password or CA file that cannot be read, because an operator mends those while mail waits. TLS is always verified and
 at least 1.2, a server that does not offer STARTTLS where the account asks for it gets neither credentials nor mail.
+Each opening is one login at most, with one mechanism.
 """
 
 import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from mailfleet.errors import SettingsError
 from mailfleet.failpoints import failpoint
 from mailfleet_workers.account import Account, Proxy
-from mailfleet_workers.smtp import auth, socks
+from mailfleet_workers.accounts.credentials import Credentials, Logins, NoCredentials
+from mailfleet_workers.smtp import auth, mechanisms, socks
 from mailfleet_workers.smtp.base import Answer, Connection, Envelope, Phase, Reply, Transport
 from mailfleet_workers.smtp.transaction import Transaction
 from mailfleet_workers.smtp.wire import Dial, Wire, WireError, describe
 from mailfleet_workers.telemetry.meter import SILENT, Meter, SmtpPart
 from mailfleet_workers.telemetry.stopwatch import Stopwatch
 
+#: Replies by which a server says that it does not want these credentials, not that it cannot look at them (RFC 4954 6).
+_NOT_THESE = range(500, 600)
 _USUAL_PORTS = frozenset({25, 465, 587})
 
 Clock = Callable[[], float]
@@ -42,8 +47,16 @@ class _NotOpened(Exception):  # noqa: N818 - control flow inside this module, ne
         self.error = error
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRejected(Answer):
+    """The server refused an access token that was not new: a login with another one may be tried at once."""
+
+
 class SmtpTransport(Transport):
-    """Opens connections for *account*. Secrets are looked up in *environ* at every connect; *clock* is monotonic."""
+    """Opens connections for *account*. Secrets are looked up in *environ* at every connect; *clock* is monotonic.
+
+    *logins* say what it logs in with; None: *environ* does, and access tokens are shared with nobody.
+    """
 
     def __init__(
         self,
@@ -52,8 +65,10 @@ class SmtpTransport(Transport):
         environ: Mapping[str, str],
         clock: Clock = time.monotonic,
         meter: Meter = SILENT,
+        logins: Logins | None = None,
     ) -> None:
         self._account = account
+        self._logins = Logins(environ) if logins is None else logins
         self._meter = meter
         self._server = server_name(account)
         self._environ = environ
@@ -63,9 +78,10 @@ class SmtpTransport(Transport):
     def connect(self) -> Connection | Answer:
         started = self._clock()
         wire: Wire | None = None
+        credentials: Credentials | None = None
         try:
             # Both before the socket: a connection that cannot be used only costs the server patience.
-            password = self._password()
+            credentials = self._credentials()
             context = self._tls()
             dial = self._dial()
             wire = Wire(
@@ -74,22 +90,30 @@ class SmtpTransport(Transport):
                 clock=self._clock,
                 dial=dial,
             )
-            self._open(wire, context, password)
+            self._open(wire, context, credentials)
         except _NotOpened as end:
             if wire is not None:
                 wire.drop()
-            return Answer(end.phase, end.reply, end.error, seconds=self._clock() - started)
+            kind = TokenRejected if self._token_is_old(end, credentials) else Answer
+            return kind(end.phase, end.reply, end.error, seconds=self._clock() - started)
         except BaseException:
             if wire is not None:
                 wire.drop()
             raise
         return SmtpConnection(wire, self._account, clock=self._clock, meter=self._meter)
 
-    def _password(self) -> str | None:
-        try:
-            return self._account.password.reveal(self._environ) if self._account.password else None
-        except SettingsError as error:
-            raise _NotOpened(Phase.AUTH, None, f"setting {error}") from None
+    def _credentials(self) -> Credentials | None:
+        if self._account.tls == "plain":
+            return None  # an account with a login and without TLS does not exist; and if it did
+        match self._logins.credentials_of(self._account):
+            case NoCredentials(why):
+                raise _NotOpened(Phase.AUTH, None, why)
+            case credentials:
+                return credentials
+
+    def _token_is_old(self, end: _NotOpened, credentials: Credentials | None) -> bool:
+        refused = end.phase is Phase.AUTH and end.reply is not None and end.reply.code in _NOT_THESE
+        return refused and credentials is not None and self._logins.rejected(self._account, credentials)
 
     def _dial(self) -> Dial | None:
         """How the server is reached where there is a proxy; its password is looked up now."""
@@ -126,7 +150,7 @@ class SmtpTransport(Transport):
             self._context = context
         return self._context
 
-    def _open(self, wire: Wire, context: ssl.SSLContext | None, password: str | None) -> None:
+    def _open(self, wire: Wire, context: ssl.SSLContext | None, credentials: Credentials | None) -> None:
         account, timeouts = self._account, self._account.timeouts
         phase = Phase.CONNECT
         watch = Stopwatch(self._clock, self._part)
@@ -148,14 +172,15 @@ class SmtpTransport(Transport):
                 wire.encrypt(context)
                 watch.begin("ehlo")
                 _greet(wire)
-            if account.username is not None and password is not None:
+            if credentials is not None:
                 phase = Phase.AUTH
                 watch.begin("auth")
                 wire.patience = timeouts.command
-                mechanism = auth.choose(wire.esmtp_features.get("auth", ""))
+                offered = wire.esmtp_features.get("auth", "")
+                mechanism = mechanisms.choose(offered, credentials.kind, account.mechanism)
                 if mechanism is None:
-                    raise _NotOpened(phase, None, "the server offers no AUTH mechanism that we know")
-                reply = auth.log_in(wire, mechanism, account.username, password)
+                    raise _NotOpened(phase, None, _not_offered(account, credentials))
+                reply = auth.log_in(wire, mechanism, credentials)
                 if reply.code >= 400:
                     raise _NotOpened(phase, reply)
         except WireError as error:
@@ -166,6 +191,13 @@ class SmtpTransport(Transport):
 
     def _part(self, name: SmtpPart, seconds: float) -> None:
         self._meter.part(self._account.name, self._server, name, seconds)
+
+
+def _not_offered(account: Account, credentials: Credentials) -> str:
+    wanted = account.mechanism or ("XOAUTH2" if credentials.kind == "token" else None)
+    if wanted is None:
+        return "the server offers no AUTH mechanism that we know"
+    return f"the server does not offer the AUTH mechanism {wanted}"
 
 
 def _proxy_login(proxy: Proxy, environ: Mapping[str, str]) -> tuple[str, str] | None:

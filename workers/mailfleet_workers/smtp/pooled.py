@@ -9,7 +9,7 @@ from typing import Protocol
 
 from mailfleet_workers.account import Account
 from mailfleet_workers.smtp.base import Answer, Connection, Envelope, Phase, Probe, Transport
-from mailfleet_workers.smtp.connection import server_name
+from mailfleet_workers.smtp.connection import TokenRejected, server_name
 from mailfleet_workers.smtp.dry import DryRunTransport
 from mailfleet_workers.telemetry.meter import SILENT, ConnectionState, Meter
 
@@ -78,6 +78,8 @@ class PooledConnection(Connection):
     def open(self) -> Answer | None:
         """Connect; the Answer that says why not, None when it is open."""
         opened = self._transport.connect()
+        if isinstance(opened, TokenRejected):
+            opened = self._log_in_again(opened)
         if isinstance(opened, Answer):
             if self._right is not None:
                 self._right.opened(opened)
@@ -106,6 +108,20 @@ class PooledConnection(Connection):
             answer = self._connection.transmit(envelope, before_dot=before_dot)
         self._orderly = answer.reusable
         return answer
+
+    def _log_in_again(self, rejected: TokenRejected) -> Connection | Answer:
+        """A login with another token after one that was refused; both count as logins, the first not as a refused one.
+
+        Nothing is wrong with the account yet, and every worker that has the same old token would be one refusal more.
+        """
+        opened: Connection | Answer = rejected
+        passing = Answer(rejected.phase, None, _rejected(rejected), seconds=rejected.seconds)
+        if self._right is not None:
+            self._right.opened(passing)
+        if self._right is None or self._right.again():
+            opened = self._transport.connect()
+        # Another old one, or too early for another login: next time.
+        return passing if isinstance(opened, TokenRejected) else opened
 
     def _may_open_again(self) -> bool:
         """Close what is dead, and ask for the right to log in once more with the same slot."""
@@ -180,6 +196,11 @@ class PooledConnection(Connection):
 
 def _answers(connection: object) -> bool:
     return not isinstance(connection, Probe) or connection.alive()
+
+
+def _rejected(answer: Answer) -> str:
+    said = "" if answer.reply is None else f": {answer.reply.code} {answer.reply.text}"
+    return f"token rejected{said}"
 
 
 def _died_early(answer: Answer) -> bool:

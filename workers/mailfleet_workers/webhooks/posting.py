@@ -54,13 +54,13 @@ class Poster:
             return Unanswered("broken off") if self._broken_off else answer
         finally:
             self._current = None
-            _break_off(connection)
+            break_off(connection)
 
     def break_off(self) -> None:
         """End the request that is being made, if there is one; from another thread."""
         if (connection := self._current) is not None:
             self._broken_off = True
-            _break_off(connection)
+            break_off(connection)
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._tls is None:
@@ -90,7 +90,7 @@ class Poster:
         self._contained.close()
 
 
-def _break_off(connection: http.client.HTTPConnection) -> None:
+def break_off(connection: http.client.HTTPConnection) -> None:
     """Close, also under a thread that reads from it: that one finds the end."""
     connection.auto_open = 0  # it would open itself anew for what is left of the request
     if (sock := connection.sock) is not None:

@@ -1,7 +1,5 @@
 """`why`: one sentence and one word for every place a mail can be in."""
 
-import math
-import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,6 +14,7 @@ from mailfleet_schema.statements.operate import CANCEL, operate
 from mailfleet_schema.statements.reconcile import Patience, expire, settle_doubts, take_back
 from mailfleet_schema.states import OnDoubt, Phase, State
 from mailfleet_workers.views import why
+from tests.integration.views.readings import readings
 from tests.integration.views.rows import GREYLISTED, Rows, content
 
 
@@ -341,22 +340,6 @@ def test_answer(
     assert answer is not None
     assert answer.waits_for == waits_for
     assert answer.sentence in readings(sentence, late_s)
-
-
-def readings(sentence: str, late_s: float) -> list[str]:
-    """*sentence* as it may read when the database took *late_s* seconds: each span in seconds is longer or shorter by
-    that. On a machine that is quick it is *sentence* alone.
-    """
-    most = 0 if late_s < 0.4 else math.ceil(late_s)
-    found = [""]
-    for number, part in enumerate(re.split(r"\b(\d+ s|now)\b", sentence)):
-        said = [part]
-        if number % 2:
-            seconds = 0 if part == "now" else int(part.removesuffix(" s"))
-            spans = [f"{max(0, seconds + late)} s" for late in range(-most, most + 1) if late]
-            said += [f"{one} ago" for one in spans] if part == "now" else spans
-        found = [beginning + one for beginning in found for one in said]
-    return found
 
 
 def test_readings() -> None:
